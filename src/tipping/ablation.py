@@ -1,0 +1,81 @@
+"""Ablation: a network without some of its filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from tipping.classifier import accuracy
+from tipping.data import Split
+from tipping.models import activations, filter_index
+
+
+@contextmanager
+def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
+    """Within it, the given filters give zero everywhere, their bias included; afterwards the model is as before.
+
+    Args:
+        model: a network whose filter layers are named.
+        filters: positions in the network's filter index.
+    """
+    index = filter_index(model)
+    handles = []
+    try:
+        for layer, module in enumerate(activations(model).values()):
+            channels = index.channel_F[filters][index.layer_F[filters] == layer]
+            if len(channels):
+                handles.append(module.register_forward_hook(_zeroing(channels)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _zeroing(channels: np.ndarray) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> Tensor:
+        maps_NFHW = maps_NFHW.clone()
+        maps_NFHW[:, channels] = 0
+        return maps_NFHW
+
+    return hook
+
+
+def ablated_accuracy(model: nn.Module, split: Split, filters: np.ndarray) -> float:
+    """The network's accuracy without the given filters, in [0, 1]."""
+    with ablated(model, filters):
+        return accuracy(model, split)
+
+
+@dataclass(frozen=True)
+class DropCurve:
+    """Accuracy on `images` test images against the number of filters ablated.
+
+    Attributes:
+        images: how many test images the accuracies are shares of.
+        removed: numbers of filters, from 0 to all the relevant ones.
+        selected: accuracies with the strongest relevant filters ablated.
+        random: the same for each random control: draws × points.
+    """
+
+    images: int
+    removed: list[int]
+    selected: list[float]
+    random: list[list[float]]
+
+
+def drop_curve(
+    model: nn.Module, split: Split, order_K: np.ndarray, controls: Sequence[np.ndarray], points: int
+) -> DropCurve:
+    """Accuracy as the filters of an order, and of each control, go one after another, at evenly spaced counts."""
+    removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
+
+    intact = accuracy(model, split)
+
+    def along(order_K: np.ndarray) -> list[float]:
+        return [intact, *(ablated_accuracy(model, split, order_K[:count]) for count in removed[1:])]
+
+    return DropCurve(len(split), removed, along(order_K), [along(control_K) for control_K in controls])

@@ -1,0 +1,52 @@
+"""Lightning callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+from torch import nn
+
+from tipping.ablation import DropCurve, drop_curve
+from tipping.data import Split
+from tipping.selection import Selection
+
+
+class AccuracyDropCurve(pl.Callback):
+    """Measures the accuracy-drop curve of a network when it is tested, or every few epochs of its training.
+
+    Args:
+        select: gives the network's relevant filters, strongest first, and their random controls.
+        split: the images to measure accuracy on.
+        points: evaluations along each curve.
+        on_curve: called with each curve and the epochs trained so far (0 when tested).
+        every_n_epochs: after how many epochs of training to measure; 0 for never.
+    """
+
+    def __init__(
+        self,
+        select: Callable[[nn.Module], Selection],
+        split: Split,
+        points: int,
+        on_curve: Callable[[DropCurve, int], None],
+        every_n_epochs: int = 0,
+    ) -> None:
+        self.select, self.split, self.points = select, split, points
+        self.on_curve, self.every_n_epochs = on_curve, every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0:
+            classifier.eval()
+            self._measure(classifier, epoch)
+            classifier.train()
+
+    def on_test_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
+        self._measure(classifier, epoch=0)
+
+    def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
+        model = classifier.model
+        assert isinstance(model, nn.Module)
+        selection = self.select(model)
+        curve = drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
+        self.on_curve(curve, epoch)

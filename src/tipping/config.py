@@ -1,0 +1,141 @@
+"""Every option: its type and range. Defaults and units stand beside the options in ``conf/``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class InputError(ValueError):
+    """A user's mistake: one line that names the culprit and the remedy."""
+
+
+def require(holds: bool, option: str, value: object, remedy: str) -> None:
+    """Raise `InputError` unless the option's value is in its range."""
+    if not holds:
+        raise InputError(f"{option}={value}: {remedy}")
+
+
+def require_whole(option: str, value: Any, at_least: int) -> None:
+    """Raise `InputError` unless the value is a whole number of at least `at_least`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= at_least, option, value, f"give a whole number of at least {at_least}")
+
+
+def require_positive(option: str, value: float) -> None:
+    """Raise `InputError` unless the value is finite and over 0."""
+    require(math.isfinite(value) and value > 0, option, value, "give a finite number over 0")
+
+
+@dataclass
+class Data:
+    """The data set, and the folder that holds (or will hold) its files."""
+
+    name: str
+    root: str | None
+
+
+@dataclass
+class Trainer:
+    """Training by RMSprop on the cross-entropy."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        require_whole("trainer.max_epochs", self.max_epochs, 1)
+        require_whole("trainer.batch_size", self.batch_size, 1)
+        require_positive("trainer.learning_rate", self.learning_rate)
+
+
+@dataclass
+class Protocol:
+    """How responses, labels, ablation and control are defined; a result always names it."""
+
+    name: str
+    draws: int
+
+    def __post_init__(self) -> None:
+        require_whole("protocol.draws", self.draws, 1)
+
+
+@dataclass
+class Selection:
+    """The mu-lasso solver and its stopping rules."""
+
+    solver: str
+    tolerance: float
+    max_iterations: int
+
+    def __post_init__(self) -> None:
+        require(self.solver == "spg", "selection.solver", self.solver, "the solver is spg")
+        require_positive("selection.tolerance", self.tolerance)
+        require_whole("selection.max_iterations", self.max_iterations, 1)
+
+
+@dataclass
+class Curve:
+    """The accuracy-drop curve."""
+
+    points: int
+    images: int
+    every_n_epochs: int
+
+    def __post_init__(self) -> None:
+        require_whole("curve.points", self.points, 1)
+        require_whole("curve.images", self.images, 0)
+        require_whole("curve.every_n_epochs", self.every_n_epochs, 0)
+
+
+@dataclass
+class Store:
+    """Where networks and Gram matrices are kept."""
+
+    dir: str
+
+
+@dataclass
+class Tracking:
+    """Weights & Biases."""
+
+    enabled: bool
+    project: str
+    dir: str
+
+
+@dataclass
+class Config:
+    """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself."""
+
+    data: Data
+    model: dict[str, Any]
+    protocol: Protocol
+    selection: Selection
+    tracking: Tracking
+    trainer: Trainer
+    curve: Curve
+    store: Store
+    mu: float
+    seed: int
+    device: str
+
+    def __post_init__(self) -> None:
+        require_positive("mu", self.mu)
+        require_whole("seed", self.seed, 0)
+        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
+
+
+def parse(composed: DictConfig) -> Config:
+    """The typed and checked options of a composed Hydra configuration.
+
+    Raises:
+        InputError: an option is out of its range.
+        omegaconf.errors.OmegaConfBaseException: an option is unknown or of another type.
+    """
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    assert isinstance(config, Config)
+    return config

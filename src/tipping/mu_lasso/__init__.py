@@ -1,0 +1,10 @@
+"""The mu-lasso: least squares under an L1 bound, one problem per class, on the Gram matrix alone.
+
+For each class c: minimise ½‖X w_c − l_c‖² over w_c, subject to ‖w_c‖₁ ≤ mu [oramas2019].
+"""
+
+from tipping.mu_lasso.problem import MuLassoProblem
+from tipping.mu_lasso.projection import project_l1_ball
+from tipping.mu_lasso.spg import Solution, spg
+
+__all__ = ["MuLassoProblem", "Solution", "project_l1_ball", "spg"]

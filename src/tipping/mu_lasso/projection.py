@@ -1,0 +1,25 @@
+"""Projection on the L1 ball."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def project_l1_ball(points_FC: Tensor, radius: Tensor) -> Tensor:
+    """The nearest point with ‖w‖₁ ≤ radius, for each column: soft thresholding at an exact level [duchi2008].
+
+    Args:
+        points_FC: (..., F, C).
+        radius: over 0, broadcastable to (..., C).
+
+    Returns:
+        (..., F, C); columns inside the ball are unchanged, thresholded entries are exact zeros.
+    """
+    sizes = points_FC.abs()
+    descending = sizes.sort(dim=-2, descending=True).values
+    ranks = torch.arange(1, sizes.shape[-2] + 1, dtype=sizes.dtype, device=sizes.device)[:, None]
+    levels = (descending.cumsum(-2) - radius.unsqueeze(-2)) / ranks
+    kept = (descending > levels).sum(-2, keepdim=True).clamp(min=1)
+    threshold = levels.gather(-2, kept - 1).clamp(min=0)
+    return points_FC.sign() * (sizes - threshold).clamp(min=0)

@@ -1,0 +1,87 @@
+"""Responses of filters to images, streamed into the Gram matrix of the mu-lasso."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from tipping.classifier import EVALUATION_BATCH
+from tipping.config import InputError
+from tipping.data import CLASSES, Batches, Split
+from tipping.models import activations
+from tipping.mu_lasso import MuLassoProblem
+from tipping.store import Item, Store, digest
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within it, each forward pass fills the dictionary with the Frobenius norm of each map, layer by layer.
+
+    Norms are (N, filters) tensors; the maps themselves are never kept.
+    """
+    norms: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for layer, module in activations(model).items():
+
+            def hook(_: nn.Module, __: object, maps_NFHW: Tensor, layer: str = layer) -> None:
+                norms[layer] = maps_NFHW.flatten(2).norm(dim=2)
+
+            handles.append(module.register_forward_hook(hook))
+        yield norms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def normalize(norms_NF: Tensor) -> Tensor:
+    """Divide each image's responses in one layer by their sum; an all-zero layer stays zero. In float64."""
+    norms_NF = norms_NF.double()
+    totals_N1 = norms_NF.sum(1, keepdim=True)
+    return norms_NF / torch.where(totals_N1 > 0, totals_N1, 1)
+
+
+def find_or_collect(model: nn.Module, split: Split, store: Store) -> tuple[MuLassoProblem, Item]:
+    """The mu-lasso problem of a network: from the store, or collected now and kept there.
+
+    Raises:
+        InputError: a response is not finite, or the stored problem cannot be read.
+    """
+    weights = digest(model.state_dict())
+    recipe = {"weights": weights, "images": split.fingerprint(), "norm": "frobenius", "labels": "true"}
+    item = store.fetch("responses", recipe, lambda: asdict(collect(model, split)))
+    log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
+    return MuLassoProblem(**item.tensors).to(split.labels_N.device), item
+
+
+@torch.inference_mode()
+def collect(model: nn.Module, split: Split) -> MuLassoProblem:
+    """The mu-lasso problem of a network: responses X of all images against their one-hot labels L.
+
+    X (N, F) is the L1-normalised Frobenius norm of each filter's map [oramas2019]; it is never held whole:
+    XᵀX and XᵀL are summed batch by batch, in float64.
+
+    Raises:
+        InputError: a response is not finite.
+    """
+    problem = None
+    with recorded(model) as norms:
+        for images_NCHW, labels_N in tqdm(Batches(split, EVALUATION_BATCH), desc="responses", leave=False, disable=None):
+            model(images_NCHW)
+            responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
+            onehot_NC = functional.one_hot(labels_N, CLASSES).double()
+            batch = MuLassoProblem.of(responses_NF, onehot_NC)
+            problem = batch if problem is None else problem + batch
+    assert problem is not None, "a split holds at least one image"
+    if not problem.gram_FF.isfinite().all():
+        raise InputError("the network's responses are not finite: train it with a smaller trainer.learning_rate")
+    return problem

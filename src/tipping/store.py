@@ -1,0 +1,109 @@
+"""Networks and Gram matrices, kept under a hash of what decides them, so that no job makes one twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from tipping.atomic import replacing
+from tipping.config import InputError
+
+log = logging.getLogger(__name__)
+FORMAT = 1  # goes up when the same recipe would give something else
+
+
+class Item(NamedTuple):
+    """What the store holds for a recipe."""
+
+    tensors: dict[str, Tensor]
+    key: str
+    path: Path
+    found: bool  # false when it was made just now
+
+
+class Store:
+    """A folder of tensors by recipe: written atomically, read without pickles, made once by concurrent jobs.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise InputError(f"store.dir={folder}: cannot be written to ({error}); give another folder") from error
+
+    def fetch(
+        self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
+    ) -> Item:
+        """The tensors of a recipe: read when they are there, else made and kept.
+
+        Args:
+            kind: the subfolder.
+            recipe: what decides the tensors, as JSON values.
+            make: makes them; runs in one job at a time for each recipe.
+            anew: make them also when they are there.
+
+        Raises:
+            InputError: the file is truncated, or of another recipe.
+        """
+        recipe = {"format": FORMAT, **recipe}
+        text = json.dumps(recipe, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = self.folder / kind / f"{key}.pt"
+        path.parent.mkdir(exist_ok=True)
+        with _locked(path.with_suffix(".lock"), kind):
+            if path.exists() and not anew:
+                return Item(_read(path, text), key, path, found=True)
+            tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
+            with replacing(path) as part:
+                torch.save({"recipe": text, "tensors": tensors}, part)
+            return Item(tensors, key, path, found=False)
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors: names, types, shapes and values."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.cpu().numpy().tobytes())
+    return state.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path, kind: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another job that makes the same %s", kind)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(path: Path, text: str) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} cannot be read (truncated?): delete it, and the next job makes it anew") from error
+    if not isinstance(content, dict) or content.get("recipe") != text:
+        raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
+    return content["tensors"]

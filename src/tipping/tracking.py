@@ -1,0 +1,149 @@
+"""Weights & Biases: one run per job. The only room that imports it; its failures never end a job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning.loggers import Logger
+
+from tipping import config
+from tipping.ablation import DropCurve
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger(__name__)
+
+
+class Run(Logger):
+    """A W&B run as a Lightning logger; without a run, each call does nothing."""
+
+    def __init__(self, run: wandb.Run | None) -> None:
+        super().__init__()
+        self._run = run
+
+    @property
+    def name(self) -> str:
+        return "wandb"
+
+    @property
+    def version(self) -> str | None:
+        return self._run.id if self._run else None
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Nothing: the whole configuration is recorded at the start."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log metrics of the training against its step."""
+        self._attempt(lambda run: run.log({**metrics, "train/step": step}))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Log metrics of the job as a whole."""
+        self._attempt(lambda run: run.log(metrics))
+
+    def log_curve(self, curve: DropCurve, epoch: int) -> None:
+        """Log an accuracy-drop curve, point by point; 0 epochs stand for the finished network."""
+        name = f"curve/epoch_{epoch}" if epoch else "curve"
+        for i, removed in enumerate(curve.removed):
+            random = [accuracies[i] for accuracies in curve.random]
+            point = {"selected": curve.selected[i], "random": sum(random) / len(random)}
+            self.log({"curve/removed": removed} | {f"{name}/{key}": value for key, value in point.items()})
+
+    def log_result(self, record: dict[str, Any], relevant_filters: tuple[list[str], list[list[Any]]]) -> None:
+        """Log a job's record: accuracies against mu, the drop curve, and the table of relevant filters."""
+        accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
+        self.log(
+            {
+                "mu": record["mu"],
+                "ablation/intact": accuracy["intact"],
+                "ablation/selected": accuracy["selected"],
+                "ablation/random": sum(accuracy["random"]) / len(accuracy["random"]),
+                **{f"ablation/random_{i}": value for i, value in enumerate(accuracy["random"])},
+                "filters/relevant": filters["relevant"],
+                "filters/total": filters["total"],
+                **{f"filters/{layer}": count for layer, count in filters["per_layer"].items()},
+                "selection/relative_gap": max(selection["relative_gap"]),
+                "selection/certified": selection["certified"],
+                **{f"seconds/{stage}": seconds for stage, seconds in record["seconds"].items()},
+            }
+        )
+        self.log_curve(DropCurve(**record["curve"]), epoch=0)
+        columns, rows = relevant_filters
+
+        def table(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({"relevant_filters": wandb.Table(columns=columns, data=rows)})
+
+        self._attempt(table)
+
+    def finish(self, exit_code: int) -> None:
+        """Flush and close the run."""
+        self._attempt(lambda run: run.finish(exit_code=exit_code))
+
+    def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:
+            self._run = None
+            log.warning("W&B failed, and this job goes on without it: %s", " ".join(str(error).split()))
+
+
+@contextmanager
+def track(options: config.Config, job_type: str, directory: Path) -> Iterator[Run]:
+    """A run for the time of a job, flushed and closed also when the job fails or is terminated.
+
+    Args:
+        options: the job's whole configuration, recorded with the run.
+        job_type: train or interpret.
+        directory: the job's; the folder around it, a sweep's, names the run's group.
+    """
+    run = Run(
+        _init(
+            options.tracking,
+            config=asdict(options),
+            job_type=job_type,
+            group=directory.parent.name,
+            name=f"{directory.parent.name}/{directory.name}",
+            tags=[options.data.name, options.model["name"], options.protocol.name],
+        )
+    )
+    try:
+        yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish(exit_code=0)
+
+
+def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
+    """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
+    if not options.enabled:
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    folder = Path(options.dir).absolute()
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    for attempt in dict.fromkeys([mode, "offline"]):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            settings = wandb.Settings(console="off", init_timeout=30)
+            run = wandb.init(project=options.project, dir=folder, mode=attempt, settings=settings, **job)
+        except Exception as error:
+            log.warning("W&B could not start %s: %s", attempt, " ".join(str(error).split()))
+            continue
+        for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
+            run.define_metric(metrics, step_metric=step)
+        log.info("W&B: %s run %s", attempt, run.url or Path(run.dir).parent)
+        return run
+    return None
