@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from tipping import command, data, models, results, tracking
 from tipping.ablation import DropCurve, ablated_accuracy
 from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import find_or_train, pick_device, test
+from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
 from tipping.responses import find_or_collect
 from tipping.selection import select
@@ -20,7 +20,7 @@ from tipping.store import Store
 log = logging.getLogger(__name__)
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def interpret(composed: DictConfig) -> None:
     """Data → network → responses → selection → ablation → record, for one mu."""
     config, stage = parse(composed), results.Stopwatch()
@@ -47,7 +47,7 @@ def interpret(composed: DictConfig) -> None:
             on_curve=lambda curve, _: curves.append(curve),
         )
         with stage("curve"):
-            intact = test(model, dataset, callbacks=[drop])
+            intact = evaluate(model, dataset, callbacks=[drop])
         with stage("ablation"):
             selected = ablated_accuracy(model, dataset.test, selection.order_K)
             random = [ablated_accuracy(model, dataset.test, control_K) for control_K in selection.controls]

@@ -10,7 +10,7 @@ from torch import nn
 
 from tipping import command, data, models, tracking
 from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import find_or_train, pick_device, test
+from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
 from tipping.responses import collect
 from tipping.selection import Selection, select
@@ -19,7 +19,7 @@ from tipping.store import Store
 log = logging.getLogger(__name__)
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def train(composed: DictConfig) -> float:
     """Data → network, in the store → test accuracy; on the way, the accuracy-drop curve every few epochs."""
     config = parse(composed)
@@ -35,7 +35,7 @@ def train(composed: DictConfig) -> float:
         curve = AccuracyDropCurve(selection, test_images, config.curve.points, run.log_curve, every)
         callbacks = [curve] if every else []  # which also asks for the training itself
         network = find_or_train(model, dataset, config, store, callbacks=callbacks, logger=run, anew=bool(every))
-        accuracy = test(model, dataset)
+        accuracy = evaluate(model, dataset)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)
     return accuracy

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tipping.classifier import accuracy
@@ -26,20 +27,18 @@ def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
     handles = []
     try:
         for layer, module in enumerate(activations(model).values()):
-            channels = index.channel_F[filters][index.layer_F[filters] == layer]
-            if len(channels):
-                handles.append(module.register_forward_hook(_zeroing(channels)))
+            kept = ~np.isin(np.flatnonzero(index.layer_F == layer), filters)
+            if not kept.all():
+                handles.append(module.register_forward_hook(_keeping(torch.from_numpy(kept))))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _zeroing(channels: np.ndarray) -> Callable[[nn.Module, object, Tensor], Tensor]:
+def _keeping(kept: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
     def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> Tensor:
-        maps_NFHW = maps_NFHW.clone()
-        maps_NFHW[:, channels] = 0
-        return maps_NFHW
+        return maps_NFHW * kept.to(maps_NFHW)[:, None, None]
 
     return hook
 

@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from tipping import config
 from tipping.config import InputError
-from tipping.data import Batches, DataModule, Dataset, Split
+from tipping.data import Batches, Dataset, Split, evaluation_batches
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
-EVALUATION_BATCH = 500  # images; small enough for the maps of 128 filters to stay near the caches
 
 
 class Classifier(pl.LightningModule):
@@ -77,7 +76,7 @@ def train(
     trainer = _trainer(dataset.train, callbacks, logger, max_epochs=options.max_epochs)
     with torch.random.fork_rng(), _deterministic():
         torch.manual_seed(seed)
-        trainer.fit(Classifier(model, options.learning_rate), DataModule(dataset, options.batch_size, seed))
+        trainer.fit(Classifier(model, options.learning_rate), Batches(dataset.train, options.batch_size, seed))
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise InputError(f"trainer.learning_rate={options.learning_rate}: the training diverged; give a smaller one")
     model.to(dataset.train.labels_N.device).eval()
@@ -121,13 +120,13 @@ def find_or_train(
     return item
 
 
-def test(
+def evaluate(
     model: nn.Module, dataset: Dataset, *, callbacks: Sequence[pl.Callback] = (), logger: Logger | None = None
 ) -> float:
     """The network's accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
     trainer = _trainer(dataset.test, callbacks, logger, max_epochs=1)
-    data = DataModule(dataset, EVALUATION_BATCH, seed=0)
-    (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), data, verbose=False)
+    batches = evaluation_batches(dataset.test)
+    (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), batches, verbose=False)
     model.to(dataset.test.labels_N.device).eval()
     return round(metrics["test/accuracy"] * len(dataset.test)) / len(dataset.test)  # Lightning's mean is in float32
 
@@ -135,7 +134,7 @@ def test(
 @torch.inference_mode()
 def accuracy(model: nn.Module, split: Split) -> float:
     """The share of images whose largest logit is their label's, in [0, 1]."""
-    batches = Batches(split, EVALUATION_BATCH)
+    batches = evaluation_batches(split)
     correct = sum((model(images_NCHW).argmax(1) == labels_N).sum() for images_NCHW, labels_N in batches)
     return int(correct) / len(split)
 

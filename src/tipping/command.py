@@ -25,19 +25,29 @@ MISTAKES = (InputError, HydraException, OmegaConfBaseException)
 
 
 class Sweep(Callback):
-    """Hydra callback of a multirun: remembers its folder, and says at once which job failed, and why."""
+    """Hydra callback: says at once which job failed, and why, and remembers the folder of a multirun."""
 
-    folder: Path | None = None
+    folder: Path | None = None  # of this process's multirun
+    failures = 0
+
+    @classmethod
+    def started(cls) -> Path | None:
+        """The folder of this process's multirun, once it holds a job."""
+        return cls.folder if cls.folder and any(cls.folder.glob("*/.hydra")) else None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if config.hydra.mode == RunMode.MULTIRUN and job_return.status == JobStatus.FAILED:
-            try:
-                job_return.return_value  # noqa: B018  raises what the job raised
-            except Exception as error:
-                _say(error, f"job {config.hydra.job.num} ({config.hydra.job.override_dirname}) failed: ")
+        if job_return.status != JobStatus.FAILED:
+            return
+        if config.hydra.mode == RunMode.RUN:
+            _say(job_return._return_value)
+            sys.exit(1)
+        _say(job_return._return_value, f"job {config.hydra.job.num} ({config.hydra.job.override_dirname}) failed: ")
+        Sweep.failures += 1
+        if Sweep.folder:  # the launcher runs in this process, which counts: Hydra need not say it once more
+            job_return.status = JobStatus.COMPLETED
 
 
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
@@ -51,6 +61,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    Sweep.folder, Sweep.failures = None, 0
     code = 0
     try:
         main()
@@ -58,17 +69,12 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     except Exception as error:
-        if not _has_jobs():
-            _say(error)
+        _say(error)
         code = 1
     finally:
-        if gather and _has_jobs() and gather(Sweep.folder):
-            code = code or 1
-    sys.exit(code)
-
-
-def _has_jobs() -> bool:
-    return Sweep.folder is not None and any(Sweep.folder.glob("*/.hydra"))
+        sweep = Sweep.started()
+        missing = gather(sweep) if gather and sweep else []
+    sys.exit(code or int(bool(missing or Sweep.failures)))
 
 
 def _say(error: Exception, prefix: str = "") -> None:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tipping.classifier import EVALUATION_BATCH
 from tipping.config import InputError
-from tipping.data import CLASSES, Batches, Split
+from tipping.data import CLASSES, Split, evaluation_batches
 from tipping.models import activations
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store, digest
@@ -74,8 +73,9 @@ def collect(model: nn.Module, split: Split) -> MuLassoProblem:
         InputError: a response is not finite.
     """
     problem = None
+    batches = evaluation_batches(split)
     with recorded(model) as norms:
-        for images_NCHW, labels_N in tqdm(Batches(split, EVALUATION_BATCH), desc="responses", leave=False, disable=None):
+        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             model(images_NCHW)
             responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
             onehot_NC = functional.one_hot(labels_N, CLASSES).double()

@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from tipping.atomic import replacing
+from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
 from tipping.models import FilterIndex
 from tipping.mu_lasso import Solution
@@ -30,7 +30,6 @@ from tipping.selection import Selection
 log = logging.getLogger(__name__)
 SCHEMA = 1
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
-SELECTED, RANDOM, INTACT = "relevant filters", "random filters", "none (intact)"
 
 
 class Stopwatch:
@@ -139,38 +138,23 @@ def gather(sweep: Path) -> list[str]:
     """
     records, missing = collect(sweep)
     if records:
-        rows = [_row(record, _varying(records)) for record in records]
+        rows = [_row(record, varying_options(records)) for record in records]
         with replacing(sweep / "results.csv") as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
         with replacing(sweep / "accuracy_drop.png") as part:
-            chart(records).save(part, format="png", scale_factor=2)
-        _print_table(rows, _varying(records))
+            accuracy_drop(records).save(part, format="png", scale_factor=2)
+        _print_table(rows, varying_options(records))
         print(f"\n{sweep / 'results.csv'}\n{sweep / 'accuracy_drop.png'}")
     if missing:
         print(f"no readable result.json: job {', '.join(missing)} of {sweep}", file=sys.stderr)
     return missing
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _varying(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The options that differ between jobs, but for mu and seed: what tells their networks apart."""
-    configs = [_flat(record["config"]) for record in records]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    different = [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
-    return [key for key in different if key not in ("mu", "seed", "model._target_")]
-
-
 def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
-    config = _flat(record["config"])
+    config = flat(record["config"])
     return {
         "job": record["job"],
         "data": record["data"],
@@ -206,58 +190,6 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
     print("\nTest accuracy intact, with the relevant filters ablated, and with as many random ones\n")
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def chart(records: Sequence[dict[str, Any]]) -> alt.VConcatChart:
-    """Accuracy against mu, and along each job's filters; one row for each network, lines meaned over seeds."""
-    by_network: dict[str, list[dict[str, Any]]] = {}
-    varying = _varying(records)
-    for record in records:
-        config = _flat(record["config"])
-        options = [f"{key} {config[key]}" for key in varying if key in config and key != "model.name"]
-        by_network.setdefault(", ".join([record["model"]["name"], *options]), []).append(record)
-    rows = [
-        alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=alt.Title(network, fontSize=14))
-        for network, jobs in by_network.items()
-    ]
-    return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12).configure_view(strokeWidth=0)
-
-
-_COLOR = alt.Color("ablated:N").title("ablated").scale(domain=[SELECTED, RANDOM, INTACT], range=["#c1272d", "#0067a5", "#888888"])
-_ACCURACY = alt.Y("accuracy:Q").title("test accuracy").scale(domain=[0, 1]).axis(format="%")
-
-
-def _by_mu(records: Sequence[dict[str, Any]]) -> alt.LayerChart:
-    values = [
-        {"mu": record["mu"], "ablated": kind, "accuracy": value}
-        for record in records
-        for kind, accuracies in (
-            (SELECTED, [record["accuracy"]["selected"]]),
-            (RANDOM, record["accuracy"]["random"]),
-            (INTACT, [record["accuracy"]["intact"]]),
-        )
-        for value in accuracies
-    ]
-    base = alt.Chart(alt.Data(values=values), width=360, height=260).encode(
-        x=alt.X("mu:Q").title("mu (log scale)").scale(type="log"), color=_COLOR
-    )
-    band = base.mark_area(opacity=0.2).encode(y=alt.Y("min(accuracy):Q"), y2="max(accuracy):Q")
-    line = base.mark_line(point=True).encode(y=_ACCURACY.aggregate("mean"))
-    return alt.layer(band, line)
-
-
-def _by_filters(records: Sequence[dict[str, Any]]) -> alt.LayerChart:
-    values = [
-        {"job": record["job"], "removed": removed, "ablated": kind, "accuracy": value}
-        for record in records
-        for kind, lines in ((SELECTED, [record["curve"]["selected"]]), (RANDOM, record["curve"]["random"]))
-        for line in lines
-        for removed, value in zip(record["curve"]["removed"], line, strict=True)
-    ]
-    base = alt.Chart(alt.Data(values=values), width=360, height=260).encode(
-        x=alt.X("removed:Q").title("filters ablated, strongest first (a line for each job)"), color=_COLOR, detail="job:N"
-    )
-    return alt.layer(base.mark_line(point=True, opacity=0.7).encode(y=_ACCURACY.aggregate("mean")))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytorch_lightning.loggers import Logger
 
@@ -79,7 +79,7 @@ class Run(Logger):
         def table(run: wandb.Run) -> None:
             import wandb
 
-            run.log({"relevant_filters": wandb.Table(columns=columns, data=rows)})
+            run.log({"relevant_filters": wandb.Table(columns=list(columns), data=rows)})
 
         self._attempt(table)
 
@@ -126,24 +126,26 @@ def track(options: config.Config, job_type: str, directory: Path) -> Iterator[Ru
 
 def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
     """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
-    if not options.enabled:
+    wanted = os.environ.get("WANDB_MODE")
+    if not options.enabled or wanted == "disabled":
         return None
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     folder = Path(options.dir).absolute()
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    for attempt in dict.fromkeys([mode, "offline"]):
+    online = wanted == "online" or (wanted is None and wandb.login(prompt=False))
+    modes: list[Literal["online", "offline"]] = ["online", "offline"] if online else ["offline"]
+    for mode in modes:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             settings = wandb.Settings(console="off", init_timeout=30)
-            run = wandb.init(project=options.project, dir=folder, mode=attempt, settings=settings, **job)
+            run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
         except Exception as error:
-            log.warning("W&B could not start %s: %s", attempt, " ".join(str(error).split()))
+            log.warning("W&B could not start %s: %s", mode, " ".join(str(error).split()))
             continue
         for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
             run.define_metric(metrics, step_metric=step)
-        log.info("W&B: %s run %s", attempt, run.url or Path(run.dir).parent)
+        log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
         return run
     return None

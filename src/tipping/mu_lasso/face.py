@@ -9,6 +9,7 @@ from tipping.mu_lasso.problem import MuLassoProblem
 
 REFINEMENTS = 2
 
+
 def minimize_on_face(problem: MuLassoProblem, weights: Tensor, mu_M1: Tensor, wanted_MC: Tensor) -> Tensor:
     """Weights (M, F, C) in which each wanted column is the minimum with its signs and support, if that is lower."""
     better = weights.clone()

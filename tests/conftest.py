@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torch import nn
+
+from tipping import command, models
+from tipping.data import CLASSES, Split
+from tipping.mu_lasso import MuLassoProblem
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="torch device to run the tests on: cpu or cuda")
+    parser.addoption("--long", action="store_true", help="run the long tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes minutes; runs with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="a long test: give --long"))
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def model(device: torch.device) -> nn.Module:
+    """A small untrained network with biases that are not zero, so that forgetting them shows."""
+    options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
+    model = models.build(options, (1, 8, 8), CLASSES, seed=0).to(device).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(0.05, 0.2, generator=torch.Generator(device).manual_seed(1))
+    return model
+
+
+@pytest.fixture
+def split(device: torch.device) -> Split:
+    """700 random images: more than one evaluation batch."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(700, 1, 8, 8, generator=generator)
+    labels = torch.randint(CLASSES, (700,), generator=generator)
+    return Split(images.to(device), labels.to(device))
+
+
+def problem_of(responses: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> MuLassoProblem:
+    return MuLassoProblem.of(torch.as_tensor(responses, device=device), torch.as_tensor(labels, device=device))
+
+
+def responses_like(rng: np.random.Generator, images: int, sizes: list[int], dead: int = 0) -> np.ndarray:
+    """Positive, collinear responses that sum to 1 in each layer, as real ones do; the first `dead` are zero."""
+    layers = []
+    for size in sizes:
+        factors = rng.random((images, 3)) @ rng.random((3, size)) + 0.05 * rng.random((images, size))
+        factors[:, :dead] = 0
+        layers.append(factors / factors.sum(1, keepdims=True))
+    return np.concatenate(layers, axis=1)
+
+
+@pytest.fixture
+def run_script(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
+    import interpret
+    import train
+
+    mains = {"train": (train.train, None), "interpret": (interpret.interpret, interpret.results.gather)}
+    small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
+    small += ["curve.points=2", "curve.images=100", f"store.dir={tmp_path / 'store'}", "tracking=off"]
+
+    def run(script: str, *arguments: str, multirun: bool = False) -> tuple[int, str, str]:
+        given = {argument.split("=")[0].lstrip("+~") for argument in arguments}
+        defaults = [option for option in small if option.split("=")[0] not in given]
+        if "model" in given:
+            defaults = [option for option in defaults if not option.startswith("model.")]
+        mode = ["-m", f"hydra.sweep.dir={tmp_path / 'out'}"] if multirun else [f"hydra.run.dir={tmp_path / 'out'}"]
+        monkeypatch.setattr(sys, "argv", [str(ROOT / f"{script}.py"), *mode, *defaults, *arguments])
+        GlobalHydra.instance().clear()
+        main, gather = mains[script]
+        with pytest.raises(SystemExit) as exit_:
+            command.run(main, gather)
+        out, err = capfd.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run

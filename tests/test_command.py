@@ -1,0 +1,229 @@
+"""train.py and interpret.py as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from tipping import results
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads((folder / job / "result.json").read_text()) for job in ("0", "1")]
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+
+
+def numbers(tree: object) -> list[float]:
+    if isinstance(tree, dict):
+        return [number for value in tree.values() for number in numbers(value)]
+    if isinstance(tree, list):
+        return [number for value in tree for number in numbers(value)]
+    return [tree] if isinstance(tree, (int, float)) else []
+
+
+def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
+    code, out, err = run_script("interpret", "mu=1,20", multirun=True)
+    assert code == 0, err
+    small, large = records(tmp_path / "out")
+    assert [small["mu"], large["mu"]] == [1, 20]
+    assert [small["made"]["network"], large["made"]["network"]] == [True, False]
+    assert [small["made"]["responses"], large["made"]["responses"]] == [True, False]
+    assert 0 < small["filters"]["relevant"] <= large["filters"]["relevant"] <= large["filters"]["total"] == 8
+    for record in (small, large):
+        assert record["schema"] == results.SCHEMA
+        assert record["config"]["mu"] == record["mu"]
+        assert (record["seed"], record["data"], record["protocol"]["name"]) == (0, "digits", "described")
+        assert sum(record["filters"]["per_layer"].values()) == record["filters"]["relevant"]
+        assert len(record["accuracy"]["random"]) == 2
+        assert len(record["selection"]["relative_gap"]) == 10
+        assert record["selection"]["certified"] == (max(record["selection"]["relative_gap"]) <= 1e-8)
+        assert record["curve"]["removed"][-1] == record["filters"]["relevant"]
+        assert set(record["seconds"]) == {"data", "network", "responses", "selection", "curve", "ablation"}
+        assert all(math.isfinite(number) for number in numbers(record))
+    with np.load(tmp_path / "out" / "1" / "selection.npz", allow_pickle=False) as selection:
+        assert (selection["weights"] != 0).any(1).sum() == large["filters"]["relevant"]
+        assert selection["layer"].tolist() == ["conv1"] * 4 + ["conv2"] * 4
+        assert selection["channel"].tolist() == [0, 1, 2, 3] * 2
+    rows = rows_of(tmp_path / "out")
+    assert [float(row["mu"]) for row in rows] == [1, 20]
+    assert [float(row["selected"]) for row in rows] == [r["accuracy"]["selected"] for r in (small, large)]
+    assert (tmp_path / "out" / "accuracy_drop.png").read_bytes().startswith(b"\x89PNG")
+    assert "results.csv" in out
+
+    again, *_ = run_script("interpret", "mu=1", f"hydra.run.dir={tmp_path / 'again'}")
+    assert again == 0
+    second = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert second["made"] == {"network": False, "responses": False}
+    assert (second["accuracy"], second["filters"]) == (small["accuracy"], small["filters"])
+
+
+def test_uncertified_is_said(run_script, tmp_path: Path) -> None:
+    code, _, err = run_script("interpret", "mu=20", "selection.max_iterations=1", "selection.tolerance=1e-30")
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["selection"]["certified"] is False
+
+
+def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
+    code, _, err = run_script("interpret", "mu=1,-1,20", multirun=True)
+    assert code == 1
+    assert [line for line in err.splitlines() if "mu=-1" in line]
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / "1" / "result.json").exists()
+    rows = rows_of(tmp_path / "out")
+    assert [row["job"] for row in rows] == ["0", "2"]
+    assert results.main([str(tmp_path / "out")]) == 1
+    (tmp_path / "out" / "2" / "result.json").write_text('{"schema": 1, "mu"')
+    assert results.gather(tmp_path / "out") == ["1", "2"]
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "culprit"),
+    [
+        ("mu=0", "mu=0"),
+        ("mu=-3", "mu=-3"),
+        ("mu=nan", "mu=nan"),
+        ("mu=inf", "mu=inf"),
+        ("mu=many", "mu"),
+        ("mu=null", "mu"),
+        ("seed=-1", "seed=-1"),
+        ("seed=0.5", "seed"),
+        ("device=tpu", "device=tpu"),
+        ("model=resnet", "model/resnet"),
+        ("data=cifar", "data/cifar"),
+        ("data.name=cifar", "data.name=cifar"),
+        ("model.filtres=4", "model.filtres"),
+        ("+model.filtres=4", "filtres"),
+        ("nothing=4", "nothing"),
+        ("model.filters=-4", "model.filters=-4"),
+        ("model.filters=4.5", "model.filters=4.5"),
+        ("model.filters=few", "model.filters=few"),
+        ("model.depth=0", "model.depth=0"),
+        ("model.dropout=1", "model.dropout=1"),
+        ("model.dropout=-0.5", "model.dropout=-0.5"),
+        ("model._target_=tipping.models.Missing", "tipping.models.Missing"),
+        ("model=matconvnet", "28x28"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0"),
+        ("trainer.batch_size=0", "trainer.batch_size=0"),
+        ("trainer.learning_rate=0", "trainer.learning_rate=0"),
+        ("protocol.draws=0", "protocol.draws=0"),
+        ("selection.solver=magic", "selection.solver=magic"),
+        ("selection.tolerance=0", "selection.tolerance=0"),
+        ("curve.points=0", "curve.points=0"),
+        ("store.dir=/dev/null/store", "store.dir=/dev/null/store"),
+        ("mu=[", "["),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(run_script, tmp_path: Path, argument: str, culprit: str) -> None:
+    code, _, err = run_script("interpret", argument)
+    lines = err.strip().splitlines()
+    assert code == 1
+    assert len(lines) == 1, err
+    assert culprit in lines[0]
+    assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "another architecture"])
+def test_a_bad_checkpoint_is_one_line(run_script, tmp_path: Path, spoil: str) -> None:
+    assert run_script("train")[0] == 0
+    (path,) = (tmp_path / "store" / "networks").glob("*.pt")
+    content = path.read_bytes()
+    if spoil == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.unlink()
+        assert run_script("train", "model.filters=5")[0] == 0
+        (other,) = (tmp_path / "store" / "networks").glob("*.pt")
+        other.rename(path)
+    code, _, err = run_script("interpret")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert str(path) in err
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_train_keeps_its_network_and_says_its_accuracy(run_script, tmp_path: Path) -> None:
+    code, out, err = run_script("train", "curve.every_n_epochs=1", "trainer.max_epochs=2", "mu=2")
+    assert code == 0, err
+    (path,) = (tmp_path / "store" / "networks").glob("*.pt")
+    assert "test accuracy" in out
+    assert str(path) in out
+    content = path.read_bytes()
+    assert run_script("train", "trainer.max_epochs=2", "mu=3")[0] == 0
+    assert path.read_bytes() == content
+
+
+def script(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / f"{name}.py"), *arguments, "data=digits"]
+
+
+def inspected(folder: Path) -> tuple[list[dict], Path]:
+    """The records of the one offline W&B run in a folder, as W&B's own reader gives them."""
+    (run,) = (folder / "wandb").glob("offline-run-*")
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(run)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines], run
+
+
+def test_the_offline_run_holds_config_metrics_curve_and_table(tmp_path: Path) -> None:
+    options = ["mu=2", "model.filters=4", "model.depth=2", "trainer.max_epochs=1", f"store.dir={tmp_path / 'store'}"]
+    options += [f"tracking.dir={tmp_path}", f"hydra.run.dir={tmp_path / 'sweep' / 'job'}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"HOME": str(tmp_path)}  # nobody is logged in there
+    done = subprocess.run(script("interpret", *options), capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.count("W&B: offline run") == 1
+    record = json.loads((tmp_path / "sweep" / "job" / "result.json").read_text())
+    entries, run = inspected(tmp_path)
+    (start,) = (entry["run"] for entry in entries if entry["type"] == "run")
+    assert (start["run_group"], start["job_type"]) == ("sweep", "interpret")
+    assert {"digits", "keras_cnn", "described"} <= set(start["tags"])
+    config = start["config"]["update"]
+    assert (config["mu"], config["seed"], config["model"]["filters"]) == (2, 0, 4)
+    history = [entry["history"]["item"] for entry in entries if entry["type"] == "history"]
+    (metrics,) = (item for item in history if "ablation/selected" in item)
+    assert metrics["mu"] == 2
+    assert metrics["ablation/selected"] == record["accuracy"]["selected"]
+    assert metrics["ablation/intact"] == record["accuracy"]["intact"]
+    assert metrics["ablation/random"] == pytest.approx(np.mean(record["accuracy"]["random"]))
+    assert metrics["filters/relevant"] == record["filters"]["relevant"]
+    curve = [(item["curve/removed"], item["curve/selected"]) for item in history if "curve/removed" in item]
+    assert curve == list(zip(record["curve"]["removed"], record["curve"]["selected"], strict=True))
+    assert any("train/loss" in item for item in history)
+    (table,) = run.rglob("relevant_filters*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == record["filters"]["relevant"]
+
+
+def test_sigterm_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    options = ["-m", "mu=2,5", "trainer.max_epochs=1000", f"store.dir={tmp_path / 'store'}"]
+    options += [f"tracking.dir={tmp_path}", f"hydra.sweep.dir={tmp_path / 'out'}"]
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    job = subprocess.Popen(
+        script("interpret", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert job.stdout
+    for line in job.stdout:
+        if line.startswith("training"):
+            break
+    time.sleep(2)
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
+    entries, _ = inspected(tmp_path)
+    assert any("train/loss" in entry["history"]["item"] for entry in entries if entry["type"] == "history")
+    assert next(entry["exit"] for entry in entries if entry["type"] == "exit")["exit_code"] == 1

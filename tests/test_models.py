@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tipping import models
+from tipping.config import InputError
+
+KERAS = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 128, "depth": 5, "dropout": 0.5}
+
+
+def layer_parameters(model: nn.Module) -> list[int]:
+    counts = [sum(p.numel() for p in layer.parameters()) for layer in model.children()]
+    return [count for count in counts if count]
+
+
+def test_keras_cnn_has_the_reports_parameters() -> None:
+    model = models.build(KERAS, (1, 28, 28), 10, seed=0)
+    assert layer_parameters(model) == [1280, 147584, 147584, 147584, 147584, 12845184, 16512, 1290]
+    assert sum(p.numel() for p in model.parameters()) == 13_454_602
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_keras_cnn_starts_as_keras_does() -> None:
+    model = models.build({**KERAS, "filters": 16}, (1, 8, 8), 10, seed=0)
+    weight, bias = model.get_parameter("conv2.weight").detach(), model.get_parameter("conv2.bias")
+    limit = np.sqrt(6 / (16 * 9 + 16 * 9))  # Glorot-uniform
+    assert 0.95 * limit < float(weight.abs().max()) <= limit
+    assert float(weight.std()) == pytest.approx(limit / np.sqrt(3), rel=0.05)
+    assert not bias.any()
+
+
+def test_matconvnet_has_its_filters() -> None:
+    model = models.build({"name": "matconvnet", "_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    index = models.filter_index(model)
+    assert np.bincount(index.layer_F).tolist() == [20, 50, 500]
+    assert layer_parameters(model) == [520, 25050, 400500, 5010]
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_filter_index_counts_channels_in_each_layer(model: nn.Module) -> None:
+    index = models.filter_index(model)
+    assert index.layers == ("conv1", "conv2", "conv3")
+    assert index.layer_F.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert index.channel_F.tolist() == [*range(6)] * 3
+
+
+def test_initial_weights_depend_on_the_seed_only() -> None:
+    options = {**KERAS, "filters": 4}
+    torch.manual_seed(1)
+    one = models.build(options, (1, 8, 8), 10, seed=0)
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    two = models.build(options, (1, 8, 8), 10, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    other = models.build(options, (1, 8, 8), 10, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.get_parameter("conv1.weight"), other.get_parameter("conv1.weight"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("filters", -1),
+        ("filters", 0),
+        ("filters", 2.5),
+        ("filters", True),
+        ("depth", 0),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("dropout", float("nan")),
+        ("dropout", "half"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(option: str, value: object) -> None:
+    with pytest.raises(Exception, match=f"model.{option}={value}") as error:
+        models.build({**KERAS, option: value}, (1, 8, 8), 10, seed=0)
+    assert isinstance(error.value.__cause__, InputError)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tipping.config import InputError
+from tipping.data import Split
+from tipping.responses import collect, find_or_collect, normalize, recorded
+from tipping.store import Store
+
+
+def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Image by image and filter by filter, in float64, by the definition."""
+    rows = []
+    for image in images.double():
+        maps, row = image[None], []
+        for name, module in model.named_children():
+            maps = module(maps)
+            if name.startswith("relu"):
+                norms = [np.sqrt((channel.numpy() ** 2).sum()) for channel in maps[0]]
+                row += [norm / (sum(norms) or 1) for norm in norms]
+        rows.append(row)
+    return np.array(rows)
+
+
+def test_gram_is_that_of_the_slow_responses(model: nn.Module, split: Split) -> None:
+    problem = collect(model, split)
+    model.double().cpu()
+    with torch.no_grad():
+        responses_NF = slow_responses(model, split.images_NCHW.cpu())
+    onehot_NC = np.eye(10)[split.labels_N.cpu()]
+    # the network runs in float32: relative errors of some 1e-6
+    assert np.allclose(problem.gram_FF.cpu(), responses_NF.T @ responses_NF, rtol=1e-5)
+    assert np.allclose(problem.cross_FC.cpu(), responses_NF.T @ onehot_NC, rtol=1e-5)
+    assert np.array_equal(problem.label_sq_C.cpu(), onehot_NC.sum(0))
+    assert problem.gram_FF.dtype == torch.float64
+
+
+def test_each_layer_of_each_image_sums_to_one() -> None:
+    norms_NF = torch.rand(5, 7)
+    assert torch.allclose(normalize(norms_NF).sum(1), torch.ones(5, dtype=torch.float64))
+
+
+def test_an_all_zero_layer_stays_zero_and_a_dead_filter_is_found(model: nn.Module, split: Split) -> None:
+    with torch.no_grad():
+        model.get_parameter("conv2.weight").zero_()
+        model.get_parameter("conv2.bias").fill_(-1)  # a dead layer
+        model.get_parameter("conv1.bias")[3] = -100  # a dead filter
+    problem = collect(model, split)
+    assert problem.gram_FF.isfinite().all()
+    assert np.flatnonzero(problem.dead_F()).tolist() == [3, *range(6, 12)]
+
+
+def test_hooks_are_gone_after_an_exception(model: nn.Module) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), recorded(model):
+        raise RuntimeError("on purpose")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_diverged_network_is_refused(model: nn.Module, split: Split) -> None:
+    with torch.no_grad():
+        model.get_parameter("conv1.weight").fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        collect(model, split)
+
+
+def test_other_weights_or_images_are_other_responses(model: nn.Module, split: Split, tmp_path) -> None:
+    store = Store(tmp_path)
+    first, item = find_or_collect(model, split, store)
+    again, found = find_or_collect(model, split, store)
+    assert (item.found, found.found) == (False, True)
+    assert torch.equal(first.gram_FF, again.gram_FF)
+    with torch.no_grad():
+        model.get_parameter("conv1.weight")[0, 0, 0, 0] += 0.1
+    assert not find_or_collect(model, split, store)[1].found
+    assert not find_or_collect(model, Split(split.images_NCHW[:-1], split.labels_N[:-1]), store)[1].found
