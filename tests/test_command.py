@@ -102,6 +102,8 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
         ("mu=null", "mu"),
         ("seed=-1", "seed=-1"),
         ("seed=0.5", "seed"),
+        ("seed=4294967296", "seed=4294967296"),
+        ("hydra.run.dir=/dev/null/job", "/dev/null/job"),
         ("device=tpu", "device=tpu"),
         ("model=resnet", "model/resnet"),
         ("data=cifar", "data/cifar"),

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tipping.config import InputError
 
-MISTAKES = (InputError, HydraException, OmegaConfBaseException)
+MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
 class Sweep(Callback):

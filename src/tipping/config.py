@@ -126,6 +126,7 @@ class Config:
     def __post_init__(self) -> None:
         require_positive("mu", self.mu)
         require_whole("seed", self.seed, 0)
+        require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
 
 

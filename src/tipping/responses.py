@@ -33,7 +33,7 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         for layer, module in activations(model).items():
 
             def hook(_: nn.Module, __: object, maps_NFHW: Tensor, layer: str = layer) -> None:
-                norms[layer] = maps_NFHW.flatten(2).norm(dim=2)
+                norms[layer] = maps_NFHW.square().sum((2, 3)).sqrt()  # several times as fast as torch.linalg.norm
 
             handles.append(module.register_forward_hook(hook))
         yield norms
