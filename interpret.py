@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tipping import command, data, models, results, tracking
-from tipping.ablation import DropCurve, ablated_accuracy
+from tipping.ablation import DropCurve, ablated_accuracies
 from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
@@ -49,8 +49,8 @@ def interpret(composed: DictConfig) -> None:
         with stage("curve"):
             intact = evaluate(model, dataset, callbacks=[drop])
         with stage("ablation"):
-            selected = ablated_accuracy(model, dataset.test, selection.order_K)
-            random = [ablated_accuracy(model, dataset.test, control_K) for control_K in selection.controls]
+            ablations = [selection.order_K, *selection.controls]
+            selected, *random = ablated_accuracies(model, dataset.test, ablations)
 
         record = {
             "config": asdict(config),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tipping import models
-from tipping.ablation import ablated, ablated_accuracy, drop_curve
+from tipping.ablation import ablated, ablated_accuracies, drop_curve
 from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import accuracy, evaluate
 from tipping.data import Dataset, Split
@@ -96,7 +96,7 @@ def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: 
     nothing = np.array([], dtype=int)
     curve = drop_curve(model, split, nothing, [nothing], points=4)
     assert (curve.removed, len(curve.selected), len(curve.random[0])) == ([0], 1, 1)
-    assert ablated_accuracy(model, split, nothing) == curve.selected[0]
+    assert ablated_accuracies(model, split, [nothing]) == curve.selected
 
 
 def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, split: Split) -> None:

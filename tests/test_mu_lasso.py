@@ -11,6 +11,7 @@ from conftest import problem_of, responses_like
 from sklearn.linear_model import lars_path_gram
 
 from tipping.mu_lasso import MuLassoProblem, project_l1_ball, spg
+from tipping.mu_lasso.face import minimize_on_face
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "mulasso_matconvnet_570.npz"
 
@@ -19,6 +20,7 @@ REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "mulasso_matcon
 def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
     responses = responses_like(rng, images=400, sizes=[12, 20, 15], dead=2)
     scores = responses @ rng.normal(size=(47, 4))
+    scores += 0.3 * scores.std() * rng.normal(size=scores.shape)
     labels = np.eye(4)[(scores - scores.mean(0)).argmax(1)]
     return problem_of(responses, labels, device)
 
@@ -35,7 +37,7 @@ def exact_path(problem: MuLassoProblem, c: int) -> tuple[np.ndarray, np.ndarray]
     return np.abs(weights).sum(0), weights
 
 
-@pytest.mark.parametrize("mu", [0.5, 2.0, 8.0, 20.0])
+@pytest.mark.parametrize("mu", [0.5, 8.0, 50.0, 200.0])
 def test_spg_is_certified_and_agrees_with_the_exact_path(problem: MuLassoProblem, mu: float) -> None:
     solution = spg(problem, [mu])
     assert solution.certified_MC.all()
@@ -51,6 +53,22 @@ def test_spg_is_certified_and_agrees_with_the_exact_path(problem: MuLassoProblem
         assert objective_C[c] == pytest.approx(float(reference[c]), abs=2e-8 * max(1, objective_C[c]))
         support = solution.weights_MFC[0, :, c].cpu().numpy() != 0
         assert np.array_equal(support, np.abs(exact) > 1e-9)
+
+
+def test_the_exact_step_never_leaves_the_ball_or_raises_the_objective(
+    problem: MuLassoProblem, rng: np.random.Generator
+) -> None:
+    twice = torch.cat([problem.gram_FF] * 2)  # every filter twice: a singular Gram matrix
+    problem = MuLassoProblem(torch.cat([twice] * 2, dim=1), torch.cat([problem.cross_FC] * 2), problem.label_sq_C)
+    mu = torch.tensor([[0.1], [10.0], [1000.0]], dtype=torch.float64, device=twice.device)
+    wanted = torch.ones(3, 4, dtype=torch.bool)
+    for _ in range(5):
+        point = torch.as_tensor(rng.normal(size=(3, 94, 4)) * 10.0 ** rng.integers(-3, 3, (3, 1, 4)), device=mu.device)
+        point = project_l1_ball(point, mu)
+        better = minimize_on_face(problem, point, mu, wanted)
+        assert (better.abs().sum(1) <= mu * (1 + 1e-14)).all()
+        assert (problem.objective(better) <= problem.objective(point)).all()
+        assert (better * point >= 0).all(), "no weight changes its sign"
 
 
 def test_spg_solves_every_mu_and_class_as_it_solves_each_alone(problem: MuLassoProblem) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from tipping.classifier import accuracy
 from tipping.data import Split
@@ -43,10 +44,13 @@ def _keeping(kept: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
     return hook
 
 
-def ablated_accuracy(model: nn.Module, split: Split, filters: np.ndarray) -> float:
-    """The network's accuracy without the given filters, in [0, 1]."""
-    with ablated(model, filters):
-        return accuracy(model, split)
+def ablated_accuracies(model: nn.Module, split: Split, ablations: Sequence[np.ndarray]) -> list[float]:
+    """The network's accuracy without each of the given sets of filters, in [0, 1]."""
+    accuracies = []
+    for filters in tqdm(ablations, desc="ablations", leave=False, disable=None):
+        with ablated(model, filters):
+            accuracies.append(accuracy(model, split))
+    return accuracies
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ def drop_curve(
     """Accuracy as the filters of an order, and of each control, go one after another, at evenly spaced counts."""
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
 
-    intact = accuracy(model, split)
-
-    def along(order_K: np.ndarray) -> list[float]:
-        return [intact, *(ablated_accuracy(model, split, order_K[:count]) for count in removed[1:])]
-
-    return DropCurve(len(split), removed, along(order_K), [along(control_K) for control_K in controls])
+    orders = [order_K, *controls]
+    prefixes = [order[:count] for order in orders for count in removed[1:]]
+    accuracies = np.reshape(ablated_accuracies(model, split, prefixes), (len(orders), -1))
+    intact = np.full((len(orders), 1), accuracy(model, split))
+    selected, *random = np.hstack([intact, accuracies]).tolist()
+    return DropCurve(len(split), removed, selected, random)

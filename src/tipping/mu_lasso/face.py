@@ -14,11 +14,9 @@ def minimize_on_face(problem: MuLassoProblem, weights: Tensor, mu_M1: Tensor, wa
     """Weights (M, F, C) in which each wanted column is the minimum with its signs and support, if that is lower."""
     better = weights.clone()
     for m, c in wanted_MC.nonzero().tolist():
-        column_F = _walk(problem.gram_FF, problem.cross_FC[:, c], weights[m, :, c], mu_M1[m, 0])
-        better[m, :, c] = column_F
+        better[m, :, c] = _walk(problem.gram_FF, problem.cross_FC[:, c], weights[m, :, c], mu_M1[m, 0])
     lower_MC = problem.objective(better) < problem.objective(weights)
-    inside_MC = better.abs().sum(-2) <= mu_M1 * (1 + 1e-12)
-    return torch.where((lower_MC & inside_MC).unsqueeze(-2), better, weights)
+    return torch.where(lower_MC.unsqueeze(-2), better, weights)
 
 
 def _walk(gram_FF: Tensor, cross_F: Tensor, weights_F: Tensor, mu: Tensor) -> Tensor:
