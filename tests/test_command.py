@@ -91,6 +91,13 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "out")) == 1
 
 
+def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_path: Path) -> None:
+    code, out, err = run_script("train", "seed=-1,0", multirun=True)
+    assert code == 1
+    assert "seed=-1" in err
+    assert out.count("test accuracy") == 1
+
+
 @pytest.mark.parametrize(
     ("argument", "culprit"),
     [

@@ -40,6 +40,17 @@ def test_matconvnet_has_its_filters() -> None:
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
+def test_maps_are_taken_after_the_relu_where_there_is_one() -> None:
+    model = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    images, smallest = torch.rand(3, 1, 28, 28), {}
+    for layer, module in models.activations(model).items():
+        module.register_forward_hook(lambda _, __, maps, layer=layer: smallest.update({layer: float(maps.min())}))
+    model(images)
+    assert smallest["conv1"] < 0
+    assert smallest["conv2"] < 0
+    assert smallest["conv3"] == 0
+
+
 def test_filter_index_counts_channels_in_each_layer(model: nn.Module) -> None:
     index = models.filter_index(model)
     assert index.layers == ("conv1", "conv2", "conv3")

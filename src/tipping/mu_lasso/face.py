@@ -38,7 +38,7 @@ def _walk(gram_FF: Tensor, cross_F: Tensor, weights_F: Tensor, mu: Tensor) -> Te
         weights_F[support] = now_S + reach_S.min() * (target_S - now_S)
         weights_F[support[reach_S.argmin()]] = 0
         support = weights_F.nonzero()[:, 0]
-    return weights_F * (mu / weights_F.abs().sum()).clamp(max=1)  # rounding may have left the ball
+    return weights_F
 
 
 def _minimum(gram_SS: Tensor, cross_S: Tensor, sign_S: Tensor, mu: Tensor) -> Tensor:
