@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from tipping import config, data, models
+from tipping.ablation import drop_curve
+from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import accuracy, evaluate, pick_device, train
 from tipping.config import InputError
 from tipping.data import Dataset
+from tipping.mu_lasso import Solution
+from tipping.selection import Selection
 
 MODEL = {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 2, "dropout": 0.5}
 
@@ -39,6 +44,22 @@ def test_same_seed_same_weights_and_the_global_state_is_left_alone(digits: Datas
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.get_parameter("dense3.bias"), other.get_parameter("dense3.bias"))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits: Dataset) -> None:
+    order_K = np.array([4, 0, 5])
+    none = torch.zeros(0)
+    selection = Selection(np.zeros((8, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, 0))
+    split = digits.test.spread(100)
+    callback = AccuracyDropCurve(lambda _: selection, split, points=2, every_n_epochs=2)
+    model = models.build(MODEL, digits.image_shape, data.CLASSES, seed=0)
+    settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3)
+    train(model, digits, settings, seed=0, callbacks=[callback])
+    assert list(callback.curves) == [2, 4]
+    assert callback.curves[4] == drop_curve(model, split, order_K, [order_K[::-1]], points=2)
+    assert callback.curves[2] != callback.curves[4]
+    plain = trained(digits, seed=0, epochs=4)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
 
 
 def test_a_training_that_diverges_is_refused(digits: Dataset) -> None:

@@ -14,9 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
+from test_ablation import without
 
-from tipping import results
+from tipping import charts, config, data, models, results
+from tipping.classifier import accuracy
+from tipping.mu_lasso import spg
+from tipping.responses import collect
+from tipping.selection import random_orders
+from tipping.tracking import Run
 
 
 def records(folder: Path) -> list[dict]:
@@ -64,6 +71,14 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "accuracy_drop.png").read_bytes().startswith(b"\x89PNG")
     assert "results.csv" in out
 
+    drawn = charts.accuracy_drop([{"job": "0", **small}, {"job": "1", **large}]).to_dict()
+    points = [row for chart in (drawn["datasets"] or {}).values() for row in chart]
+    for kind, name in (("relevant filters", "selected"), ("none (intact)", "intact")):
+        assert {"mu": 20.0, "ablated": kind, "accuracy": large["accuracy"][name]} in points
+    end = {"job": "0", "removed": small["curve"]["removed"][1], "ablated": "random filters"}
+    assert {**end, "accuracy": small["curve"]["random"][0][1]} in points
+    assert {**end, "ablated": "relevant filters", "accuracy": small["curve"]["random"][0][1]} not in points
+
     again, *_ = run_script("interpret", "mu=1", f"hydra.run.dir={tmp_path / 'again'}")
     assert again == 0
     second = json.loads((tmp_path / "again" / "result.json").read_text())
@@ -71,10 +86,59 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert (second["accuracy"], second["filters"]) == (small["accuracy"], small["filters"])
 
 
+def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> None:
+    """From the stored network and weights alone: every ablation redone by zeroing weights and biases."""
+    code, _, err = run_script("interpret", "mu=1", "model.filters=8", "trainer.max_epochs=8", "curve.images=0")
+    assert code == 0, err
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    (path,) = (tmp_path / "store" / "networks").glob("*.pt")
+    dataset = data.load(config.Data("digits", None))
+    model = models.build(record["model"], dataset.image_shape, data.CLASSES, seed=0).eval()
+    model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
+    with np.load(tmp_path / "out" / "selection.npz") as saved:
+        weights_FC = saved["weights"]
+    expected = spg(collect(model, dataset.train), [1.0]).weights_MFC[0].numpy()
+    assert np.allclose(weights_FC, expected, atol=1e-9)
+    order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
+    assert 2 < len(order) < 16
+    controls = random_orders(np.array(order), models.filter_index(model).layer_F, seed=0, mu=1.0, draws=2)
+
+    def left(filters: list[int]) -> float:
+        return accuracy(without(model, filters), dataset.test)
+
+    half = record["curve"]["removed"][1]
+    intact, selected, random = left([]), left(order), [left(control.tolist()) for control in controls]
+    assert record["accuracy"] == {"intact": intact, "selected": selected, "random": random}
+    assert len({intact, selected, *random}) > 2, "the figures must differ to be told apart"
+    assert record["curve"]["selected"] == [intact, left(order[:half]), selected]
+    assert record["curve"]["random"][1] == [intact, left(controls[1][:half].tolist()), random[1]]
+
+
+def test_a_job_that_fails_in_an_old_directory_has_no_record(run_script, tmp_path: Path) -> None:
+    assert run_script("interpret")[0] == 0
+    assert (tmp_path / "out" / "result.json").exists()
+    assert run_script("interpret", "mu=-1")[0] == 1
+    assert not (tmp_path / "out" / "result.json").exists()
+    assert not (tmp_path / "out" / "selection.npz").exists()
+
+
+def test_a_store_that_cannot_be_written_to_is_one_line(run_script, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("unexpected pos 64 vs 0")  # what torch raises when the disk is full
+
+    monkeypatch.setattr(torch, "save", full)
+    code, _, err = run_script("train")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert f"store.dir={tmp_path / 'store'}" in err
+    assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
+
+
 def test_uncertified_is_said(run_script, tmp_path: Path) -> None:
-    code, _, err = run_script("interpret", "mu=20", "selection.max_iterations=1", "selection.tolerance=1e-30")
+    code, out, err = run_script("interpret", "mu=20", "selection.max_iterations=1", "selection.tolerance=1e-30")
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["selection"]["certified"] is False
+    assert "NOT certified" in out
 
 
 def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
@@ -146,13 +210,17 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_script, tmp_path: Path, ar
     assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "another architecture"])
+@pytest.mark.parametrize("spoil", ["truncated", "another recipe", "another architecture"])
 def test_a_bad_checkpoint_is_one_line(run_script, tmp_path: Path, spoil: str) -> None:
     assert run_script("train")[0] == 0
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
     content = path.read_bytes()
     if spoil == "truncated":
         path.write_bytes(content[: len(content) // 2])
+    elif spoil == "another architecture":
+        saved = torch.load(path, weights_only=True)
+        saved["tensors"]["conv2.weight"] = saved["tensors"]["conv2.weight"][:3]
+        torch.save(saved, path)
     else:
         path.unlink()
         assert run_script("train", "model.filters=5")[0] == 0
@@ -171,6 +239,9 @@ def test_train_keeps_its_network_and_says_its_accuracy(run_script, tmp_path: Pat
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
     assert "test accuracy" in out
     assert str(path) in out
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert list(record["curves"]) == ["1", "2"]
+    assert f"{100 * record['accuracy']['intact']:.2f} %" in out
     content = path.read_bytes()
     assert run_script("train", "trainer.max_epochs=2", "mu=3")[0] == 0
     assert path.read_bytes() == content
@@ -216,7 +287,38 @@ def test_the_offline_run_holds_config_metrics_curve_and_table(tmp_path: Path) ->
     assert len(json.loads(table.read_text())["data"]) == record["filters"]["relevant"]
 
 
-def test_sigterm_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["short", ""])
+def test_a_wandb_failure_never_ends_a_job(run_script, tmp_path: Path, monkeypatch, key: str) -> None:
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", key or "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    if not key:
+        monkeypatch.setattr("wandb.init", lambda **_: 1 / 0)
+    code, out, err = run_script("interpret", "tracking=wandb", f"tracking.dir={tmp_path}")
+    assert code == 0, err
+    assert "W&B could not start online" in out + err
+    assert (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_wandb_run_that_fails_midway_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def log(self, *_: object) -> None:
+            raise ConnectionError("the service is gone")
+
+    run = Run(Broken())  # type: ignore[arg-type]
+    run.log({"mu": 1.0})
+    run.log({"mu": 2.0})
+    run.finish(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "W&B failed, and this job goes on without it: the service is gone"
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
     options = ["-m", "mu=2,5", "trainer.max_epochs=1000", f"store.dir={tmp_path / 'store'}"]
     options += [f"tracking.dir={tmp_path}", f"hydra.sweep.dir={tmp_path / 'out'}"]
     environment = {**os.environ, "WANDB_MODE": "offline"}
@@ -228,9 +330,10 @@ def test_sigterm_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path) -
         if line.startswith("training"):
             break
     time.sleep(2)
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(number)
     _, err = job.communicate(timeout=60)
-    assert job.returncode == 128 + signal.SIGTERM
+    assert job.returncode == 128 + number
+    assert f"stopped by {number.name}" in err
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
     entries, _ = inspected(tmp_path)

@@ -24,13 +24,13 @@ def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
         model: a network whose filter layers are named.
         filters: positions in the network's filter index.
     """
-    index = filter_index(model)
+    index, device = filter_index(model), next(model.parameters()).device
     handles = []
     try:
         for layer, module in enumerate(activations(model).values()):
             kept = ~np.isin(np.flatnonzero(index.layer_F == layer), filters)
             if not kept.all():
-                handles.append(module.register_forward_hook(_keeping(torch.from_numpy(kept))))
+                handles.append(module.register_forward_hook(_keeping(torch.from_numpy(kept).to(device))))
         yield
     finally:
         for handle in handles:
@@ -39,7 +39,7 @@ def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
 
 def _keeping(kept: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
     def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> Tensor:
-        return maps_NFHW * kept.to(maps_NFHW)[:, None, None]
+        return maps_NFHW * kept[:, None, None]
 
     return hook
 

@@ -19,8 +19,11 @@ class AccuracyDropCurve(pl.Callback):
         select: gives the network's relevant filters, strongest first, and their random controls.
         split: the images to measure accuracy on.
         points: evaluations along each curve.
-        on_curve: called with each curve and the epochs trained so far (0 when tested).
         every_n_epochs: after how many epochs of training to measure; 0 for never.
+        on_curve: called with each curve and its epoch.
+
+    Attributes:
+        curves: the curves by epochs trained; 0 stands for the network that was tested.
     """
 
     def __init__(
@@ -28,11 +31,12 @@ class AccuracyDropCurve(pl.Callback):
         select: Callable[[nn.Module], Selection],
         split: Split,
         points: int,
-        on_curve: Callable[[DropCurve, int], None],
         every_n_epochs: int = 0,
+        on_curve: Callable[[DropCurve, int], None] = lambda curve, epoch: None,
     ) -> None:
         self.select, self.split, self.points = select, split, points
-        self.on_curve, self.every_n_epochs = on_curve, every_n_epochs
+        self.every_n_epochs, self.on_curve = every_n_epochs, on_curve
+        self.curves: dict[int, DropCurve] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -48,5 +52,5 @@ class AccuracyDropCurve(pl.Callback):
         model = classifier.model
         assert isinstance(model, nn.Module)
         selection = self.select(model)
-        curve = drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
-        self.on_curve(curve, epoch)
+        self.curves[epoch] = drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
+        self.on_curve(self.curves[epoch], epoch)

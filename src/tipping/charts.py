@@ -11,6 +11,15 @@ import altair as alt
 Record = dict[str, Any]
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
+ELSEWHERE = (
+    "mu",
+    "seed",
+    "model._target_",
+    "data.root",
+    "device",
+    "store.",
+    "tracking.",
+)  # no part of a result, or shown anyway
 WIDTH, HEIGHT = 360, 260  # pixels
 
 
@@ -23,26 +32,31 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varying_options(records: Sequence[Record]) -> list[str]:
-    """The options that differ between jobs, but for mu and seed: what tells their networks apart."""
+    """The options that differ between jobs and tell what they compute, but for mu and seed."""
     configs = [flat(record["config"]) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
-    return [option for option in different if option not in ("mu", "seed", "model._target_")]
+    return [option for option in different if not option.startswith(ELSEWHERE)]
 
 
 def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
-    """Accuracy against mu, and along each job's filters: a row for each network, lines are means over its seeds."""
+    """Accuracy against mu, and along each job's filters: a row for each network; means over its seeds against mu."""
     networks: dict[str, list[Record]] = {}
-    varying = [option for option in varying_options(records) if option != "model.name"]
+    varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
     for record in records:
         config = flat(record["config"])
         options = [f"{option}={config[option]}" for option in varying if option in config]
-        networks.setdefault(" ".join([record["model"]["name"], *options]), []).append(record)
-    rows = [
-        alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=alt.Title(network, fontSize=14))
-        for network, jobs in networks.items()
-    ]
+        networks.setdefault(" ".join([record["model"]["name"], "on", record["data"], *options]), []).append(record)
+    rows = []
+    for network, jobs in networks.items():
+        title = alt.Title(f"{network}, {_seeds(jobs)}", fontSize=14)
+        rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
     return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    seeds = sorted({record["seed"] for record in records})
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
 def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
@@ -61,24 +75,27 @@ def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
 
 
 def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
-    rows = []
+    rows, ends = [], []
     for record in records:
         curve = record["curve"]
         for ablated, lines in ((RANDOM, curve["random"]), (RELEVANT, [curve["selected"]])):
             rows += [
-                {"mu": record["mu"], "removed": removed, "ablated": ablated, "accuracy": value}
+                {"job": record["job"], "removed": removed, "ablated": ablated, "accuracy": value}
                 for line in lines
                 for removed, value in zip(curve["removed"], line, strict=True)
             ]
-    x = alt.X("removed:Q").title("filters ablated, strongest first; one line for each mu")
-    return _lines(rows, x, detail="mu:N")
+        ends.append({"removed": curve["removed"][-1], "accuracy": curve["selected"][-1], "mu": f"{record['mu']:g}"})
+    x = alt.X("removed:Q").title("filters ablated, strongest first; a line for each job, labelled by its mu")
+    labels = alt.Chart(alt.InlineData(values=ends)).mark_text(dy=12, color=COLORS[RELEVANT])
+    return _lines(rows, x, detail="job:N") + labels.encode(x=x, y="accuracy:Q", text="mu:N")
 
 
 def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerChart:
     """Means as lines, and bands from the smallest to the largest value."""
     scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
     color = alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
-    y = alt.Y("accuracy:Q").aggregate("mean").title("test accuracy").scale(domain=[0, 1]).axis(format="%")
+    y = alt.Y("accuracy:Q", aggregate="mean", title="test accuracy (band: all draws)")
+    y = y.scale(domain=[0, 1]).axis(format="%")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=color, **encoding)
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
     return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 
 import pytorch_lightning as pl
@@ -56,6 +55,7 @@ def pick_device(wanted: str) -> torch.device:
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda: this machine has no GPU that torch can use; give device=cpu or device=auto")
+    torch.backends.cudnn.allow_tf32 = False  # responses and accuracies as on a CPU
     return torch.device("cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu")
 
 
@@ -68,18 +68,22 @@ def train(
     callbacks: Sequence[pl.Callback] = (),
     logger: Logger | None = None,
 ) -> None:
-    """Train the network in place, on the device of its data; same seed, same machine: same weights.
+    """Train the network in place, on the device of its data.
+
+    The same seed gives the same weights on the same machine with the same number of threads.
 
     Raises:
         InputError: the weights are no longer finite at the end.
     """
-    trainer = _trainer(dataset.train, callbacks, logger, max_epochs=options.max_epochs)
-    with torch.random.fork_rng(), _deterministic():
+    device = dataset.train.labels_N.device
+    batches = Batches(dataset.train, options.batch_size, seed)
+    trainer = _trainer(device, callbacks, logger, options.max_epochs, log_every_n_steps=min(50, len(batches)))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic():
         torch.manual_seed(seed)
-        trainer.fit(Classifier(model, options.learning_rate), Batches(dataset.train, options.batch_size, seed))
+        trainer.fit(Classifier(model, options.learning_rate), batches)
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise InputError(f"trainer.learning_rate={options.learning_rate}: the training diverged; give a smaller one")
-    model.to(dataset.train.labels_N.device).eval()
+    model.to(device).eval()
 
 
 def find_or_train(
@@ -104,7 +108,7 @@ def find_or_train(
         return model.state_dict()
 
     recipe = {
-        "model": options.model,
+        "model": {option: value for option, value in options.model.items() if option != "name"},
         "trainer": asdict(options.trainer),
         "data": dataset.name,
         "images": dataset.train.fingerprint(),
@@ -120,14 +124,12 @@ def find_or_train(
     return item
 
 
-def evaluate(
-    model: nn.Module, dataset: Dataset, *, callbacks: Sequence[pl.Callback] = (), logger: Logger | None = None
-) -> float:
+def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback] = ()) -> float:
     """The network's accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
-    trainer = _trainer(dataset.test, callbacks, logger, max_epochs=1)
-    batches = evaluation_batches(dataset.test)
-    (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), batches, verbose=False)
-    model.to(dataset.test.labels_N.device).eval()
+    device = dataset.test.labels_N.device
+    trainer = _trainer(device, callbacks, None, max_epochs=1, log_every_n_steps=1)
+    (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), evaluation_batches(dataset.test), verbose=False)
+    model.to(device).eval()  # Lightning leaves it on the CPU
     return round(metrics["test/accuracy"] * len(dataset.test)) / len(dataset.test)  # Lightning's mean is in float32
 
 
@@ -139,26 +141,26 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return int(correct) / len(split)
 
 
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Deterministic kernels where there are any; a warning where there are none."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
+def _deterministic() -> AbstractContextManager[None]:
+    """The same convolution kernels each time; the other layers used here have no others."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def _trainer(split: Split, callbacks: Sequence[pl.Callback], logger: Logger | None, max_epochs: int) -> pl.Trainer:
+def _trainer(
+    device: torch.device,
+    callbacks: Sequence[pl.Callback],
+    logger: Logger | None,
+    max_epochs: int,
+    log_every_n_steps: int,
+) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=max_epochs,
-        accelerator="gpu" if split.labels_N.is_cuda else "cpu",
+        log_every_n_steps=log_every_n_steps,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         callbacks=list(callbacks),
         logger=logger or False,
-        log_every_n_steps=1,
-        enable_progress_bar=sys.stderr.isatty(),
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
     )

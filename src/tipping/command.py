@@ -46,35 +46,44 @@ class Sweep(Callback):
             sys.exit(1)
         _say(job_return._return_value, f"job {config.hydra.job.num} ({config.hydra.job.override_dirname}) failed: ")
         Sweep.failures += 1
-        if Sweep.folder:  # the launcher runs in this process, which counts: Hydra need not say it once more
+        if Sweep.folder:  # the jobs run in this process, which counts failures; Hydra would say the first one again
             job_return.status = JobStatus.COMPLETED
 
 
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
-    """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 143 after SIGTERM.
+    """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
     Args:
         main: the decorated function.
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     Sweep.folder, Sweep.failures = None, 0
     code = 0
     try:
         main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 128 + signal.SIGINT
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
     except Exception as error:
         _say(error)
         code = 1
-    finally:
-        sweep = Sweep.started()
-        missing = gather(sweep) if gather and sweep else []
-    sys.exit(code or int(bool(missing or Sweep.failures)))
+    sweep = Sweep.started()
+    if gather and sweep:
+        try:
+            code = code or int(bool(gather(sweep)))
+        except Exception as error:
+            _say(error, f"{sweep} could not be gathered: ")
+            code = code or 1
+    sys.exit(code or int(Sweep.failures > 0))
+
+
+def _stop(number: int, _: object) -> None:
+    print(f"stopped by {signal.Signals(number).name}", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _say(error: Exception, prefix: str = "") -> None:
@@ -88,12 +97,14 @@ def _say(error: Exception, prefix: str = "") -> None:
 
 def one_line(error: BaseException) -> str:
     """A mistake as one line that names the culprit; Hydra's and OmegaConf's messages without their inner workings."""
+    quote = "'"
     if isinstance(error.__cause__, InputError):
         return str(error.__cause__)
     text = " ".join(str(error).split("Config search path")[0].split())
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
     if text.startswith("Could not override"):
-        option = text.split("'")[1]
-        text = f"{option}: no such option; --cfg job lists them all"
+        return f"{text.split(quote)[1]}: no such option; --cfg job lists them all"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options"
     return text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,24 +226,27 @@ def _download(name: str, source: Source, folder: Path) -> None:
             continue
         url = f"{source.mirror}/{file}.gz"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             content = _fetch(url)
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, HTTPException) as error:
             raise InputError(
                 f"data={name}: {url} is out of reach ({error}); put {', '.join(FILES)} (.gz or not) "
                 f"into {folder.absolute()}, or use data=digits, which needs no files"
             ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
-        with atomic.replacing(folder / f"{file}.gz") as part:
-            part.write_bytes(content)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic.replacing(folder / f"{file}.gz") as part:
+                part.write_bytes(content)
+        except OSError as error:
+            raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error
 
 
 def _fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=30) as response:
-        total = int(response.headers.get("Content-Length", 0)) or None
+        length = response.headers.get("Content-Length", "")
         chunks = []
-        with tqdm(total=total, unit="B", unit_scale=True, desc=url) as bar:
+        with tqdm(total=int(length) if length.isdecimal() else None, unit="B", unit_scale=True, desc=url) as bar:
             while chunk := response.read(1 << 16):
                 chunks.append(chunk)
                 bar.update(len(chunk))

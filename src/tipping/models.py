@@ -100,7 +100,7 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
         hydra.errors.InstantiationException: `_target_` or an argument is unknown.
     """
     arguments = {key: value for key, value in options.items() if key != "name"}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = instantiate(arguments, image_shape=image_shape, classes=classes)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far the faster layout on CPU

@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from tipping import config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
@@ -29,6 +32,8 @@ from tipping.selection import Selection
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
+RECORD, SELECTION = "result.json", "selection.npz"
+NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}  # options with a column of their own
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -46,15 +51,32 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def versions() -> dict[str, str | None]:
+def describe(options: config.Config, device: torch.device) -> dict[str, Any]:
+    """What any record begins with: what was run, and on what."""
+    cpu = f"cpu, {torch.get_num_threads()} threads"
+    return {
+        "schema": SCHEMA,
+        "config": asdict(options),
+        "mu": options.mu,
+        "seed": options.seed,
+        "model": options.model,
+        "data": options.data.name,
+        "protocol": asdict(options.protocol),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
     """Versions of Python and the main packages, and the commit when run from a git checkout."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    root = Path(__file__).parents[2]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}, "commit": commit}
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": sys.version.split()[0], **packages, "commit": commit if (root / ".git").exists() else None}
 
 
 def filters(index: FilterIndex, order_K: np.ndarray, dead_F: np.ndarray) -> dict[str, Any]:
@@ -100,12 +122,23 @@ def sentence(record: dict[str, Any]) -> str:
     )
 
 
-def write(directory: Path, record: dict[str, Any], weights_FC: np.ndarray, index: FilterIndex) -> None:
-    """Write a job's ``selection.npz`` (W, layer and channel of each filter), then its ``result.json``."""
-    with replacing(directory / "selection.npz") as part, part.open("wb") as file:
-        np.savez(file, weights=weights_FC, layer=np.array(index.layers)[index.layer_F], channel=index.channel_F)
-    with replacing(directory / "result.json") as part:
-        part.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False) + "\n")
+def clear(directory: Path) -> None:
+    """Remove what an earlier job left in a directory, so that a job that fails has no record."""
+    for name in (RECORD, SELECTION):
+        (directory / name).unlink(missing_ok=True)
+
+
+def write_selection(directory: Path, selection: Selection, index: FilterIndex) -> None:
+    """Write a job's ``selection.npz``: W (F, C), and the layer and channel of each filter."""
+    layer_F = np.array(index.layers)[index.layer_F]
+    with replacing(directory / SELECTION) as part, part.open("wb") as file:
+        np.savez(file, weights=selection.weights_FC, layer=layer_F, channel=index.channel_F)
+
+
+def write(directory: Path, record: dict[str, Any]) -> None:
+    """Write a job's ``result.json``, its last file."""
+    with replacing(directory / RECORD) as part:
+        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -122,9 +155,11 @@ def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
     records, missing = [], []
     for job in jobs:
         try:
-            record = json.loads((job / "result.json").read_text())
-            _row({"job": job.name, **record}, [])
-            records.append({"job": job.name, **record})
+            record = {"job": job.name, **json.loads((job / RECORD).read_text())}
+            if record["schema"] != SCHEMA or not record["curve"]["removed"]:
+                raise ValueError("of another schema")
+            _row(record, [])
+            records.append(record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             missing.append(job.name)
     return records, missing
@@ -154,12 +189,12 @@ def gather(sweep: Path) -> list[str]:
 
 def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
-    config = flat(record["config"])
+    options = flat(record["config"])
     return {
         "job": record["job"],
         "data": record["data"],
         "model": record["model"]["name"],
-        **{key: config.get(key, "") for key in varying if key not in ("data.name", "model.name")},
+        **{key: options.get(key, "") for key in varying if key not in NAMED},
         "protocol": record["protocol"]["name"],
         "seed": record["seed"],
         "mu": record["mu"],
@@ -178,23 +213,25 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
 
 
 def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
-    shown = ["model", *(key for key in varying if key in rows[0]), "seed", "mu", "relevant"]
+    shown = [NAMED.get(key, key) for key in dict.fromkeys(["model.name", *varying])] + ["seed", "mu", "relevant"]
     shown += ["intact", "selected", "random_mean", "certified"]
-    titles = {"relevant": "ablated", "intact": "intact %", "selected": "relevant %", "random_mean": "random %"}
+    titles = {"intact": "intact %", "selected": "without them %", "random_mean": "without random %"}
     cells = [[titles.get(key, key) for key in shown]]
     for row in rows:
         percent = {key: f"{100 * row[key]:.2f}" for key in ("intact", "selected", "random_mean")}
         percent |= {"relevant": f"{row['relevant']} of {row['filters']}", "mu": f"{row['mu']:g}"}
         cells.append([str(percent.get(key, row[key])) for key in shown])
     widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
-    print("\nTest accuracy intact, with the relevant filters ablated, and with as many random ones\n")
+    print("\nTest accuracy intact, without the relevant filters, and without as many random ones of the same layers\n")
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gather a sweep from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tipping.results", description=gather.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tipping.results", description="Write the table and the chart of a sweep."
+    )
     parser.add_argument("sweep", type=Path, metavar="SWEEP_DIR", help="the folder of a multirun")
     try:
         return 1 if gather(parser.parse_args(arguments).sweep) else 0

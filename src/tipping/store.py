@@ -67,13 +67,19 @@ class Store:
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         path = self.folder / kind / f"{key}.pt"
         path.parent.mkdir(exist_ok=True)
-        with _locked(path.with_suffix(".lock"), kind):
+        with _locked(path.with_suffix(".lock")):
             if path.exists() and not anew:
                 return Item(_read(path, text), key, path, found=True)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
-            with replacing(path) as part:
-                torch.save({"recipe": text, "tensors": tensors}, part)
+            self._write(path, {"recipe": text, "tensors": tensors})
             return Item(tensors, key, path, found=False)
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        try:
+            with replacing(path) as part, part.open("wb") as file:
+                torch.save(content, file)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full
+            raise InputError(f"store.dir={self.folder}: writing {path.name} failed ({error}); make room") from error
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -86,12 +92,12 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, kind: str) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("waiting for another job that makes the same %s", kind)
+        log.info("waiting for the job that is making %s", path.with_suffix(".pt"))
         lock.acquire()
     try:
         yield

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,8 @@ class Run(Logger):
     def __init__(self, run: wandb.Run | None) -> None:
         super().__init__()
         self._run = run
+        for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
+            self._attempt(partial(_define, metrics=metrics, step=step))
 
     @property
     def name(self) -> str:
@@ -97,6 +100,10 @@ class Run(Logger):
             log.warning("W&B failed, and this job goes on without it: %s", " ".join(str(error).split()))
 
 
+def _define(run: wandb.Run, metrics: str, step: str) -> None:
+    run.define_metric(metrics, step_metric=step)
+
+
 @contextmanager
 def track(options: config.Config, job_type: str, directory: Path) -> Iterator[Run]:
     """A run for the time of a job, flushed and closed also when the job fails or is terminated.
@@ -126,26 +133,35 @@ def track(options: config.Config, job_type: str, directory: Path) -> Iterator[Ru
 
 def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
     """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
-    wanted = os.environ.get("WANDB_MODE")
-    if not options.enabled or wanted == "disabled":
+    if not options.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return None
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    modes: list[Literal["online", "offline"]] = ["online", "offline"]
+    for mode in modes:
+        try:
+            if mode == "online" and not _wants_online():
+                continue
+            return _start(mode, options, job)
+        except Exception as error:
+            log.warning("W&B could not start %s: %s", mode, " ".join(str(error).split()))
+            os.environ["WANDB_MODE"] = "offline"  # the jobs after this one do not wait for it again
+    return None
+
+
+def _wants_online() -> bool:
+    import wandb
+
+    mode = os.environ.get("WANDB_MODE")
+    return mode == "online" or (mode is None and wandb.login(prompt=False))
+
+
+def _start(mode: Literal["online", "offline"], options: config.Tracking, job: dict[str, Any]) -> wandb.Run:
     import wandb
 
     folder = Path(options.dir).absolute()
-    online = wanted == "online" or (wanted is None and wandb.login(prompt=False))
-    modes: list[Literal["online", "offline"]] = ["online", "offline"] if online else ["offline"]
-    for mode in modes:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            settings = wandb.Settings(console="off", init_timeout=30)
-            run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
-        except Exception as error:
-            log.warning("W&B could not start %s: %s", mode, " ".join(str(error).split()))
-            continue
-        for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
-            run.define_metric(metrics, step_metric=step)
-        log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
-        return run
-    return None
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = wandb.Settings(console="off", init_timeout=30)
+    run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
+    log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
+    return run
