@@ -11,15 +11,8 @@ import altair as alt
 Record = dict[str, Any]
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
-ELSEWHERE = (
-    "mu",
-    "seed",
-    "model._target_",
-    "data.root",
-    "device",
-    "store.",
-    "tracking.",
-)  # no part of a result, or shown anyway
+# options that are no part of a result, or are shown anyway
+ELSEWHERE = ("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.")
 WIDTH, HEIGHT = 360, 260  # pixels
 
 
@@ -85,7 +78,7 @@ def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
                 for removed, value in zip(curve["removed"], line, strict=True)
             ]
         ends.append({"removed": curve["removed"][-1], "accuracy": curve["selected"][-1], "mu": f"{record['mu']:g}"})
-    x = alt.X("removed:Q").title("filters ablated, strongest first; a line for each job, labelled by its mu")
+    x = alt.X("removed:Q").title("filters ablated, strongest first (labels: mu)")
     labels = alt.Chart(alt.InlineData(values=ends)).mark_text(dy=12, color=COLORS[RELEVANT])
     return _lines(rows, x, detail="job:N") + labels.encode(x=x, y="accuracy:Q", text="mu:N")
 
