@@ -15,7 +15,7 @@ from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
 from tipping.responses import find_or_collect
 from tipping.selection import select
-from tipping.store import Store
+from tipping.store import Store, digest
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def interpret(composed: DictConfig) -> None:
             "filters": results.filters(index, selection.order_K, problem.dead_F()),
             "selection": {"solver": config.selection.solver, **results.certificate(selection.solution)},
             "curve": asdict(drop.curves[0]),
-            "store": {"network": network.key, "responses": responses.key},
+            "store": {"network": network.key, "weights": digest(network.tensors), "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
         }

@@ -15,7 +15,7 @@ from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
 from tipping.responses import collect
 from tipping.selection import Selection, select
-from tipping.store import Store
+from tipping.store import Store, digest
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train(composed: DictConfig) -> None:
             **results.describe(config, device),
             "accuracy": {"intact": accuracy},
             "curves": {epoch: asdict(curve) for epoch, curve in drop.curves.items()},
-            "store": {"network": network.key},
+            "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,
         }

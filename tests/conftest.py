@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,8 +101,11 @@ def run_script(
         monkeypatch.setattr(sys, "argv", [str(ROOT / f"{script}.py"), *mode, *defaults, *arguments])
         GlobalHydra.instance().clear()
         main, gather = mains[script]
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as exit_:
             command.run(main, gather)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         out, err = capfd.readouterr()
         return int(exit_.value.code or 0), out, err
 

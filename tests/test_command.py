@@ -194,6 +194,8 @@ def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_pa
         ("trainer.batch_size=0", "trainer.batch_size=0"),
         ("trainer.learning_rate=0", "trainer.learning_rate=0"),
         ("protocol.draws=0", "protocol.draws=0"),
+        ("protocol.name=keras", "protocol.name=keras"),
+        ("model.name=null", "model.name"),
         ("selection.solver=magic", "selection.solver=magic"),
         ("selection.tolerance=0", "selection.tolerance=0"),
         ("curve.points=0", "curve.points=0"),
@@ -298,11 +300,17 @@ def test_a_wandb_failure_never_ends_a_job(run_script, tmp_path: Path, monkeypatc
     code, out, err = run_script("interpret", "tracking=wandb", f"tracking.dir={tmp_path}")
     assert code == 0, err
     assert "W&B could not start online" in out + err
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == (1 if key else 0)
     assert (tmp_path / "out" / "result.json").exists()
 
 
 def test_a_wandb_run_that_fails_midway_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    closed = []
+
     class Broken:
+        def finish(self, exit_code: int) -> None:
+            closed.append(exit_code)
+
         def define_metric(self, *_: object, **__: object) -> None: ...
 
         def log(self, *_: object) -> None:
@@ -311,10 +319,46 @@ def test_a_wandb_run_that_fails_midway_is_said_once(caplog: pytest.LogCaptureFix
     run = Run(Broken())  # type: ignore[arg-type]
     run.log({"mu": 1.0})
     run.log({"mu": 2.0})
-    run.finish(0)
+    run.finish(1)
+    assert closed == [1], "or the next job would write into this run"
     assert [record.getMessage() for record in caplog.records] == [
         "W&B failed, and this job goes on without it: the service is gone"
     ]
+
+
+def test_each_job_of_a_sweep_has_a_run_of_its_own(run_script, tmp_path: Path, monkeypatch) -> None:
+    """Also after a job in which W&B failed."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    log, calls = Run.log, []
+
+    def fail_once(run: Run, metrics: dict) -> None:
+        calls.append(metrics)
+        if len(calls) == 1:
+            metrics = {"mu": lambda: "cannot be logged"}
+            monkeypatch.setattr(run._run, "log", lambda _: 1 / 0)
+        log(run, metrics)
+
+    monkeypatch.setattr(Run, "log", fail_once)
+    code, out, err = run_script("interpret", "mu=1,2", "tracking=wandb", f"tracking.dir={tmp_path}", multirun=True)
+    assert code == 0, err
+    assert (out + err).count("W&B failed") == 1
+    mus = set()
+    for run in (tmp_path / "wandb").glob("offline-run-*"):
+        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(run)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        (start,) = (entry["run"] for entry in map(json.loads, lines) if entry["type"] == "run")
+        mus.add(start["config"]["update"]["mu"])
+    assert mus == {1, 2}
+
+
+def test_a_sweep_does_not_mix_with_an_earlier_one(run_script, tmp_path: Path) -> None:
+    assert run_script("interpret", "mu=1", multirun=True)[0] == 0
+    before = (tmp_path / "out" / "results.csv").read_text()
+    code, _, err = run_script("interpret", "mu=5", multirun=True)
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "hydra.sweep.dir" in err
+    assert (tmp_path / "out" / "results.csv").read_text() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -331,6 +375,8 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
             break
     time.sleep(2)
     job.send_signal(number)
+    time.sleep(0.2)
+    job.send_signal(number)  # an impatient user must not cut the end short
     _, err = job.communicate(timeout=60)
     assert job.returncode == 128 + number
     assert f"stopped by {number.name}" in err

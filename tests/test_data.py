@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -213,6 +214,18 @@ def test_without_network_the_message_names_folder_files_and_digits(
     for part in (str(tmp_path / "MNIST" / "raw"), "data=digits", *data.FILES):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+RAW = Path(os.environ.get("TIPPING_DATA", Path(__file__).parents[2] / "shared" / "data")) / "MNIST" / "raw"
+
+
+@pytest.mark.skipif(not RAW.exists(), reason="MNIST is not at hand: TIPPING_DATA names its folder")
+def test_the_sha256_are_those_of_mnist() -> None:
+    at_hand = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in RAW.glob("*.gz")}
+    expected = {f"{name}.gz": sha256 for name, sha256 in zip(data.FILES, data.SOURCES["mnist"].sha256, strict=True)}
+    # the training images may have been compressed anew
+    same = [name for name in expected if at_hand.get(name) == expected[name]]
+    assert len(same) >= 3
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])

@@ -7,6 +7,7 @@ from torch import nn
 
 from tipping.config import InputError
 from tipping.data import Split
+from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import collect, find_or_collect, normalize, recorded
 from tipping.store import Store
 
@@ -36,6 +37,19 @@ def test_gram_is_that_of_the_slow_responses(model: nn.Module, split: Split) -> N
     assert np.allclose(problem.cross_FC.cpu(), responses_NF.T @ onehot_NC, rtol=1e-5)
     assert np.array_equal(problem.label_sq_C.cpu(), onehot_NC.sum(0))
     assert problem.gram_FF.dtype == torch.float64
+
+
+def test_responses_are_never_held_whole(model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, of = [], MuLassoProblem.of
+
+    def counting(responses_NF: torch.Tensor, labels_NC: torch.Tensor) -> MuLassoProblem:
+        rows.append(len(responses_NF))
+        return of(responses_NF, labels_NC)
+
+    monkeypatch.setattr(MuLassoProblem, "of", counting)
+    collect(model, Split(split.images_NCHW.repeat(3, 1, 1, 1), split.labels_N.repeat(3)))
+    assert sum(rows) == 2100
+    assert max(rows) <= 1000
 
 
 def test_each_layer_of_each_image_sums_to_one() -> None:

@@ -108,7 +108,11 @@ def find_or_train(
         return model.state_dict()
 
     recipe = {
-        "model": {option: value for option, value in options.model.items() if option != "name"},
+        "model": {
+            option: float(value) if isinstance(value, int) else value  # a dropout of 0 is one of 0.0
+            for option, value in options.model.items()
+            if option != "name"
+        },
         "trainer": asdict(options.trainer),
         "data": dataset.name,
         "images": dataset.train.fingerprint(),

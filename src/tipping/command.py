@@ -37,6 +37,10 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
+        if Sweep.started():
+            print(f"hydra.sweep.dir={Sweep.folder} holds the jobs of an earlier sweep: give another", file=sys.stderr)
+            Sweep.folder = None  # that sweep is not gathered again
+            sys.exit(1)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if job_return.status != JobStatus.FAILED:
@@ -58,8 +62,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _handle_signals(_stop)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     Sweep.folder, Sweep.failures = None, 0
@@ -78,11 +81,18 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         except Exception as error:
             _say(error, f"{sweep} could not be gathered: ")
             code = code or 1
+    _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
 
 
+def _handle_signals(handler: Callable[[int, Any], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
 def _stop(number: int, _: object) -> None:
-    print(f"stopped by {signal.Signals(number).name}", file=sys.stderr)
+    _handle_signals(signal.SIG_IGN)  # the end takes a moment, and must not be cut short
+    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())  # print may not be called again from within
     sys.exit(128 + number)
 
 
@@ -91,7 +101,8 @@ def _say(error: Exception, prefix: str = "") -> None:
     if isinstance(error, MISTAKES):
         print(prefix + one_line(error), file=sys.stderr)
     else:
-        print(prefix, file=sys.stderr)
+        if prefix:
+            print(prefix, file=sys.stderr)
         traceback.print_exception(error)
 
 
@@ -104,7 +115,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
     if text.startswith("Could not override"):
-        return f"{text.split(quote)[1]}: no such option; --cfg job lists them all"
+        return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
     if text.startswith("Ambiguous value for argument"):
         return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options"
     return text

@@ -60,6 +60,7 @@ class Protocol:
     draws: int
 
     def __post_init__(self) -> None:
+        require(self.name == "described", "protocol.name", self.name, "the protocol is described")
         require_whole("protocol.draws", self.draws, 1)
 
 
@@ -124,6 +125,7 @@ class Config:
     device: str
 
     def __post_init__(self) -> None:
+        require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
         require_positive("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")

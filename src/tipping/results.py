@@ -33,6 +33,7 @@ from tipping.selection import Selection
 log = logging.getLogger(__name__)
 SCHEMA = 1
 RECORD, SELECTION = "result.json", "selection.npz"
+TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}  # options with a column of their own
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
@@ -174,14 +175,17 @@ def gather(sweep: Path) -> list[str]:
     records, missing = collect(sweep)
     if records:
         rows = [_row(record, varying_options(records)) for record in records]
-        with replacing(sweep / "results.csv") as part, part.open("w", newline="") as file:
+        with replacing(sweep / TABLE) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        with replacing(sweep / "accuracy_drop.png") as part:
+        with replacing(sweep / CHART) as part:
             accuracy_drop(records).save(part, format="png", scale_factor=2)
         _print_table(rows, varying_options(records))
-        print(f"\n{sweep / 'results.csv'}\n{sweep / 'accuracy_drop.png'}")
+        print(f"\n{sweep / TABLE}\n{sweep / CHART}")
+    else:
+        for name in (TABLE, CHART):
+            (sweep / name).unlink(missing_ok=True)
     if missing:
         print(f"no readable result.json: job {', '.join(missing)} of {sweep}", file=sys.stderr)
     return missing
@@ -235,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("sweep", type=Path, metavar="SWEEP_DIR", help="the folder of a multirun")
     try:
         return 1 if gather(parser.parse_args(arguments).sweep) else 0
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 

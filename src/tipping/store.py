@@ -79,7 +79,7 @@ class Store:
             with replacing(path) as part, part.open("wb") as file:
                 torch.save(content, file)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full
-            raise InputError(f"store.dir={self.folder}: writing {path.name} failed ({error}); make room") from error
+            raise InputError(f"store.dir={self.folder}: cannot write {path.name} ({error}); is it full?") from error
 
 
 def digest(tensors: dict[str, Tensor]) -> str:

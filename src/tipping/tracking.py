@@ -28,6 +28,7 @@ class Run(Logger):
     def __init__(self, run: wandb.Run | None) -> None:
         super().__init__()
         self._run = run
+        self._failed = False
         for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
             self._attempt(partial(_define, metrics=metrics, step=step))
 
@@ -88,15 +89,16 @@ class Run(Logger):
 
     def finish(self, exit_code: int) -> None:
         """Flush and close the run."""
+        self._failed = False  # a run that failed is closed too, or the next job would write into it
         self._attempt(lambda run: run.finish(exit_code=exit_code))
 
     def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
-        if self._run is None:
+        if self._run is None or self._failed:
             return
         try:
             action(self._run)
         except Exception as error:
-            self._run = None
+            self._failed = True
             log.warning("W&B failed, and this job goes on without it: %s", " ".join(str(error).split()))
 
 
@@ -161,7 +163,8 @@ def _start(mode: Literal["online", "offline"], options: config.Tracking, job: di
 
     folder = Path(options.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(console="off", init_timeout=30)
+    # timeouts in seconds; what is not uploaded by then stays for `wandb sync`
+    settings = wandb.Settings(console="off", reinit="finish_previous", init_timeout=30, finish_timeout=60)
     run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
     log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
     return run
