@@ -380,6 +380,7 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     _, err = job.communicate(timeout=60)
     assert job.returncode == 128 + number
     assert f"stopped by {number.name}" in err
+    assert f"job 0 of {tmp_path / 'out'}" in err, "what there is of the sweep is gathered"
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
     entries, _ = inspected(tmp_path)

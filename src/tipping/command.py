@@ -77,10 +77,11 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     sweep = Sweep.started()
     if gather and sweep:
         try:
-            code = code or int(bool(gather(sweep)))
+            incomplete = bool(gather(sweep))
         except Exception as error:
             _say(error, f"{sweep} could not be gathered: ")
-            code = code or 1
+            incomplete = True
+        code = code or int(incomplete)
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
 

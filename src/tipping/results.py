@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import logging
 import subprocess
 import sys
 import time
@@ -30,7 +29,6 @@ from tipping.models import FilterIndex
 from tipping.mu_lasso import Solution
 from tipping.selection import Selection
 
-log = logging.getLogger(__name__)
 SCHEMA = 1
 RECORD, SELECTION = "result.json", "selection.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
