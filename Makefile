@@ -5,7 +5,7 @@ BIN = .venv/bin
 .PHONY: demo test check clean
 
 demo: .venv/installed
-	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits trainer.max_epochs=20 tracking=off
+	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
 test: check
 	$(BIN)/python -m pytest
