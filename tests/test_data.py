@@ -167,7 +167,7 @@ def test_fingerprint_sees_every_pixel_and_label(split: Split) -> None:
     images[3, 0, 2, 2] += 0.01
     labels = split.labels_N.clone()
     labels[5] = (labels[5] + 1) % 10
-    prints = {s.fingerprint() for s in (split, Split(images, split.labels_N), Split(split.images_NCHW, labels))}
+    prints = {s.fingerprint for s in (split, Split(images, split.labels_N), Split(split.images_NCHW, labels))}
     assert len(prints) == 3
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tipping.classifier import accuracy
 from tipping.data import Split
-from tipping.models import activations, filter_index
+from tipping.models import Hook, filter_index, hooked
 
 
 @contextmanager
@@ -25,19 +25,16 @@ def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
         filters: positions in the network's filter index.
     """
     index, device = filter_index(model), next(model.parameters()).device
-    handles = []
-    try:
-        for layer, module in enumerate(activations(model).values()):
-            kept = ~np.isin(np.flatnonzero(index.layer_F == layer), filters)
-            if not kept.all():
-                handles.append(module.register_forward_hook(_keeping(torch.from_numpy(kept).to(device))))
+    hooks = {}
+    for position, layer in enumerate(index.layers):
+        kept = ~np.isin(np.flatnonzero(index.layer_F == position), filters)
+        if not kept.all():
+            hooks[layer] = _keeping(torch.from_numpy(kept).to(device))
+    with hooked(model, hooks):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _keeping(kept: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+def _keeping(kept: Tensor) -> Hook:
     def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> Tensor:
         return maps_NFHW * kept[:, None, None]
 
@@ -75,7 +72,6 @@ def drop_curve(
 ) -> DropCurve:
     """Accuracy as the filters of an order, and of each control, go one after another, at evenly spaced counts."""
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
-
     orders = [order_K, *controls]
     prefixes = [order[:count] for order in orders for count in removed[1:]]
     accuracies = np.reshape(ablated_accuracies(model, split, prefixes), (len(orders), -1))

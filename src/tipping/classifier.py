@@ -115,7 +115,7 @@ def find_or_train(
         },
         "trainer": asdict(options.trainer),
         "data": dataset.name,
-        "images": dataset.train.fingerprint(),
+        "images": dataset.train.fingerprint,
         "seed": options.seed,
     }
     item = store.fetch("networks", recipe, make, anew)

@@ -9,6 +9,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm import tqdm
 
-from tipping import atomic, config
+from tipping import config
+from tipping.atomic import replacing
 from tipping.config import InputError
 from tipping.store import digest
 
@@ -83,6 +85,7 @@ class Split:
         """The same split on another device."""
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
 
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of the images and labels: what a network trained on them depends on."""
         return digest({"images": self.images_NCHW, "labels": self.labels_N})
@@ -236,7 +239,7 @@ def _download(name: str, source: Source, folder: Path) -> None:
             raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with atomic.replacing(folder / f"{file}.gz") as part:
+            with replacing(folder / f"{file}.gz") as part:
                 part.write_bytes(content)
         except OSError as error:
             raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error

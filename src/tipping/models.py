@@ -7,14 +7,18 @@ holds the activation maps, an (N, filters, H, W) tensor. Responses are measured 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
 
 from tipping.config import InputError, require, require_whole
+
+Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
 
 
 class FilterIndex(NamedTuple):
@@ -110,6 +114,19 @@ def activations(model: nn.Module) -> dict[str, nn.Module]:
     """For each filter layer, the submodule whose output holds its activation maps."""
     names: dict[str, str] = getattr(model, "filter_layers")  # noqa: B009  a name that nn.Module does not know
     return {layer: model.get_submodule(name) for layer, name in names.items()}
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
+    """Within it, each named filter layer's maps go through its forward hook; afterwards the model is as before."""
+    modules, handles = activations(model), []
+    try:
+        for layer, hook in hooks.items():
+            handles.append(modules[layer].register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def filter_index(model: nn.Module) -> FilterIndex:

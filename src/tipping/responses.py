@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
-from tipping.models import activations
+from tipping.models import Hook, activations, hooked
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store, digest
 
@@ -28,18 +28,15 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Norms are (N, filters) tensors; the maps themselves are never kept.
     """
     norms: dict[str, Tensor] = {}
-    handles = []
-    try:
-        for layer, module in activations(model).items():
 
-            def hook(_: nn.Module, __: object, maps_NFHW: Tensor, layer: str = layer) -> None:
-                norms[layer] = maps_NFHW.square().sum((2, 3)).sqrt()  # several times as fast as torch.linalg.norm
+    def recording(layer: str) -> Hook:
+        def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> None:
+            norms[layer] = maps_NFHW.square().sum((2, 3)).sqrt()  # several times as fast as torch.linalg.norm
 
-            handles.append(module.register_forward_hook(hook))
+        return hook
+
+    with hooked(model, {layer: recording(layer) for layer in activations(model)}):
         yield norms
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def normalize(norms_NF: Tensor) -> Tensor:
@@ -56,7 +53,7 @@ def find_or_collect(model: nn.Module, split: Split, store: Store) -> tuple[MuLas
         InputError: a response is not finite, or the stored problem cannot be read.
     """
     weights = digest(model.state_dict())
-    recipe = {"weights": weights, "images": split.fingerprint(), "norm": "frobenius", "labels": "true"}
+    recipe = {"weights": weights, "images": split.fingerprint, "norm": "frobenius", "labels": "true"}
     item = store.fetch("responses", recipe, lambda: asdict(collect(model, split)))
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
     return MuLassoProblem(**item.tensors).to(split.labels_N.device), item
