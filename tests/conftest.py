@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from tipping.data import CLASSES, Split
 from tipping.mu_lasso import MuLassoProblem
 
 ROOT = Path(__file__).parent.parent
+hypothesis.settings.register_profile("same_each_time", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same_each_time")
 sys.path.insert(0, str(ROOT))
 
 
@@ -67,7 +70,7 @@ def split(device: torch.device) -> Split:
 
 
 def problem_of(responses: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> MuLassoProblem:
-    return MuLassoProblem.of(torch.as_tensor(responses, device=device), torch.as_tensor(labels, device=device))
+    return MuLassoProblem.stream([(torch.as_tensor(responses, device=device), torch.as_tensor(labels, device=device))])
 
 
 def responses_like(rng: np.random.Generator, images: int, sizes: list[int], dead: int = 0) -> np.ndarray:

@@ -103,7 +103,9 @@ def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, spl
     split = teacher(model, split)
     order_K = np.array([6, 0, 13])
     none = torch.zeros(0)
-    selection = Selection(np.zeros((18, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, 0))
+    selection = Selection(
+        np.zeros((18, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
+    )
     callback = AccuracyDropCurve(lambda _: selection, split, points=3)
     assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
     assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}

@@ -49,7 +49,9 @@ def test_same_seed_same_weights_and_the_global_state_is_left_alone(digits: Datas
 def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits: Dataset) -> None:
     order_K = np.array([4, 0, 5])
     none = torch.zeros(0)
-    selection = Selection(np.zeros((8, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, 0))
+    selection = Selection(
+        np.zeros((8, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
+    )
     split = digits.test.spread(100)
     callback = AccuracyDropCurve(lambda _: selection, split, points=2, every_n_epochs=2)
     model = models.build(MODEL, digits.image_shape, data.CLASSES, seed=0)

@@ -1,19 +1,32 @@
-"""The solver against certificates, scikit-learn, bisection and a stored exact solution."""
+"""Both solvers against certificates, each other, scikit-learn and a stored exact solution."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import problem_of, responses_like
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import lars_path_gram
 
-from tipping.mu_lasso import MuLassoProblem, project_l1_ball, spg
-from tipping.mu_lasso.face import minimize_on_face
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, project_l1_ball, spg
+from tipping.mu_lasso.active_set import descend
+from tipping.mu_lasso.spg import gradient_steps
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "mulasso_matconvnet_570.npz"
+Solver = Callable[[MuLassoProblem, list[float]], Solution]
+
+
+def follow(problem: MuLassoProblem, mu: list[float]) -> Solution:
+    return homotopy(problem).solution(mu)
+
+
+SOLVERS = pytest.mark.parametrize("solve", [spg, follow], ids=["spg", "homotopy"])
 
 
 @pytest.fixture
@@ -25,147 +38,269 @@ def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
     return problem_of(responses, labels, device)
 
 
-def exact_path(problem: MuLassoProblem, c: int) -> tuple[np.ndarray, np.ndarray]:
+def library_path(problem: MuLassoProblem, c: int) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's exact path of one class: L1 norms and weights (F, steps)."""
     gram, cross = problem.gram_FF.cpu().numpy(), problem.cross_FC[:, c].cpu().numpy()
     live = np.flatnonzero(gram.diagonal())  # scikit-learn's path does not take zero columns
-    _, _, path = lars_path_gram(
-        Xy=cross[live], Gram=gram[np.ix_(live, live)], n_samples=1, method="lasso", alpha_min=1e-9
-    )
+    settings = {"n_samples": 1, "method": "lasso", "alpha_min": 1e-9, "max_iter": 10_000}
+    _, _, path = lars_path_gram(Xy=cross[live], Gram=gram[np.ix_(live, live)], **settings)
     weights = np.zeros((len(gram), path.shape[1]))
     weights[live] = path
     return np.abs(weights).sum(0), weights
 
 
+def feasible(solution: Solution, mu: list[float]) -> bool:
+    norm_MC = solution.weights_MFC.double().abs().sum(1).cpu()
+    rounding = 4 * len(solution.weights_MFC[0]) * torch.finfo(solution.weights_MFC.dtype).eps
+    return bool((norm_MC <= torch.tensor(mu, dtype=torch.float64)[:, None] * (1 + rounding)).all())
+
+
+@SOLVERS
 @pytest.mark.parametrize("mu", [0.5, 8.0, 50.0, 200.0])
-def test_spg_is_certified_and_agrees_with_the_exact_path(problem: MuLassoProblem, mu: float) -> None:
-    solution = spg(problem, [mu])
+def test_certified_and_equal_to_the_path_of_scikit_learn(problem: MuLassoProblem, solve: Solver, mu: float) -> None:
+    solution = solve(problem, [mu])
     assert solution.certified_MC.all()
     assert (solution.relative_gap_MC <= 1e-8).all()
-    assert (solution.weights_MFC.abs().sum(1) <= mu * (1 + 1e-9)).all()
-    objective_C = problem.objective(solution.weights_MFC)[0].cpu().numpy()
+    assert (solution.relative_gap_MC == problem.relative_gap(solution.weights_MFC, torch.tensor(mu))).all()
+    assert feasible(solution, [mu])
+    assert not solution.stopped
     for c in range(4):
-        norms, weights = exact_path(problem, c)
+        norms, weights = library_path(problem, c)
         assert norms[-1] > mu, "the reference path must reach this mu"
         exact = np.array([np.interp(mu, norms, weight) for weight in weights])
-        reference = problem.objective(torch.as_tensor(exact, device=problem.gram_FF.device)[:, None].expand(-1, 4))
-        # both are exact minima up to rounding; the certificate bounds ours by 1e-8 max(f, 1)
-        assert objective_C[c] == pytest.approx(float(reference[c]), abs=2e-8 * max(1, objective_C[c]))
-        support = solution.weights_MFC[0, :, c].cpu().numpy() != 0
-        assert np.array_equal(support, np.abs(exact) > 1e-9)
+        # the paths carry rounding errors of the size of the condition number, some 1e6, times 1e-16
+        assert np.allclose(solution.weights_MFC[0, :, c].cpu(), exact, rtol=0, atol=1e-8 * mu)
+        assert np.array_equal(solution.weights_MFC[0, :, c].cpu() != 0, np.abs(exact) > 1e-8)
 
 
-def test_the_exact_step_never_leaves_the_ball_or_raises_the_objective(
-    problem: MuLassoProblem, rng: np.random.Generator
-) -> None:
-    twice = torch.cat([problem.gram_FF] * 2)  # every filter twice: a singular Gram matrix
-    problem = MuLassoProblem(torch.cat([twice] * 2, dim=1), torch.cat([problem.cross_FC] * 2), problem.label_sq_C)
-    mu = torch.tensor([[0.1], [10.0], [1000.0]], dtype=torch.float64, device=twice.device)
-    wanted = torch.ones(3, 4, dtype=torch.bool)
-    for _ in range(5):
-        point = torch.as_tensor(rng.normal(size=(3, 94, 4)) * 10.0 ** rng.integers(-3, 3, (3, 1, 4)), device=mu.device)
-        point = project_l1_ball(point, mu)
-        better = minimize_on_face(problem, point, mu, wanted)
-        assert (better.abs().sum(1) <= mu * (1 + 1e-14)).all()
-        assert (problem.objective(better) <= problem.objective(point)).all()
-        assert (better * point >= 0).all(), "no weight changes its sign"
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference problem lies beside the repository only in CI")
+@SOLVERS
+def test_real_responses_give_the_stored_exact_solution(solve: Solver, device: torch.device) -> None:
+    stored = np.load(REFERENCE)
+    problem = MuLassoProblem(*(torch.as_tensor(stored[name], device=device) for name in ("gram", "cross", "label_sq")))
+    mu = stored["mu"].tolist()
+    solution = solve(problem, mu)
+    assert solution.certified_MC.all()
+    assert solution.unique_MC.all()
+    assert feasible(solution, mu)
+    assert np.allclose(problem.objective(solution.weights_MFC).cpu(), stored["objective"], rtol=1e-9)
+    assert np.array_equal(solution.weights_MFC.cpu().numpy() != 0, stored["weights"] != 0)
 
 
-def test_spg_solves_every_mu_and_class_as_it_solves_each_alone(problem: MuLassoProblem) -> None:
-    together = spg(problem, [1.0, 5.0])
-    for m, mu in enumerate([1.0, 5.0]):
-        alone = spg(problem, [mu])
-        # two points within a gap of 1e-8 of the same minimum
-        objectives = problem.objective(together.weights_MFC[m]), problem.objective(alone.weights_MFC[0])
-        assert torch.allclose(*objectives, rtol=0, atol=2e-8 * float(problem.label_sq_C.max()))
+@SOLVERS
+def test_float32_is_certified_to_its_own_tolerance(problem: MuLassoProblem, solve: Solver) -> None:
+    mu = [0.5, 8.0, 50.0, 200.0]
+    solution = solve(problem.to(torch.float32), mu)
+    assert solution.weights_MFC.dtype == torch.float32
+    assert solution.certified_MC.all()
+    assert feasible(solution, mu)
+    # the certificate is that of the rounded weights, in float64
+    exact = problem.to(torch.float32).to(torch.float64)
+    gap = exact.relative_gap(solution.weights_MFC.double(), torch.tensor(mu, device=exact.gram_FF.device)[:, None])
+    assert torch.equal(solution.relative_gap_MC, gap)
+    assert (gap <= 1e-3).all()
+    assert (gap > 1e-8).any(), "else float32 would deserve the tolerance of float64"
 
 
-def test_dead_filters_are_never_selected(problem: MuLassoProblem) -> None:
+def test_breakpoints_and_supports_are_those_of_scikit_learn(problem: MuLassoProblem) -> None:
+    path = homotopy(problem)
+    assert (path.saturation() > 200).all()
+    for c, mine in enumerate(path.classes):
+        norms, weights = library_path(problem, c)
+        norms, weights = norms[norms < 300], weights[:, norms < 300]
+        assert np.allclose(mine.mu_K[mine.mu_K < 300], norms, rtol=1e-6, atol=1e-9)
+        assert mine.mu_K[0] == 0
+        assert (np.diff(mine.mu_K) >= 0).all()
+        supports = list(mine.supports())
+        for k in range(len(norms) - 1):
+            between = (weights[:, k] + weights[:, k + 1]) / 2
+            between[np.abs(between) < 1e-9 * np.abs(between).max()] = 0  # left a little beside zero by rounding
+            assert np.array_equal(supports[k], np.flatnonzero(between)), "the support between two breakpoints"
+            mu = float(norms[k] + norms[k + 1]) / 2
+            assert np.array_equal(mine.face(mu), np.sign(between)), "and its signs"
+
+
+def test_a_path_cut_short_is_the_beginning_of_the_whole(problem: MuLassoProblem) -> None:
+    whole, part = homotopy(problem), homotopy(problem, largest_mu=8)
+    for long, short in zip(whole.classes, part.classes, strict=True):
+        assert np.array_equal(short.mu_K, long.mu_K[long.mu_K <= 8])
+        assert short.saturation == float("inf")
+    assert torch.equal(part.weights([8.0]), whole.weights([8.0]))
+    with pytest.raises(ValueError, match="mu must be at most 8"):
+        part.weights([8.1])
+
+
+def test_between_breakpoints_the_weights_are_linear_in_mu(problem: MuLassoProblem) -> None:
+    path = homotopy(problem)
+    for c in range(4):
+        mu_K = path.classes[c].mu_K
+        k = int(np.diff(mu_K).argmax())
+        low, high = mu_K[k], mu_K[k + 1]
+        ends, middle = path.weights([low, high]) if low else path.weights([high]), path.weights([(low + high) / 2])
+        assert torch.allclose(middle[0, :, c], ends[..., c].sum(0) / 2, rtol=1e-8, atol=1e-8 * float(high))
+
+
+def test_every_mu_and_class_together_as_each_alone(problem: MuLassoProblem) -> None:
+    """Warm and cold starts, and other columns in the batch, change nothing."""
+    mu = [50.0, 0.5, 8.0, 8.0]
+    together = spg(problem, mu)
+    for m, value in enumerate(mu):
+        for c in range(4):
+            alone = spg(problem.classes(torch.tensor([c])), [value])
+            assert torch.allclose(together.weights_MFC[m, :, c], alone.weights_MFC[0, :, 0], rtol=1e-7, atol=1e-9)
+            assert torch.equal(together.weights_MFC[m, :, c] != 0, alone.weights_MFC[0, :, 0] != 0)
+
+
+@SOLVERS
+def test_order_of_the_filters_changes_nothing(problem: MuLassoProblem, solve: Solver, rng: np.random.Generator) -> None:
+    order = torch.as_tensor(rng.permutation(47), device=problem.gram_FF.device)
+    shuffled = MuLassoProblem(problem.gram_FF[order][:, order], problem.cross_FC[order], problem.label_sq_C)
+    weights, other = (solve(p, [8.0, 50.0]).weights_MFC for p in (problem, shuffled))
+    assert torch.allclose(weights[:, order], other, rtol=1e-7, atol=1e-8)
+
+
+@SOLVERS
+def test_scaling_responses_labels_or_both_scales_the_weights(problem: MuLassoProblem, solve: Solver) -> None:
+    weights = solve(problem, [8.0]).weights_MFC
+    for x, y in ((10, 1), (1, 10), (0.1, 1)):  # responses and labels times x and y: w and mu times y / x
+        scaled = MuLassoProblem(problem.gram_FF * x**2, problem.cross_FC * x * y, problem.label_sq_C * y**2)
+        assert torch.allclose(solve(scaled, [8.0 * y / x]).weights_MFC * x / y, weights, rtol=1e-7, atol=1e-8)
+
+
+@SOLVERS
+def test_dead_filters_are_never_selected(problem: MuLassoProblem, solve: Solver) -> None:
     dead = problem.dead_F()
     assert dead.sum() == 6
-    assert not (spg(problem, [20.0]).weights_MFC[0].cpu().numpy()[dead] != 0).any()
+    solution = solve(problem, [20.0, 1e4])
+    assert not (solution.weights_MFC[:, dead] != 0).any()
+    assert solution.certified_MC.all()
 
 
-def test_beyond_saturation_the_least_squares_minimum_is_reached(problem: MuLassoProblem) -> None:
-    solution = spg(problem, [1e4])
+@SOLVERS
+def test_duplicates_are_said_to_leave_a_choice(problem: MuLassoProblem, solve: Solver) -> None:
+    once = solve(problem, [8.0])
+    assert once.unique_MC.all()
+    chosen = int(once.weights_MFC[0, :, 0].abs().argmax())
+    order = torch.tensor([*range(47), chosen], device=problem.gram_FF.device)
+    twice = MuLassoProblem(problem.gram_FF[order][:, order], problem.cross_FC[order], problem.label_sq_C)
+    solution = solve(twice, [8.0])
+    assert solution.certified_MC.all()
+    assert torch.allclose(twice.objective(solution.weights_MFC), problem.objective(once.weights_MFC), rtol=1e-12)
+    assert torch.equal(solution.unique_MC[0], once.weights_MFC[0, chosen] == 0)
+    assert not solution.unique_MC[0, 0]
+
+
+@SOLVERS
+def test_filters_that_explain_nothing_or_everything(solve: Solver, device: torch.device) -> None:
+    """All filters dead; one filter that equals its label; a class without images."""
+    labels = np.eye(3)[[0, 0, 1, 1]]
+    dead = solve(problem_of(np.zeros((4, 2)), labels, device), [1.0])
+    assert dead.certified_MC.tolist() == [[True, True, True]] or not dead.certified_MC.any()
+    assert not dead.weights_MFC.any()
+    perfect = solve(problem_of(labels[:, :1], labels, device), [0.25, 5.0])
+    assert np.allclose(perfect.weights_MFC[:, 0].cpu(), [[0.25, 0, 0], [1, 0, 0]])
+    assert perfect.certified_MC.all()
+
+
+@SOLVERS
+def test_beyond_saturation_the_least_squares_minimum_is_reached(problem: MuLassoProblem, solve: Solver) -> None:
+    solution = solve(problem, [1e4])
     gram, cross = problem.gram_FF.cpu().numpy(), problem.cross_FC.cpu().numpy()
     free = torch.as_tensor(np.linalg.lstsq(gram, cross, rcond=1e-12)[0], device=problem.gram_FF.device)
-    assert free.abs().sum(0).max() < 1e4
+    assert (problem.saturation() < 1e4).all()
     assert solution.certified_MC.all()
     assert torch.allclose(problem.objective(solution.weights_MFC)[0], problem.objective(free), rtol=1e-7)
 
 
-def test_stopping_early_is_said(problem: MuLassoProblem) -> None:
-    solution = spg(problem, [20.0], max_iterations=1)
+def test_the_exact_descent_never_leaves_the_ball_or_raises_the_objective(
+    problem: MuLassoProblem, rng: np.random.Generator
+) -> None:
+    twice = torch.arange(47, device=problem.gram_FF.device).repeat(2)  # every filter twice: a singular Gram matrix
+    problem = MuLassoProblem(problem.gram_FF[twice][:, twice], problem.cross_FC[twice], problem.label_sq_C)
+    for mu in torch.tensor([0.1, 10.0, 1000.0], dtype=torch.float64, device=twice.device):
+        for _ in range(3):
+            point = torch.as_tensor(rng.normal(size=(94, 4)) * 10.0 ** rng.integers(-3, 3, (1, 4)), device=mu.device)
+            point = project_l1_ball(point, mu)
+            lower = descend(problem, point, mu)
+            assert (lower.abs().sum(0) <= mu * (1 + 1e-14)).all()
+            assert (problem.objective(lower) <= problem.objective(point)).all()
+
+
+def test_gradient_steps_alone_come_near(problem: MuLassoProblem) -> None:
+    mu = torch.tensor(3.0, dtype=torch.float64, device=problem.gram_FF.device)
+    minimum = problem.objective(spg(problem, [3.0]).weights_MFC)[0]
+    start = torch.zeros_like(problem.cross_FC)
+    excess = [problem.objective(gradient_steps(problem, start, mu, steps)) - minimum for steps in (0, 30, 300)]
+    assert (excess[1] < 0.1 * excess[0]).all()
+    assert (excess[2] < 1e-2 * excess[0]).all()
+    assert (gradient_steps(problem, start, mu, 30).abs().sum(0) <= 3 * (1 + 1e-14)).all()
+
+
+def test_stopping_early_is_said_in_a_sentence(problem: MuLassoProblem) -> None:
+    solution = spg(problem, [20.0, 3.0], tolerance=1e-300, max_iterations=1)
     assert not solution.certified_MC.all()
-    assert (solution.certified_MC == (solution.relative_gap_MC <= 1e-8)).all()
-    assert solution.iterations == 1
+    for (m, c), sentence in solution.stopped.items():
+        assert not solution.certified_MC[m, c]
+        assert f"mu = {[20, 3][m]}, class {c}: stopped at a relative gap of" in sentence
+        assert "1 gradient steps" in sentence or "rounding" in sentence
+    assert len(solution.stopped) == int((~solution.certified_MC).sum())
+    assert (solution.iterations_MC <= 1).all()
 
 
-@pytest.mark.parametrize("mu", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_mu_is_refused(problem: MuLassoProblem, mu: float) -> None:
-    with pytest.raises(ValueError, match="mu must be finite and over 0"):
-        spg(problem, [mu])
+@pytest.mark.parametrize("mu", [[0.0], [-1.0], [1, float("nan")], [float("inf")], [], 1.0, [[1.0]]])
+def test_bad_mu_is_refused(problem: MuLassoProblem, mu: list[float]) -> None:
+    path = homotopy(problem, largest_mu=1)
+    for solve in (lambda: spg(problem, mu), lambda: path.weights(mu), lambda: path.solution(mu)):
+        with pytest.raises(ValueError, match="mu must be"):
+            solve()
 
 
-def test_gap_bounds_the_distance_to_the_minimum(problem: MuLassoProblem, rng: np.random.Generator) -> None:
-    mu = torch.tensor([[3.0]], dtype=torch.float64, device=problem.gram_FF.device)
-    minimum = problem.objective(spg(problem, [3.0]).weights_MFC)
-    for _ in range(20):
-        point = torch.as_tensor(rng.normal(size=(1, 47, 4)), device=problem.gram_FF.device)
-        point = project_l1_ball(point, mu)
-        objective = problem.objective(point)
-        gap = problem.relative_gap(point, mu) * objective.clamp(min=1)
-        assert (gap >= objective - minimum - 1e-6).all()
+def test_bad_stopping_rules_are_refused(problem: MuLassoProblem) -> None:
+    with pytest.raises(ValueError, match="tolerance must be over 0"):
+        spg(problem, [1.0], tolerance=0)
+    with pytest.raises(ValueError, match="max_iterations must be at least 1"):
+        spg(problem, [1.0], max_iterations=0)
+    with pytest.raises(ValueError, match="largest_mu must be over 0"):
+        homotopy(problem, largest_mu=-1)
 
 
-def test_objective_and_gradient_follow_their_definition(rng: np.random.Generator) -> None:
-    responses, labels = rng.random((30, 5)), np.eye(3)[rng.integers(3, size=30)]
-    weights = rng.normal(size=(5, 3))
-    problem = problem_of(responses[:11], labels[:11]) + problem_of(responses[11:], labels[11:])
-    residual = responses @ weights - labels
-    assert np.allclose(problem.objective(torch.as_tensor(weights)), (residual**2).sum(0) / 2)
-    assert np.allclose(problem.gradient(torch.as_tensor(weights)), responses.T @ residual)
+@st.composite
+def degenerate_problems(draw: st.DrawFn) -> tuple[MuLassoProblem, MuLassoProblem]:
+    """A problem with dead, duplicate and collinear filters, and the same without its copies and dead filters."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    images, filters, classes = draw(st.integers(2, 40)), draw(st.integers(1, 15)), draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        plain = responses_like(rng, images, [filters])  # nearly of rank 3, and summing to 1
+    else:
+        plain = rng.integers(0, 3, (images, filters)).astype(float)  # ties
+    labels = np.eye(classes)[rng.integers(classes, size=images)]
+    copies = plain[:, rng.integers(filters, size=draw(st.integers(0, 3)))]
+    mixtures = plain @ rng.dirichlet(np.ones(filters), size=draw(st.integers(0, 2))).T
+    dead = np.zeros((images, draw(st.integers(0, 2))))
+    return problem_of(np.concatenate([plain, copies, mixtures, dead], 1), labels), problem_of(plain, labels)
 
 
-def project_by_bisection(point: np.ndarray, radius: float) -> np.ndarray:
-    if np.abs(point).sum() <= radius:
-        return point
-    low, high = 0.0, np.abs(point).max()
-    for _ in range(200):
-        level = (low + high) / 2
-        if np.maximum(np.abs(point) - level, 0).sum() > radius:
-            low = level
-        else:
-            high = level
-    return np.sign(point) * np.maximum(np.abs(point) - high, 0)
-
-
-def test_projection_agrees_with_bisection(rng: np.random.Generator, device: torch.device) -> None:
-    points = rng.normal(size=(3, 40, 5)) * rng.choice([0.01, 1, 100], size=(3, 1, 5))
-    points[0, 5:10] = points[0, :5]  # ties
-    points[1, :, 2] = 0
-    radius = rng.uniform(0.1, 10, size=(3, 5))
-    projected = project_l1_ball(torch.as_tensor(points, device=device), torch.as_tensor(radius, device=device))
-    result = projected.cpu().numpy()
-    for m in range(3):
-        for c in range(5):
-            expected = project_by_bisection(points[m, :, c], radius[m, c])
-            assert np.allclose(result[m, :, c], expected, atol=1e-12 * max(1, np.abs(points[m, :, c]).max()))
-            inside = np.abs(points[m, :, c]).sum() <= radius[m, c]
-            assert inside or np.abs(result[m, :, c]).sum() == pytest.approx(radius[m, c], rel=1e-12)
-    again = project_l1_ball(projected, torch.as_tensor(radius, device=device) * (1 + 1e-12))
-    assert torch.equal(again, projected)
-
-
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference problem lies beside the repository only in CI")
-@pytest.mark.parametrize("mu", [10.0, 100.0, pytest.param(500.0, marks=pytest.mark.long)])
-def test_real_responses_give_the_stored_exact_solution(mu: float, device: torch.device) -> None:
-    stored = np.load(REFERENCE)
-    problem = MuLassoProblem(*(torch.as_tensor(stored[name], device=device) for name in ("gram", "cross", "label_sq")))
-    m = int(np.flatnonzero(stored["mu"] == mu)[0])
-    solution = spg(problem, [mu])
-    assert solution.certified_MC.all()
-    objective_C = problem.objective(solution.weights_MFC)[0].cpu().numpy()
-    assert np.allclose(objective_C, stored["objective"][m], rtol=1e-9)
-    assert np.array_equal(solution.weights_MFC[0].cpu().numpy() != 0, stored["weights"][m] != 0)
+@settings(max_examples=100)
+@given(problems=degenerate_problems(), mu=st.lists(st.floats(0.01, 300), min_size=1, max_size=3))
+def test_degenerate_problems_are_solved_to_the_same_minimum(
+    problems: tuple[MuLassoProblem, MuLassoProblem], mu: list[float]
+) -> None:
+    """Copies and convex mixtures of filters add nothing: the minimum is that of the plain problem."""
+    whole, plain = problems
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solutions = [solve(p, mu) for p in (whole, plain) for solve in (spg, follow)]
+    objectives = [
+        p.objective(solution.weights_MFC) for p, solution in zip((whole, whole, plain, plain), solutions, strict=True)
+    ]
+    for solution, objective in zip(solutions, objectives, strict=True):
+        assert solution.certified_MC.all(), solution.stopped
+        assert feasible(solution, mu)
+        # each is within a gap of 1e-8 max(f, 1) of the same minimum
+        assert torch.allclose(objective, objectives[0], rtol=2e-8, atol=2e-8)
+    assert not (solutions[0].weights_MFC[:, whole.dead_F()] != 0).any()
+    assert torch.equal(solutions[0].unique_MC, solutions[1].unique_MC)
+    unique = solutions[0].unique_MC
+    for m, c in unique.nonzero().tolist():
+        one, other = (solution.weights_MFC[m, :, c] for solution in solutions[:2])
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4 * mu[m])

@@ -7,8 +7,7 @@ from torch import nn
 
 from tipping.config import InputError
 from tipping.data import Split
-from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import collect, find_or_collect, normalize, recorded
+from tipping.responses import collect, find_or_collect, normalize, recorded, response_batches
 from tipping.store import Store
 
 
@@ -39,15 +38,10 @@ def test_gram_is_that_of_the_slow_responses(model: nn.Module, split: Split) -> N
     assert problem.gram_FF.dtype == torch.float64
 
 
-def test_responses_are_never_held_whole(model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, of = [], MuLassoProblem.of
-
-    def counting(responses_NF: torch.Tensor, labels_NC: torch.Tensor) -> MuLassoProblem:
-        rows.append(len(responses_NF))
-        return of(responses_NF, labels_NC)
-
-    monkeypatch.setattr(MuLassoProblem, "of", counting)
-    collect(model, Split(split.images_NCHW.repeat(3, 1, 1, 1), split.labels_N.repeat(3)))
+def test_responses_are_never_held_whole(model: nn.Module, split: Split) -> None:
+    threefold = Split(split.images_NCHW.repeat(3, 1, 1, 1), split.labels_N.repeat(3))
+    with torch.no_grad():
+        rows = [len(responses_NF) for responses_NF, _ in response_batches(model, threefold)]
     assert sum(rows) == 2100
     assert max(rows) <= 1000
 

@@ -70,12 +70,13 @@ class Selection:
 
     solver: str
     tolerance: float
-    max_iterations: int
+    max_iterations: int | None = None  # of spg only
 
     def __post_init__(self) -> None:
-        require(self.solver == "spg", "selection.solver", self.solver, "the solver is spg")
+        require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
         require_positive("selection.tolerance", self.tolerance)
-        require_whole("selection.max_iterations", self.max_iterations, 1)
+        if self.solver == "spg":
+            require_whole("selection.max_iterations", self.max_iterations, 1)
 
 
 @dataclass

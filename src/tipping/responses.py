@@ -69,16 +69,18 @@ def collect(model: nn.Module, split: Split) -> MuLassoProblem:
     Raises:
         InputError: a response is not finite.
     """
-    problem = None
-    batches = evaluation_batches(split)
+    try:
+        return MuLassoProblem.stream(response_batches(model, split))
+    except ValueError as error:
+        raise InputError(
+            "the network's responses are not finite: train it with a smaller trainer.learning_rate"
+        ) from error
+
+
+def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Responses (N, F) and one-hot labels (N, C) of all images, batch by batch."""
     with recorded(model) as norms:
-        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
+        for images_NCHW, labels_N in tqdm(evaluation_batches(split), desc="responses", leave=False, disable=None):
             model(images_NCHW)
             responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
-            onehot_NC = functional.one_hot(labels_N, CLASSES).double()
-            batch = MuLassoProblem.of(responses_NF, onehot_NC)
-            problem = batch if problem is None else problem + batch
-    assert problem is not None, "a split holds at least one image"
-    if not problem.gram_FF.isfinite().all():
-        raise InputError("the network's responses are not finite: train it with a smaller trainer.learning_rate")
-    return problem
+            yield responses_NF, functional.one_hot(labels_N, CLASSES)

@@ -29,7 +29,7 @@ from tipping.models import FilterIndex
 from tipping.mu_lasso import Solution
 from tipping.selection import Selection
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD, SELECTION = "result.json", "selection.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}  # options with a column of their own
@@ -90,11 +90,12 @@ def filters(index: FilterIndex, order_K: np.ndarray, dead_F: np.ndarray) -> dict
 
 
 def certificate(solution: Solution) -> dict[str, Any]:
-    """The relative duality gap of every class, and whether each is at or under the tolerance."""
+    """Of every class: the relative duality gap, whether its support is the only one, and the solver's iterations."""
     return {
         "relative_gap": solution.relative_gap_MC[0].tolist(),
         "certified": bool(solution.certified_MC.all()),
-        "iterations": solution.iterations,
+        "unique": solution.unique_MC[0].tolist(),
+        "iterations": solution.iterations_MC[0].tolist(),
     }
 
 
@@ -113,6 +114,7 @@ def sentence(record: dict[str, Any]) -> str:
     """A job's result in one line."""
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
     certificate = "certified" if selection["certified"] else "NOT certified"
+    certificate += "" if all(selection["unique"]) else ", others may do as well"
     return (
         f"mu={record['mu']:g}: {filters['relevant']} of {filters['total']} filters relevant "
         f"({certificate}, relative gap {max(selection['relative_gap']):.0e}); test accuracy "

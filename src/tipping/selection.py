@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 
 from tipping import config
-from tipping.mu_lasso import MuLassoProblem, Solution, spg
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,21 @@ class Selection:
 
 def select(problem: MuLassoProblem, layer_F: np.ndarray, options: config.Config) -> Selection:
     """Solve the mu-lasso at the configured mu, order its relevant filters and draw controls of that order."""
-    solver = options.selection
-    solution = spg(problem, [options.mu], tolerance=solver.tolerance, max_iterations=solver.max_iterations)
+    solution = solve(problem, options.mu, options.selection)
+    for sentence in solution.stopped.values():
+        log.warning(sentence)
     weights_FC = solution.weights_MFC[0].cpu().numpy()
     order_K = strongest_first(weights_FC)
     controls = random_orders(order_K, layer_F, options.seed, options.mu, options.protocol.draws)
     return Selection(weights_FC, order_K, controls, solution)
+
+
+def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solution:
+    """The solution at one mu, by the configured solver."""
+    if options.solver == "homotopy":
+        return homotopy(problem, largest_mu=mu).solution([mu], tolerance=options.tolerance)
+    assert options.max_iterations is not None, "checked in config"
+    return spg(problem, [mu], tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
 def relevant(weights_FC: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""The mu-lasso problem: objective, gradient and duality gap."""
+"""The mu-lasso problem: objective, gradient, duality gap and saturation."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import linprog
 from torch import Tensor
 
 
@@ -19,26 +21,80 @@ class MuLassoProblem:
         label_sq_C: ‖l_c‖² of each class.
 
     Weights are (..., F, C) tensors: leading dimensions batch over values of mu.
+
+    Raises:
+        ValueError: shapes, types or devices do not fit, a value is not finite, or gram_FF is no Gram matrix.
     """
 
     gram_FF: Tensor
     cross_FC: Tensor
     label_sq_C: Tensor
 
+    def __post_init__(self) -> None:
+        gram_FF, cross_FC, label_sq_C = self.gram_FF, self.cross_FC, self.label_sq_C
+        if gram_FF.ndim != 2 or gram_FF.shape[0] != gram_FF.shape[1] or not len(gram_FF):
+            raise ValueError(f"gram_FF must be square, got shape {tuple(gram_FF.shape)}")
+        filters = len(gram_FF)
+        if cross_FC.ndim != 2 or len(cross_FC) != filters or not cross_FC.shape[1]:
+            raise ValueError(f"cross_FC must have shape ({filters}, classes), got {tuple(cross_FC.shape)}")
+        if label_sq_C.shape != cross_FC.shape[1:]:
+            raise ValueError(f"label_sq_C must have shape ({cross_FC.shape[1]},), got {tuple(label_sq_C.shape)}")
+        if gram_FF.dtype not in (torch.float64, torch.float32):
+            raise ValueError(f"gram_FF must be of type torch.float64 or torch.float32, got {gram_FF.dtype}")
+        for name, tensor in {"gram_FF": gram_FF, "cross_FC": cross_FC, "label_sq_C": label_sq_C}.items():
+            if (tensor.dtype, tensor.device) != (gram_FF.dtype, gram_FF.device):
+                here, there = f"{tensor.dtype} on {tensor.device}", f"{gram_FF.dtype} on {gram_FF.device}"
+                raise ValueError(f"{name} must be of gram_FF's type and device, got {here} beside {there}")
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} must be finite, got NaN or infinite values")
+        rounding = torch.finfo(gram_FF.dtype).eps ** 0.5 * float(gram_FF.abs().max())
+        if float((gram_FF - gram_FF.T).abs().max()) > rounding or float(gram_FF.diagonal().min()) < 0:
+            raise ValueError("gram_FF must be symmetric with a diagonal of at least 0, as XᵀX is")
+
     @classmethod
-    def of(cls, responses_NF: Tensor, labels_NC: Tensor) -> MuLassoProblem:
-        """The problem of the given rows; problems of other rows can be added."""
-        return cls(responses_NF.T @ responses_NF, responses_NF.T @ labels_NC, labels_NC.square().sum(0))
+    def stream(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> MuLassoProblem:
+        """The problem of all rows of batches (responses_NF, labels_NC), in one pass, summed in float64.
+
+        Raises:
+            ValueError: there is no batch, the batches do not fit, or a value is not finite.
+        """
+        sums: tuple[Tensor, ...] = ()
+        for number, (responses_NF, labels_NC) in enumerate(batches):
+            for name, tensor in {"responses_NF": responses_NF, "labels_NC": labels_NC}.items():
+                if tensor.ndim != 2 or len(tensor) != len(responses_NF):
+                    raise ValueError(f"{name} must have a row for each image, got {tuple(tensor.shape)}")
+                if not bool(tensor.isfinite().all()):
+                    raise ValueError(f"{name} must be finite, got NaN or infinite values in batch {number}")
+            x_NF, l_NC = responses_NF.double(), labels_NC.double()
+            if not sums:
+                filters, classes = x_NF.shape[1], l_NC.shape[1]
+                sums = (x_NF.new_zeros(filters, filters), x_NF.new_zeros(filters, classes), x_NF.new_zeros(classes))
+            gram_FF, cross_FC, label_sq_C = sums
+            if (x_NF.shape[1], l_NC.shape[1]) != cross_FC.shape:
+                raise ValueError(f"responses_NF and labels_NC must keep their columns, but not in batch {number}")
+            gram_FF.addmm_(x_NF.T, x_NF)
+            cross_FC.addmm_(x_NF.T, l_NC)
+            label_sq_C.add_(l_NC.square().sum(0))
+        if not sums:
+            raise ValueError("batches must hold at least one batch")
+        return cls(*sums)
 
     def __add__(self, other: MuLassoProblem) -> MuLassoProblem:
         """The problem of the rows of both."""
+        if self.cross_FC.shape != other.cross_FC.shape:
+            ours, theirs = tuple(self.cross_FC.shape), tuple(other.cross_FC.shape)
+            raise ValueError(f"problems that add up must have the same filters and classes, got {ours} and {theirs}")
         return MuLassoProblem(
             self.gram_FF + other.gram_FF, self.cross_FC + other.cross_FC, self.label_sq_C + other.label_sq_C
         )
 
-    def to(self, device: torch.device) -> MuLassoProblem:
-        """The same problem on another device."""
-        return MuLassoProblem(self.gram_FF.to(device), self.cross_FC.to(device), self.label_sq_C.to(device))
+    def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
+        """The same problem on another device or of another type."""
+        return MuLassoProblem(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
+
+    def classes(self, chosen: Tensor) -> MuLassoProblem:
+        """The problem of some classes."""
+        return MuLassoProblem(self.gram_FF, self.cross_FC[:, chosen], self.label_sq_C[chosen])
 
     def dead_F(self) -> np.ndarray:
         """Whether each filter's responses are all zero; boolean (F,)."""
@@ -48,6 +104,11 @@ class MuLassoProblem:
         """f = ½‖X w − l‖² of each column: (..., C)."""
         product_FC = self.gram_FF @ weights_FC
         return (weights_FC * (product_FC / 2 - self.cross_FC)).sum(-2) + self.label_sq_C / 2
+
+    def change(self, weights_FC: Tensor, other_FC: Tensor) -> Tensor:
+        """f(other) − f(w) of each column, without the cancellation of a difference of objectives: (..., C)."""
+        move_FC = other_FC - weights_FC
+        return (move_FC * (self.gradient(weights_FC) + self.gram_FF @ move_FC / 2)).sum(-2)
 
     def gradient(self, weights_FC: Tensor) -> Tensor:
         """∇f = Xᵀ(X w − l) of each column: (..., F, C)."""
@@ -61,3 +122,33 @@ class MuLassoProblem:
         gradient_FC = self.gradient(weights_FC)
         gap_C = (gradient_FC * weights_FC).sum(-2) + mu * gradient_FC.abs().amax(-2)
         return gap_C / self.objective(weights_FC).clamp(min=1)
+
+    def saturation(self) -> Tensor:
+        """The mu of each class from which the bound no longer binds: (C,).
+
+        It is the smallest ‖w‖₁ among the minima of f without the bound: G w = XᵀL, up to the null directions of G
+        (eigenvalues, after scaling its diagonal to 1, within rounding of 0), over which a linear program minimises.
+        """
+        live = ~self.dead_F()
+        gram = self.gram_FF.double().cpu().numpy()[np.ix_(live, live)]
+        cross = self.cross_FC.double().cpu().numpy()[live]
+        scale = np.sqrt(gram.diagonal())
+        values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+        null = values <= len(gram) * np.finfo(float).eps * values.max(initial=0)
+        range_, null_ = vectors[:, ~null], vectors[:, null] / scale[:, None]
+        least = range_ @ (range_.T @ (cross / scale[:, None]) / values[~null, None]) / scale[:, None]
+        norms = [_smallest_l1(weights, null_) for weights in least.T]
+        return torch.as_tensor(norms, dtype=self.gram_FF.dtype, device=self.gram_FF.device)
+
+
+def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
+    """min over v of ‖point + directions v‖₁, as the linear program min Σt with −t ≤ point + directions v ≤ t."""
+    filters, count = directions.shape
+    if not count:
+        return float(np.abs(point).sum())
+    cost = np.r_[np.zeros(count), np.ones(filters)]
+    sides = np.block([[directions, -np.eye(filters)], [-directions, -np.eye(filters)]])
+    result = linprog(cost, A_ub=sides, b_ub=np.r_[-point, point], bounds=(None, None), method="highs")
+    if result.status != 0:
+        raise RuntimeError(f"no saturation: {result.message}")
+    return float(result.fun)

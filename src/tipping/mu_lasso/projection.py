@@ -19,7 +19,8 @@ def project_l1_ball(points_FC: Tensor, radius: Tensor) -> Tensor:
     sizes = points_FC.abs()
     descending = sizes.sort(dim=-2, descending=True).values
     ranks = torch.arange(1, sizes.shape[-2] + 1, dtype=sizes.dtype, device=sizes.device)[:, None]
-    levels = (descending.cumsum(-2) - radius.unsqueeze(-2)) / ranks
+    radius_1C = radius.expand(points_FC[..., 0, :].shape).unsqueeze(-2)
+    levels = (descending.cumsum(-2) - radius_1C) / ranks
     kept = (descending > levels).sum(-2, keepdim=True).clamp(min=1)
     threshold = levels.gather(-2, kept - 1).clamp(min=0)
     return points_FC.sign() * (sizes - threshold).clamp(min=0)

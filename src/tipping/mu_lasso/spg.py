@@ -1,89 +1,103 @@
-"""Spectral projected gradient for the mu-lasso, all columns in one batch."""
+"""Spectral projected gradient for the mu-lasso, all classes in one batch, warm-started along mu."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tipping.mu_lasso.face import minimize_on_face
+from tipping.mu_lasso.active_set import descend
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
+from tipping.mu_lasso.solution import TOLERANCE, Solution, certify, checked_mu, checked_tolerance, rounded
 
-MEMORY = 10  # objectives the non-monotone line search looks back on [birgin2000]
-SUFFICIENT = 1e-4  # share of the predicted decrease that a full step must reach [birgin2000]
-EXACT_EVERY = 50  # iterations between two exact solves on the support
+PHASE = 50  # gradient steps between two exact descents
 LONGEST = 1e4  # of a gradient step before projection, in units of mu: longer ones lose digits
 
 
-@dataclass(frozen=True)
-class Solution:
-    """Weights of every (mu, class) column, each with its certificate.
-
-    Attributes:
-        weights_MFC: feasible weights, with exact zeros.
-        relative_gap_MC: relative duality gap: how far at most the objective is from its minimum.
-        certified_MC: whether the relative gap is at or under the tolerance.
-        iterations: gradient steps taken.
-    """
-
-    weights_MFC: Tensor
-    relative_gap_MC: Tensor
-    certified_MC: Tensor
-    iterations: int
-
-
 def spg(
-    problem: MuLassoProblem, mu: Sequence[float], *, tolerance: float = 1e-8, max_iterations: int = 20_000
+    problem: MuLassoProblem,
+    mu: Sequence[float] | Tensor,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 20_000,
 ) -> Solution:
-    """Solve the mu-lasso for every mu and class: spectral projected gradient [birgin2000].
+    """Solve the mu-lasso for every mu and class: spectral projected gradient [birgin2000] with exact descents.
 
-    Barzilai-Borwein steps with a non-monotone line search, which falls back on the exact minimum along the
-    direction, since f is quadratic. Every few iterations each column is solved exactly on its support and signs.
+    From zero, gradient steps find a first support; `descend` takes it to the exact one. Each further mu starts from
+    the solution of the next smaller one, exactly first. Columns whose gap is still over the tolerance take turns of
+    gradient steps and exact descents; the others leave the batch.
 
     Args:
         problem: F filters, C classes, on any device.
-        mu: M bounds on ‖w_c‖₁, each over 0.
-        tolerance: relative duality gap at which a column is done.
+        mu: M bounds on ‖w_c‖₁, each over 0, in any order.
+        tolerance: relative duality gap at which a column is done; by default 1e-8 in float64, 1e-3 in float32.
         max_iterations: gradient steps after which the columns left are returned as they are, uncertified.
 
     Raises:
-        ValueError: a mu is not finite and over 0.
+        ValueError: mu, tolerance or max_iterations is out of its range.
     """
-    gram_FF = problem.gram_FF
-    tiny = torch.finfo(gram_FF.dtype).tiny
-    mu_M1 = torch.as_tensor(mu, dtype=gram_FF.dtype, device=gram_FF.device).reshape(-1, 1)
-    if not bool((mu_M1.isfinite() & (mu_M1 > 0)).all()):
-        raise ValueError(f"mu must be finite and over 0, got {mu}")
-    weights = problem.cross_FC.new_zeros(len(mu_M1), *problem.cross_FC.shape)
-    gradient, step, past = _start(problem, weights)
-    for iteration in range(max_iterations + 1):
-        if iteration % EXACT_EVERY == 0 or iteration == max_iterations:
-            weights = minimize_on_face(problem, weights, mu_M1, problem.relative_gap(weights, mu_M1) > tolerance)
-            gap = problem.relative_gap(weights, mu_M1)
-            if iteration == max_iterations or bool((gap <= tolerance).all()):
-                break
-            gradient, step, past = _start(problem, weights)
-        direction = project_l1_ball(weights - step.unsqueeze(-2) * gradient, mu_M1) - weights
-        product = gram_FF @ direction
-        slope = (gradient * direction).sum(-2)  # f(w + t d) = f(w) + t slope + t² curvature / 2
-        curvature = (direction * product).sum(-2)
-        full_step = past[0] + slope + curvature / 2 <= past.amax(0) + SUFFICIENT * slope
-        exact = (-slope / curvature.clamp(min=tiny)).clamp(0, 1)
-        length = torch.where(full_step, 1, exact)
-        weights = weights + length.unsqueeze(-2) * direction
-        gradient = gradient + length.unsqueeze(-2) * product
-        objective = past[0] + length * slope + length.square() * curvature / 2
-        past = torch.cat([objective[None], past[: MEMORY - 1]])
-        longest = LONGEST * mu_M1 / gradient.abs().amax(-2).clamp(min=tiny)
-        step = torch.minimum(direction.square().sum(-2) / curvature.clamp(min=tiny), longest)  # Barzilai-Borwein
-    return Solution(weights, gap, gap <= tolerance, iteration)
+    mu_M, tolerance = checked_mu(mu, problem), checked_tolerance(tolerance, problem)
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    exact = problem.to(torch.float64)
+    inner = tolerance if problem.gram_FF.dtype == torch.float64 else TOLERANCE[torch.float64]
+    weights_MFC = exact.cross_FC.new_zeros(len(mu_M), *exact.cross_FC.shape)
+    iterations_MC = torch.zeros(weights_MFC[:, 0].shape, dtype=torch.long)
+    reasons: dict[tuple[int, int], str] = {}
+    start_FC = torch.zeros_like(exact.cross_FC)
+    for m in mu_M.argsort().tolist():
+        start_FC, iterations_MC[m], left = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
+        weights_MFC[m] = project_l1_ball(start_FC, mu_M[m])  # takes off what rounding put outside
+        reasons |= {(m, c): reason for c, reason in left.items()}
+    return certify(problem, rounded(weights_MFC, problem), mu_M, tolerance, iterations_MC, reasons)
 
 
-def _start(problem: MuLassoProblem, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient, first step length and objectives looked back on, at the given weights."""
-    gradient = problem.gradient(weights)
-    step = 1 / gradient.abs().amax(-2).clamp(min=torch.finfo(gradient.dtype).tiny)
-    return gradient, step, problem.objective(weights)[None]
+def _solve(
+    problem: MuLassoProblem, start_FC: Tensor, mu: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, dict[int, str]]:
+    """Weights (F, C) at one mu, gradient steps (C,), and why each class over the tolerance stopped."""
+    weights_FC = start_FC.clone()
+    iterations_C = torch.zeros(weights_FC.shape[1], dtype=torch.long)
+    todo = torch.arange(weights_FC.shape[1], device=weights_FC.device)
+    taken, steps = 0, 0 if bool(start_FC.any()) else PHASE
+    reasons: dict[int, str] = {}
+    while len(todo):
+        steps = min(steps, max_iterations - taken)
+        taken += steps
+        iterations_C[todo.cpu()] = taken
+        columns, before_FB = problem.classes(todo), weights_FC[:, todo]
+        after_FB = descend(columns, gradient_steps(columns, before_FB, mu, steps), mu)
+        lower_B = columns.change(before_FB, after_FB) < 0
+        weights_FC[:, todo] = torch.where(lower_B, after_FB, before_FB)
+        open_B = columns.relative_gap(weights_FC[:, todo], mu) > tolerance
+        stalled_B = open_B & ~lower_B & (steps > 0)
+        reasons |= dict.fromkeys(todo[stalled_B].tolist(), "rounding allows no lower objective")
+        todo = todo[open_B & ~stalled_B]
+        if taken == max_iterations:
+            reasons |= dict.fromkeys(todo.tolist(), f"max_iterations={taken} gradient steps were taken")
+            break
+        steps = PHASE
+    return weights_FC, iterations_C, reasons
+
+
+def gradient_steps(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor, steps: int) -> Tensor:
+    """Weights after some steps of spectral projected gradient in the ball of radius mu.
+
+    Barzilai-Borwein steps, each followed by an exact line search, since f is quadratic.
+    """
+    tiny = torch.finfo(weights_FC.dtype).tiny
+    gradient_FC = problem.gradient(weights_FC)
+    step_C = 1 / gradient_FC.abs().amax(0).clamp(min=tiny)
+    for _ in range(steps):
+        direction_FC = project_l1_ball(weights_FC - step_C * gradient_FC, mu) - weights_FC
+        product_FC = problem.gram_FF @ direction_FC
+        slope_C = (gradient_FC * direction_FC).sum(0)  # f(w + t d) = f(w) + t slope + t² curvature / 2
+        curvature_C = (direction_FC * product_FC).sum(0).clamp(min=tiny)
+        length_C = (-slope_C / curvature_C).clamp(0, 1)
+        weights_FC = weights_FC + length_C * direction_FC
+        gradient_FC = gradient_FC + length_C * product_FC
+        longest_C = LONGEST * mu / gradient_FC.abs().amax(0).clamp(min=tiny)
+        step_C = torch.minimum(direction_FC.square().sum(0) / curvature_C, longest_C)
+    return weights_FC

@@ -1,0 +1,176 @@
+"""Exact steps for the mu-lasso: from face to face of the L1 ball, all columns in lockstep.
+
+A face is a support with signs: a row of signs (F,), zero off the support. On a face the problem is least squares with
+one linear bound, solved by a Cholesky factorisation. Columns are rows here: B columns, F filters, and K, the size of
+the largest support among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tipping.mu_lasso.problem import MuLassoProblem
+from tipping.mu_lasso.projection import project_l1_ball
+
+LENGTHS = (1, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.06, 0.03, 0.015, 0.007)  # of the way to a face's minimum
+ENTRIES = 8  # filters that enter a support at once, at first; doubled where that went well, else cut to a quarter
+ROUNDS = 1000  # faces visited at most
+BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
+RIDGE = 1  # in units of rounding errors of the factorisation
+SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
+REFINEMENTS = 1  # of a solution by its residual
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of Gram matrices restricted to supports, held at once
+
+
+def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
+    """Weights of lower or equal objective in the ball of radius mu; the minimum, unless rounding stops the descent.
+
+    An active-set method that changes many filters at once. Each round goes to the minimum of the column's face, or as
+    far towards it as the objective falls: weights that would change sign on the way become zero, and the rest is
+    projected back on the ball. From a face's minimum it goes on to a larger face, with the filters whose gradient
+    most exceeds that of the support. With one weight dropped or one filter entered the objective always falls
+    [nocedal2006], so rounds that change more are kept only when it does.
+
+    Args:
+        weights_FC: in the ball.
+        mu: its radius, a scalar.
+    """
+    gram_FF, cross_BF = problem.gram_FF, problem.cross_FC.T.contiguous()
+    weights_BF = weights_FC.T.clone()
+    settled_B = (weights_BF == 0).all(1)  # at the minimum of its face
+    entries_B = torch.full_like(settled_B, ENTRIES, dtype=torch.long)
+    todo = torch.arange(len(weights_BF), device=weights_BF.device)
+    for _ in range(ROUNDS):
+        sign_BF = weights_BF[todo].sign()
+        entering_BF = _entering(gram_FF, cross_BF[todo], weights_BF[todo], mu, entries_B[todo] * settled_B[todo])
+        going_B = (entering_BF != 0).any(1) | ~settled_B[todo]
+        todo, sign_BF = todo[going_B], (sign_BF + entering_BF)[going_B]
+        if not len(todo):
+            break
+        for part in chunks(sign_BF != 0):
+            columns = todo[part]
+            weights_BF[columns], lower_B, reached_B = _towards_minimum(
+                gram_FF, cross_BF[columns], weights_BF[columns], sign_BF[part], mu
+            )
+            tried_B, grown_B, cut_B = entries_B[columns], lower_B & reached_B, ~lower_B & settled_B[columns]
+            fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
+            entries_B[columns] = torch.where(grown_B, 2 * tried_B, torch.where(cut_B, fewer_B, tried_B))
+            settled_B[columns] = reached_B | ~lower_B
+    return weights_BF.T.contiguous()
+
+
+def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: Tensor, binding_B: Tensor) -> Tensor:
+    """The move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
+
+    A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless;
+    refining the solution by its residual takes the ridge's effect out of the other directions. At the minimum
+    p − G d = λ s with λ ≥ 0, or λ = 0 where there is room. Where the bound is binding p is split into λ₀ s and a
+    rest that vanishes, and all rounding with it, as the minimum comes near.
+    """
+    ridged_BKK = gram_BKK.clone()
+    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + RIDGE * torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
+    factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # a failure gives no lower objective: not taken
+    multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
+    multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
+    right_BK2 = torch.stack([pull_BK - multiplier_B1 * sign_BK, sign_BK], 2)
+    solution_BK2 = torch.cholesky_solve(right_BK2, factor_BKK)
+    for _ in range(REFINEMENTS):
+        solution_BK2 = solution_BK2 + torch.cholesky_solve(right_BK2 - gram_BKK @ solution_BK2, factor_BKK)
+    rest_BK, along_BK = solution_BK2.unbind(2)
+    tiny = torch.finfo(gram_BKK.dtype).tiny
+    lower_B = (room_B - (sign_BK * rest_BK).sum(1)) / (sign_BK * along_BK).sum(1).clamp(min=tiny)  # λ₀ − λ
+    return rest_BK + torch.minimum(lower_B[:, None], multiplier_B1) * along_BK
+
+
+def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gram matrix on the support of each face.
+
+    Returns:
+        filter_BK: the filters of each support, in order, then others as padding.
+        real_BK: false where padded.
+        gram_BKK: their Gram matrices; the identity where padded.
+    """
+    support_BF = face_BF != 0
+    largest = int(support_BF.sum(1).max())
+    filter_BK = support_BF.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :largest]
+    real_BK = support_BF.gather(1, filter_BK)
+    gram_BKK = gram_FF[filter_BK.unsqueeze(2), filter_BK.unsqueeze(1)]
+    if not bool(real_BK.all()):
+        gram_BKK *= real_BK.unsqueeze(1) & real_BK.unsqueeze(2)
+        gram_BKK.diagonal(dim1=1, dim2=2).add_(~real_BK)
+    return filter_BK, real_BK, gram_BKK
+
+
+def chunks(support_BF: Tensor) -> Iterator[Tensor]:
+    """Indices of columns whose restricted Gram matrices fit in memory together, with supports of similar size."""
+    sizes_B, order_B = support_BF.sum(1).sort()
+    limit = CHUNK_BYTES[support_BF.device.type] // 8
+    start = 0
+    sizes = sizes_B.tolist()
+    for end in range(1, len(sizes) + 1):
+        if end == len(sizes) or (end + 1 - start) * sizes[end] ** 2 > limit:
+            yield order_B[start:end]
+            start = end
+
+
+def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu: Tensor, entries_B: Tensor) -> Tensor:
+    """Signs of the filters to enter, at most `entries` of each column: those that most violate |g_f| ≤ λ: (B, F).
+
+    λ, the multiplier of the bound, is |g| on the support where ‖w‖₁ = mu, otherwise 0.
+    """
+    pull_BF = cross_BF - weights_BF @ gram_FF  # −g
+    sign_BF = weights_BF.sign()
+    binding_B = weights_BF.abs().sum(1) >= BINDING * mu
+    multiplier_B = binding_B * (pull_BF * sign_BF).sum(1) / sign_BF.abs().sum(1).clamp(min=1)
+    reach_B = weights_BF.abs().sum(1) * gram_FF.diagonal().max() + cross_BF.abs().amax(1)
+    rounding_B = SLACK * torch.finfo(gram_FF.dtype).eps * (multiplier_B + reach_B)
+    excess_BF = (pull_BF.abs() - (multiplier_B + rounding_B)[:, None]) * (sign_BF == 0)
+    most = int(entries_B.max().clamp(max=excess_BF.shape[1]))
+    excess_BE, filter_BE = excess_BF.topk(most, dim=1)
+    enters_BE = (excess_BE > 0) & (torch.arange(most, device=entries_B.device) < entries_B[:, None])
+    return torch.zeros_like(sign_BF).scatter(1, filter_BE, pull_BF.gather(1, filter_BE).sign() * enters_BE)
+
+
+def _towards_minimum(
+    gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, sign_BF: Tensor, mu: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One round of each column on its face.
+
+    Returns:
+        weights_BF: the best of several points on the way to the face's minimum, if any is lower.
+        lower_B: whether it is.
+        reached_B: whether the minimum has the face's signs.
+    """
+    filter_BK, real_BK, gram_BKK = restrict(gram_FF, sign_BF)
+    cross_BK, sign_BK, now_BK = (rows.gather(1, filter_BK) * real_BK for rows in (cross_BF, sign_BF, weights_BF))
+    pull_BK = cross_BK - (gram_BKK @ now_BK.unsqueeze(2)).squeeze(2)
+    norm_B = now_BK.abs().sum(1)
+    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu - norm_B, norm_B >= BINDING * mu)
+    crossing_BK = target_BK * sign_BK < 0
+    points_BKT = _on_the_way(now_BK, target_BK, sign_BK, crossing_BK, mu)
+    move_BKT = points_BKT - now_BK.unsqueeze(2)
+    change_BT = (move_BKT * (gram_BKK @ move_BKT / 2 - pull_BK.unsqueeze(2))).sum(1).nan_to_num(torch.inf)
+    reached_B = ~crossing_BK.any(1)
+    best_B = torch.where(reached_B, 0, change_BT.argmin(1))  # the first point is the minimum itself
+    lower_B = change_BT.take_along_dim(best_B[:, None], 1)[:, 0] < 0
+    best_BK = points_BKT.take_along_dim(best_B[:, None, None], 2).squeeze(2)
+    moved_BF = torch.zeros_like(weights_BF).scatter(1, filter_BK, best_BK)
+    return torch.where(lower_B[:, None], moved_BF, weights_BF), lower_B, reached_B
+
+
+def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu: Tensor) -> Tensor:
+    """Points in the ball on the way to a face's minimum, without weights of another sign: (B, K, T).
+
+    The last goes exactly until the first weight reaches zero.
+    """
+    reach_BK = torch.where(crossing_BK & (now_BK != 0), now_BK / (now_BK - target_BK), torch.inf)
+    reach_B, first_B = reach_BK.min(1)
+    lengths_BT = torch.cat([now_BK.new_tensor(LENGTHS).expand(len(now_BK), -1), reach_B.clamp(max=1)[:, None]], 1)
+    points_BKT = torch.lerp(now_BK.unsqueeze(2), target_BK.unsqueeze(2), lengths_BT.unsqueeze(1))
+    points_BKT = torch.where(points_BKT * sign_BK.unsqueeze(2) > 0, points_BKT, 0)
+    stops_B = reach_B.isfinite()
+    points_BKT[stops_B, first_B[stops_B], -1] = 0
+    return project_l1_ball(points_BKT, mu)

@@ -1,0 +1,212 @@
+"""The exact path of the mu-lasso: every mu at which a filter enters or leaves a support."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tipping.mu_lasso.active_set import descend
+from tipping.mu_lasso.problem import MuLassoProblem
+from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
+
+BLOCK = 32  # pivots gathered into one update of the tableau
+DEPENDENT = 1e-12  # share of a filter's Gram diagonal left by S, under which it counts as dependent on S at any λ,
+FADING = 1e-18  # and under which it does once λ has fallen far: this over λ, in units of its largest value
+LEAST = 1e-12  # λ, in units of its largest value, under which nothing but rounding is left
+BLUR = 1  # share of λ that rounding may add to the gradient of a dependent filter
+LONGEST_PATH = 100  # breakpoints for each filter, beyond which the path must be a circle of ties
+
+
+@dataclass(frozen=True)
+class ClassPath:
+    """The breakpoints of one class, by rising mu. Between two of them the weights are linear in mu.
+
+    Attributes:
+        mu_K: mu of each breakpoint; the first is 0, where the first filter enters.
+        filter_K: the filter that enters or leaves there.
+        sign_K: the sign with which it enters, 0 when it leaves.
+        saturation: mu from which the bound no longer binds; not known (infinite) where the path was cut short.
+        filters: F.
+    """
+
+    mu_K: np.ndarray
+    filter_K: np.ndarray
+    sign_K: np.ndarray
+    saturation: float
+    filters: int
+
+    def face(self, mu: float) -> np.ndarray:
+        """Signs of the weights at mu, 0 off the support: (F,)."""
+        passed = int(np.searchsorted(self.mu_K, mu, side="left"))
+        signs_F = np.zeros(self.filters, dtype=np.int8)
+        signs_F[self.filter_K[:passed]] = self.sign_K[:passed]  # the last entry of a filter counts
+        return signs_F
+
+    def supports(self) -> Iterator[np.ndarray]:
+        """The filters of the support after each breakpoint, in order."""
+        support: set[int] = set()
+        for f in self.filter_K.tolist():
+            support ^= {f}
+            yield np.array(sorted(support), dtype=int)
+
+
+@dataclass(frozen=True)
+class Path:
+    """The exact solutions of a problem at every mu, up to `largest_mu` where it was cut short."""
+
+    problem: MuLassoProblem
+    classes: tuple[ClassPath, ...]
+    largest_mu: float = np.inf
+
+    def saturation(self) -> Tensor:
+        """The mu of each class from which the bound no longer binds; infinite where the path was cut short: (C,)."""
+        return self.problem.label_sq_C.new_tensor([path.saturation for path in self.classes])
+
+    def weights(self, mu: Sequence[float] | Tensor) -> Tensor:
+        """The weights at each mu: (M, F, C).
+
+        Solved anew from the path's support and signs, so that no rounding of the path is left in them.
+
+        Raises:
+            ValueError: a mu is not finite and over 0, or beyond the end of a path that was cut short.
+        """
+        mu_M, exact = checked_mu(mu, self.problem), self.problem.to(torch.float64)
+        if float(mu_M.max()) > self.largest_mu:
+            raise ValueError(f"mu must be at most {self.largest_mu:g}, where the path ends, got {float(mu_M.max()):g}")
+        weights_MFC = exact.cross_FC.new_zeros(len(mu_M), *exact.cross_FC.shape)
+        for m, value in enumerate(mu_M.tolist()):
+            face_FC = np.stack([path.face(value) for path in self.classes], axis=1)
+            inside_FC = face_FC * np.finfo(float).tiny  # the first move then lands on the minimum itself
+            weights_MFC[m] = descend(exact, torch.as_tensor(inside_FC, device=mu_M.device), mu_M[m])
+        return rounded(weights_MFC, self.problem)
+
+    def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
+        """The weights at each mu with their certificates, as a solver returns them."""
+        weights_MFC, mu_M = self.weights(mu), checked_mu(mu, self.problem)
+        passed_MC = torch.tensor([[int((path.mu_K < value).sum()) for path in self.classes] for value in mu_M.tolist()])
+        return certify(self.problem, weights_MFC, mu_M, checked_tolerance(tolerance, self.problem), passed_MC, {})
+
+
+def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
+    """The exact piecewise-linear path of each class [osborne2000; efron2004].
+
+    With λ = ‖g‖∞ falling from its largest value to 0, weights on the support and gradients off it are linear in λ
+    until a weight reaches zero (its filter leaves) or a gradient reaches λ (its filter enters). Runs on the CPU in
+    float64, whatever the problem's device and type.
+
+    Args:
+        problem: F filters, C classes.
+        largest_mu: where to end the paths; by default they go on to saturation.
+
+    Raises:
+        ValueError: largest_mu is not over 0.
+    """
+    if not largest_mu > 0:
+        raise ValueError(f"largest_mu must be over 0, got {largest_mu}")
+    gram_FF, cross_FC = problem.gram_FF.double().cpu().numpy(), problem.cross_FC.double().cpu().numpy()
+    paths = tuple(_follow(gram_FF, cross_F, largest_mu) for cross_F in cross_FC.T)
+    return Path(problem, paths, largest_mu)
+
+
+def _follow(gram_FF: np.ndarray, cross_F: np.ndarray, largest_mu: float) -> ClassPath:
+    """The path of one class."""
+    live = np.flatnonzero(gram_FF.diagonal() > 0)
+    face = _Face(gram_FF[np.ix_(live, live)], cross_F[live])
+    breakpoints: list[tuple[float, int, int]] = []
+    multiplier, mu, saturation = np.inf, 0.0, np.inf
+    while mu <= largest_mu:
+        multiplier, f, sign = face.next_event(multiplier)
+        if multiplier <= LEAST * face.peak or face.blurred(multiplier):
+            saturation = face.norm(0)
+            break
+        mu = max(mu, face.norm(multiplier))
+        if mu <= largest_mu:
+            face.change(f, sign)
+            breakpoints.append((mu, live[f], sign))
+        if len(breakpoints) > LONGEST_PATH * len(live):
+            raise ArithmeticError(f"the path turns in circles at mu = {mu:g}: solve it by spg")
+    columns = np.array(breakpoints).reshape(-1, 3).T
+    return ClassPath(columns[0], columns[1].astype(int), columns[2].astype(np.int8), saturation, len(cross_F))
+
+
+class _Face:
+    """The solutions of one class on one face, as a function of λ; filters are scaled to a Gram diagonal of 1.
+
+    The Gram matrix is swept on the support S: [−B, B G_SN; G_NS B, G_NN − G_NS B G_SN] with B = G_SS⁻¹
+    [goodnight1979]. A filter that enters or leaves is one pivot, an update of rank 1; pivots are gathered and applied
+    together, as one product of matrices. Two more columns are swept with it, XᵀL and the signs.
+
+    Attributes:
+        sign_F: signs of the weights, 0 off S.
+        bound_F: what a scaled weight of 1 adds to ‖w‖₁; scaled gradients lie within λ bound.
+        free_F, slope_F: free − λ slope is the scaled weight on S, and the negative scaled gradient off it.
+        left_F: off S, the share of the diagonal that S does not explain: 0 when linearly dependent on S.
+    """
+
+    def __init__(self, gram_FF: np.ndarray, cross_F: np.ndarray) -> None:
+        self.bound_F = 1 / np.sqrt(gram_FF.diagonal())
+        self.sign_F, self.left_F = np.zeros_like(cross_F), np.ones_like(cross_F)
+        self.free_F, self.slope_F = columns = np.stack([cross_F * self.bound_F, np.zeros_like(cross_F)])
+        self._columns_2F = columns
+        self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
+        self._matrix_FF = gram_FF * np.outer(self.bound_F, self.bound_F)  # but for the pivots in the block
+        self._block_PF, self._pivots_P, self._count = np.empty((BLOCK, len(cross_F))), np.empty(BLOCK), 0
+
+    def norm(self, multiplier: float) -> float:
+        """‖w‖₁ at λ."""
+        return float((self.sign_F * self.bound_F) @ (self.free_F - multiplier * self.slope_F))
+
+    def next_event(self, multiplier: float) -> tuple[float, int, int]:
+        """The next λ, below this one, at which a filter's sign changes (0 if there is none); the filter; the sign."""
+        free_F, slope_F, bound_F = self.free_F, self.slope_F, self.bound_F
+        outside_F = (self.sign_F == 0) & ~self._dependent_F(multiplier)
+        candidates = (
+            (0, free_F, slope_F, self.sign_F * slope_F < 0),  # a weight shrinks to 0
+            (1, free_F, bound_F + slope_F, outside_F & (bound_F + slope_F > 0)),  # a negative gradient meets λ
+            (-1, -free_F, bound_F - slope_F, outside_F & (bound_F - slope_F > 0)),  # or −λ
+        )
+        event = 0.0, 0, 0
+        for sign, over_F, under_F, where_F in candidates:
+            events_F = np.divide(over_F, under_F, out=np.zeros_like(over_F), where=where_F)
+            if len(events_F) and (latest := float(events_F.max())) > event[0]:
+                event = latest, int(events_F.argmax()), sign
+        return min(event[0], multiplier), *event[1:]  # rounding may put a tie a little above
+
+    def blurred(self, multiplier: float) -> bool:
+        """Whether rounding hides what happens at λ: gradients that depend on those of S no longer fall with λ."""
+        dependent_F = (self.sign_F == 0) & self._dependent_F(multiplier)
+        return bool((dependent_F & (np.abs(self.free_F) > BLUR * multiplier * self.bound_F)).any())
+
+    def _dependent_F(self, multiplier: float) -> np.ndarray:
+        """Whether rounding leaves each filter off S linearly dependent on S."""
+        return self.left_F <= max(DEPENDENT, FADING * self.peak / multiplier)
+
+    def change(self, f: int, sign: int) -> None:
+        """Filter f enters S with a sign, or leaves it (0)."""
+        if sign:
+            self.slope_F[f] += sign * self.bound_F[f]
+        self._pivot(f, 1 if sign else -1)
+        if not sign:
+            self.slope_F[f] -= self.sign_F[f] * self.bound_F[f]
+        self.sign_F[f] = sign
+
+    def _pivot(self, f: int, direction: int) -> None:
+        """Divide row f by its diagonal entry and take its multiples off all other rows."""
+        block_PF, pivots_P = self._block_PF[: self._count], self._pivots_P[: self._count]
+        row_F = self._matrix_FF[f] - (block_PF[:, f] / pivots_P) @ block_PF
+        pivot, row_F[f] = row_F[f], -direction
+        self._matrix_FF[f], self._matrix_FF[:, f], block_PF[:, f] = 0, 0, 0
+        self.left_F[f] = 0
+        self.left_F -= row_F**2 / pivot
+        entries_2 = self._columns_2F[:, f] / pivot
+        self._columns_2F[:, f] = 0
+        self._columns_2F -= np.outer(entries_2, row_F)
+        self._block_PF[self._count], self._pivots_P[self._count] = row_F, pivot
+        self._count += 1
+        if self._count == BLOCK:
+            self._matrix_FF -= self._block_PF.T @ (self._block_PF / self._pivots_P[:, None])
+            self._count = 0

@@ -1,0 +1,113 @@
+"""What a solver returns: weights, each column with its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tipping.mu_lasso.active_set import chunks, restrict
+from tipping.mu_lasso.problem import MuLassoProblem
+
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative duality gaps that rounding allows on real problems
+TIE = 1e-6  # |g_f| this close to ‖g‖∞, relatively, counts as equal to it,
+SPARE = 1e-8  # and so does one with which a weight of mu would raise the objective by this share of max(f, 1)
+RANK = 1e-10  # eigenvalue, beside a diagonal of 1, under which filters count as linearly dependent
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights of every (mu, class) column, each with its certificate.
+
+    Attributes:
+        weights_MFC: weights in the ball, with exact zeros.
+        relative_gap_MC: relative duality gap: how far at most the objective is from its minimum.
+        certified_MC: whether the relative gap is at or under the tolerance.
+        unique_MC: whether the solution, and so its support, is certainly the only one: the filters whose |gradient|
+            is the largest are linearly independent [tibshirani2013]. Duplicate filters make it false.
+        iterations_MC: gradient steps of spg, or breakpoints passed by homotopy.
+        stopped: why each uncertified column stopped, a sentence under its (m, c).
+    """
+
+    weights_MFC: Tensor
+    relative_gap_MC: Tensor
+    certified_MC: Tensor
+    unique_MC: Tensor
+    iterations_MC: Tensor
+    stopped: Mapping[tuple[int, int], str]
+
+
+def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
+    """mu as a tensor (M,) on the problem's device, in float64.
+
+    Raises:
+        ValueError: it is no sequence of finite values over 0.
+    """
+    mu_M = torch.as_tensor(mu, dtype=torch.float64, device=problem.gram_FF.device)
+    if mu_M.ndim != 1 or not len(mu_M):
+        raise ValueError(f"mu must be a sequence of values, got shape {tuple(mu_M.shape)}")
+    if not bool((mu_M.isfinite() & (mu_M > 0)).all()):
+        raise ValueError(f"mu must be finite and over 0, got {mu_M.tolist()}")
+    return mu_M
+
+
+def checked_tolerance(tolerance: float | None, problem: MuLassoProblem) -> float:
+    """The tolerance, by default that of the problem's type.
+
+    Raises:
+        ValueError: it is not over 0.
+    """
+    tolerance = TOLERANCE[problem.gram_FF.dtype] if tolerance is None else tolerance
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be over 0, got {tolerance}")
+    return tolerance
+
+
+def rounded(weights_MFC: Tensor, problem: MuLassoProblem) -> Tensor:
+    """Weights computed in float64, in the problem's type."""
+    return weights_MFC.to(problem.gram_FF.dtype).contiguous()
+
+
+def certify(
+    problem: MuLassoProblem,
+    weights_MFC: Tensor,
+    mu_M: Tensor,
+    tolerance: float,
+    iterations_MC: Tensor,
+    reasons: Mapping[tuple[int, int], str],
+) -> Solution:
+    """The solution with its certificates, computed in float64.
+
+    Args:
+        weights_MFC: in the balls of radius mu, up to the rounding of their type.
+        reasons: why the solver stopped at column (m, c), where it did not reach its tolerance.
+    """
+    exact = problem.to(torch.float64)
+    gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
+    certified_MC = gap_MC <= tolerance
+    unique_MC = torch.stack([_unique(exact, *column) for column in zip(weights_MFC.double(), mu_M, strict=True)])
+    kind = str(problem.gram_FF.dtype).removeprefix("torch.")
+    stopped = {
+        (m, c): f"mu = {float(mu_M[m]):g}, class {c}: stopped at a relative gap of {float(gap_MC[m, c]):.1e}, over "
+        f"{tolerance:g}: {reasons.get((m, c), f'that is how far {kind} goes')}"
+        for m, c in (~certified_MC).nonzero().tolist()
+    }
+    return Solution(weights_MFC, gap_MC, certified_MC, unique_MC, iterations_MC, stopped)
+
+
+def _unique(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
+    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (C,)."""
+    scale_F = problem.gram_FF.diagonal().sqrt()
+    live_F = scale_F > 0
+    scaled_FF = problem.gram_FF / torch.outer(scale_F, scale_F).where(live_F & live_F[:, None], 1)
+    sizes_CF = problem.gradient(weights_FC).abs().T
+    limit_C = (1 - TIE) * sizes_CF.amax(1) - SPARE * problem.objective(weights_FC).clamp(min=1) / mu
+    tied_CF = live_F & ((sizes_CF >= limit_C[:, None]) | (weights_FC.T != 0))
+    unique_C = torch.zeros(len(tied_CF), dtype=torch.bool, device=tied_CF.device)
+    for part in chunks(tied_CF):
+        _, _, gram_BKK = restrict(scaled_FF, tied_CF[part])
+        gram_BKK.diagonal(dim1=1, dim2=2).sub_(RANK)
+        unique_C[part] = torch.linalg.cholesky_ex(gram_BKK).info == 0
+    return unique_C
