@@ -1,8 +1,9 @@
-# make demo: the main job on the embedded digits; make test: checks and tests. Both make the environment first.
+# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver: the solver beside
+# others. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench-solver clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -14,6 +15,13 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench-solver: .venv/compared
+	$(BIN)/python benchmarks/solver.py
+
+.venv/compared: .venv/installed benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	touch $@
 
 # torch first: where a CPU build is at hand, pip then takes it, and nothing else pulls in another one
 .venv/installed: requirements.lock pyproject.toml

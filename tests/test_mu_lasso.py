@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +235,15 @@ def test_gradient_steps_alone_come_near(problem: MuLassoProblem) -> None:
     assert (excess[1] < 0.1 * excess[0]).all()
     assert (excess[2] < 1e-2 * excess[0]).all()
     assert (gradient_steps(problem, start, mu, 30).abs().sum(0) <= 3 * (1 + 1e-14)).all()
+
+
+def test_gradient_steps_go_on_where_descents_stop(problem: MuLassoProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = spg(problem, [3.0]).weights_MFC
+    monkeypatch.setattr(sys.modules["tipping.mu_lasso.spg"], "descend", lambda problem, weights_FC, mu: weights_FC)
+    solution = spg(problem, [3.0], tolerance=1e-5)
+    assert solution.certified_MC.all()
+    assert (solution.iterations_MC > 0).all()
+    assert torch.allclose(problem.objective(solution.weights_MFC), problem.objective(exact), rtol=2e-5)
 
 
 def test_stopping_early_is_said_in_a_sentence(problem: MuLassoProblem) -> None:

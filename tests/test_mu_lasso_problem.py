@@ -181,6 +181,12 @@ def test_projection_moves_no_two_points_apart(one: np.ndarray, other: np.ndarray
     assert (apart <= np.linalg.norm(one - other, axis=0) + 1e-9).all()
 
 
+def test_projection_of_a_far_point_stays_in_the_ball(rng: np.random.Generator) -> None:
+    point = torch.as_tensor(rng.normal(size=(20, 3)) * [1e8, 1e13, 1e18])
+    projected = project_l1_ball(point, torch.tensor(1e-3, dtype=torch.float64))
+    assert (projected.abs().sum(0) <= 1e-3 * (1 + 1e-14)).all()
+
+
 def test_projection_batches_over_leading_dimensions(rng: np.random.Generator, device: torch.device) -> None:
     point, radius = rng.normal(size=(3, 40, 5)), rng.uniform(0.1, 10, size=(3, 5))
     point[0, 5:10] = point[0, :5]  # ties

@@ -19,7 +19,6 @@ LENGTHS = (1, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.06, 0.03, 0.015, 0.007)
 ENTRIES = 8  # filters that enter a support at once, at first; doubled where that went well, else cut to a quarter
 ROUNDS = 1000  # faces visited at most
 BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
-RIDGE = 1  # in units of rounding errors of the factorisation
 SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
 REFINEMENTS = 1  # of a solution by its residual
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of Gram matrices restricted to supports, held at once
@@ -71,7 +70,7 @@ def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: 
     rest that vanishes, and all rounding with it, as the minimum comes near.
     """
     ridged_BKK = gram_BKK.clone()
-    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + RIDGE * torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
+    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
     factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # a failure gives no lower objective: not taken
     multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
     multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
@@ -97,7 +96,7 @@ def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     largest = int(support_BF.sum(1).max())
     filter_BK = support_BF.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :largest]
     real_BK = support_BF.gather(1, filter_BK)
-    gram_BKK = gram_FF[filter_BK.unsqueeze(2), filter_BK.unsqueeze(1)]
+    gram_BKK = gram_FF[filter_BK].gather(2, filter_BK.unsqueeze(1).expand(-1, largest, -1))
     if not bool(real_BK.all()):
         gram_BKK *= real_BK.unsqueeze(1) & real_BK.unsqueeze(2)
         gram_BKK.diagonal(dim1=1, dim2=2).add_(~real_BK)

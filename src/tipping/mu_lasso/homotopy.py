@@ -13,7 +13,7 @@ from tipping.mu_lasso.active_set import descend
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
 
-BLOCK = 32  # pivots gathered into one update of the tableau
+BLOCK = 64  # pivots gathered into one update of the matrix, at least
 DEPENDENT = 1e-12  # share of a filter's Gram diagonal left by S, under which it counts as dependent on S at any λ,
 FADING = 1e-18  # and under which it does once λ has fallen far: this over λ, in units of its largest value
 LEAST = 1e-12  # λ, in units of its largest value, under which nothing but rounding is left
@@ -107,15 +107,17 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
     """
     if not largest_mu > 0:
         raise ValueError(f"largest_mu must be over 0, got {largest_mu}")
-    gram_FF, cross_FC = problem.gram_FF.double().cpu().numpy(), problem.cross_FC.double().cpu().numpy()
-    paths = tuple(_follow(gram_FF, cross_F, largest_mu) for cross_F in cross_FC.T)
-    return Path(problem, paths, largest_mu)
+    live = np.flatnonzero(~problem.dead_F())
+    scaled_FF = problem.gram_FF.double().cpu().numpy()[np.ix_(live, live)]
+    scale_F = np.sqrt(scaled_FF.diagonal())
+    scaled_FF /= np.outer(scale_F, scale_F)
+    cross_FC = problem.cross_FC.double().cpu().numpy()[live]
+    faces = [_Face(scaled_FF, scale_F, cross_F) for cross_F in cross_FC.T]
+    return Path(problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu)
 
 
-def _follow(gram_FF: np.ndarray, cross_F: np.ndarray, largest_mu: float) -> ClassPath:
+def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> ClassPath:
     """The path of one class."""
-    live = np.flatnonzero(gram_FF.diagonal() > 0)
-    face = _Face(gram_FF[np.ix_(live, live)], cross_F[live])
     breakpoints: list[tuple[float, int, int]] = []
     multiplier, mu, saturation = np.inf, 0.0, np.inf
     while mu <= largest_mu:
@@ -130,7 +132,7 @@ def _follow(gram_FF: np.ndarray, cross_F: np.ndarray, largest_mu: float) -> Clas
         if len(breakpoints) > LONGEST_PATH * len(live):
             raise ArithmeticError(f"the path turns in circles at mu = {mu:g}: solve it by spg")
     columns = np.array(breakpoints).reshape(-1, 3).T
-    return ClassPath(columns[0], columns[1].astype(int), columns[2].astype(np.int8), saturation, len(cross_F))
+    return ClassPath(columns[0], columns[1].astype(int), columns[2].astype(np.int8), saturation, filters)
 
 
 class _Face:
@@ -140,6 +142,11 @@ class _Face:
     [goodnight1979]. A filter that enters or leaves is one pivot, an update of rank 1; pivots are gathered and applied
     together, as one product of matrices. Two more columns are swept with it, XᵀL and the signs.
 
+    Args:
+        scaled_FF: the Gram matrix divided by its diagonal's roots on both sides; it is not changed.
+        scale_F: those roots.
+        cross_F: one column of XᵀL.
+
     Attributes:
         sign_F: signs of the weights, 0 off S.
         bound_F: what a scaled weight of 1 adds to ‖w‖₁; scaled gradients lie within λ bound.
@@ -147,14 +154,16 @@ class _Face:
         left_F: off S, the share of the diagonal that S does not explain: 0 when linearly dependent on S.
     """
 
-    def __init__(self, gram_FF: np.ndarray, cross_F: np.ndarray) -> None:
-        self.bound_F = 1 / np.sqrt(gram_FF.diagonal())
+    def __init__(self, scaled_FF: np.ndarray, scale_F: np.ndarray, cross_F: np.ndarray) -> None:
+        self.bound_F = 1 / scale_F
         self.sign_F, self.left_F = np.zeros_like(cross_F), np.ones_like(cross_F)
         self.free_F, self.slope_F = columns = np.stack([cross_F * self.bound_F, np.zeros_like(cross_F)])
         self._columns_2F = columns
         self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
-        self._matrix_FF = gram_FF * np.outer(self.bound_F, self.bound_F)  # but for the pivots in the block
-        self._block_PF, self._pivots_P, self._count = np.empty((BLOCK, len(cross_F))), np.empty(BLOCK), 0
+        self._matrix_FF, self._own = scaled_FF, False
+        self._recent: list[int] = []  # pivots that the matrix does not know of yet
+        block = max(BLOCK, len(cross_F) // 8)
+        self._rows_PF, self._pivots_P = np.empty((block, len(cross_F))), np.empty(block)
 
     def norm(self, multiplier: float) -> float:
         """‖w‖₁ at λ."""
@@ -196,17 +205,26 @@ class _Face:
 
     def _pivot(self, f: int, direction: int) -> None:
         """Divide row f by its diagonal entry and take its multiples off all other rows."""
-        block_PF, pivots_P = self._block_PF[: self._count], self._pivots_P[: self._count]
-        row_F = self._matrix_FF[f] - (block_PF[:, f] / pivots_P) @ block_PF
+        rows_PF, pivots_P = self._rows_PF[: len(self._recent)], self._pivots_P[: len(self._recent)]
+        row_F = np.zeros_like(self.sign_F) if f in self._recent else self._matrix_FF[f].copy()
+        row_F[self._recent] = 0
+        row_F -= (rows_PF[:, f] / pivots_P) @ rows_PF
         pivot, row_F[f] = row_F[f], -direction
-        self._matrix_FF[f], self._matrix_FF[:, f], block_PF[:, f] = 0, 0, 0
+        rows_PF[:, f] = 0
         self.left_F[f] = 0
         self.left_F -= row_F**2 / pivot
         entries_2 = self._columns_2F[:, f] / pivot
         self._columns_2F[:, f] = 0
         self._columns_2F -= np.outer(entries_2, row_F)
-        self._block_PF[self._count], self._pivots_P[self._count] = row_F, pivot
-        self._count += 1
-        if self._count == BLOCK:
-            self._matrix_FF -= self._block_PF.T @ (self._block_PF / self._pivots_P[:, None])
-            self._count = 0
+        self._rows_PF[len(self._recent)], self._pivots_P[len(self._recent)] = row_F, pivot
+        self._recent.append(f)
+        if len(self._recent) == len(self._rows_PF):
+            self._apply()
+
+    def _apply(self) -> None:
+        """Bring the matrix up to date with the gathered pivots."""
+        if not self._own:  # until then all classes share one matrix
+            self._matrix_FF, self._own = self._matrix_FF.copy(), True
+        self._matrix_FF[self._recent], self._matrix_FF[:, self._recent] = 0, 0
+        self._matrix_FF -= self._rows_PF.T @ (self._rows_PF / self._pivots_P[:, None])
+        self._recent.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,11 +91,18 @@ class MuLassoProblem:
 
     def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
         """The same problem on another device or of another type."""
-        return MuLassoProblem(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
+        return self._part(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
 
     def classes(self, chosen: Tensor) -> MuLassoProblem:
         """The problem of some classes."""
-        return MuLassoProblem(self.gram_FF, self.cross_FC[:, chosen], self.label_sq_C[chosen])
+        return self._part(self.gram_FF, self.cross_FC[:, chosen], self.label_sq_C[chosen])
+
+    def _part(self, gram_FF: Tensor, cross_FC: Tensor, label_sq_C: Tensor) -> MuLassoProblem:
+        """A problem made of this one's tensors, which need no second check."""
+        part = copy(self)
+        for name, tensor in {"gram_FF": gram_FF, "cross_FC": cross_FC, "label_sq_C": label_sq_C}.items():
+            object.__setattr__(part, name, tensor)
+        return part
 
     def dead_F(self) -> np.ndarray:
         """Whether each filter's responses are all zero; boolean (F,)."""

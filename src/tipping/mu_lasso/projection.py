@@ -23,4 +23,6 @@ def project_l1_ball(points_FC: Tensor, radius: Tensor) -> Tensor:
     levels = (descending.cumsum(-2) - radius_1C) / ranks
     kept = (descending > levels).sum(-2, keepdim=True).clamp(min=1)
     threshold = levels.gather(-2, kept - 1).clamp(min=0)
-    return points_FC.sign() * (sizes - threshold).clamp(min=0)
+    left = (sizes - threshold).clamp(min=0)
+    norm_1C = left.sum(-2, keepdim=True)  # of points far outside, the difference has few digits left
+    return points_FC.sign() * torch.where(norm_1C > radius_1C, left * (radius_1C / norm_1C), left)

@@ -1,4 +1,4 @@
-"""Spectral projected gradient for the mu-lasso, all classes in one batch, warm-started along mu."""
+"""Spectral projected gradient with exact descents, all classes in one batch, warm-started along mu."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def spg(
     tolerance: float | None = None,
     max_iterations: int = 20_000,
 ) -> Solution:
-    """Solve the mu-lasso for every mu and class: spectral projected gradient [birgin2000] with exact descents.
+    """Solve the mu-lasso for every mu and class: exact descents and spectral projected gradient [birgin2000].
 
-    From zero, gradient steps find a first support; `descend` takes it to the exact one. Each further mu starts from
-    the solution of the next smaller one, exactly first. Columns whose gap is still over the tolerance take turns of
-    gradient steps and exact descents; the others leave the batch.
+    The smallest mu starts from zero, each further one from the solution of the one before. `descend` takes all
+    classes to their exact supports. Where rounding or degenerate filters stop it short of the tolerance, gradient
+    steps and descents take turns; columns under the tolerance leave the batch.
 
     Args:
         problem: F filters, C classes, on any device.
@@ -61,7 +61,7 @@ def _solve(
     weights_FC = start_FC.clone()
     iterations_C = torch.zeros(weights_FC.shape[1], dtype=torch.long)
     todo = torch.arange(weights_FC.shape[1], device=weights_FC.device)
-    taken, steps = 0, 0 if bool(start_FC.any()) else PHASE
+    taken, steps = 0, 0
     reasons: dict[int, str] = {}
     while len(todo):
         steps = min(steps, max_iterations - taken)
