@@ -43,10 +43,11 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
     entries_B = torch.full_like(settled_B, ENTRIES, dtype=torch.long)
     todo = torch.arange(len(weights_BF), device=weights_BF.device)
     for _ in range(ROUNDS):
-        sign_BF = weights_BF[todo].sign()
-        entering_BF = _entering(gram_FF, cross_BF[todo], weights_BF[todo], mu, entries_B[todo] * settled_B[todo])
-        going_B = (entering_BF != 0).any(1) | ~settled_B[todo]
-        todo, sign_BF = todo[going_B], (sign_BF + entering_BF)[going_B]
+        sign_BF, ready_B = weights_BF[todo].sign(), settled_B[todo]
+        ready = todo[ready_B]
+        sign_BF[ready_B] += _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu, entries_B[ready])
+        going_B = ~ready_B | (sign_BF != weights_BF[todo].sign()).any(1)
+        todo, sign_BF = todo[going_B], sign_BF[going_B]
         if not len(todo):
             break
         for part in chunks(sign_BF != 0):
@@ -127,7 +128,7 @@ def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu: Tensor,
     reach_B = weights_BF.abs().sum(1) * gram_FF.diagonal().max() + cross_BF.abs().amax(1)
     rounding_B = SLACK * torch.finfo(gram_FF.dtype).eps * (multiplier_B + reach_B)
     excess_BF = (pull_BF.abs() - (multiplier_B + rounding_B)[:, None]) * (sign_BF == 0)
-    most = int(entries_B.max().clamp(max=excess_BF.shape[1]))
+    most = min(int(entries_B.max()), excess_BF.shape[1]) if len(entries_B) else 0
     excess_BE, filter_BE = excess_BF.topk(most, dim=1)
     enters_BE = (excess_BE > 0) & (torch.arange(most, device=entries_B.device) < entries_B[:, None])
     return torch.zeros_like(sign_BF).scatter(1, filter_BE, pull_BF.gather(1, filter_BE).sign() * enters_BE)

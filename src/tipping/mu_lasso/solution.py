@@ -87,7 +87,7 @@ def certify(
     exact = problem.to(torch.float64)
     gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
     certified_MC = gap_MC <= tolerance
-    unique_MC = torch.stack([_unique(exact, *column) for column in zip(weights_MFC.double(), mu_M, strict=True)])
+    unique_MC = _unique(exact, weights_MFC.double(), mu_M[:, None])
     kind = str(problem.gram_FF.dtype).removeprefix("torch.")
     stopped = {
         (m, c): f"mu = {float(mu_M[m]):g}, class {c}: stopped at a relative gap of {float(gap_MC[m, c]):.1e}, over "
@@ -97,17 +97,19 @@ def certify(
     return Solution(weights_MFC, gap_MC, certified_MC, unique_MC, iterations_MC, stopped)
 
 
-def _unique(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
-    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (C,)."""
+def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor) -> Tensor:
+    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C)."""
     scale_F = problem.gram_FF.diagonal().sqrt()
     live_F = scale_F > 0
     scaled_FF = problem.gram_FF / torch.outer(scale_F, scale_F).where(live_F & live_F[:, None], 1)
-    sizes_CF = problem.gradient(weights_FC).abs().T
-    limit_C = (1 - TIE) * sizes_CF.amax(1) - SPARE * problem.objective(weights_FC).clamp(min=1) / mu
-    tied_CF = live_F & ((sizes_CF >= limit_C[:, None]) | (weights_FC.T != 0))
-    unique_C = torch.zeros(len(tied_CF), dtype=torch.bool, device=tied_CF.device)
-    for part in chunks(tied_CF):
-        _, _, gram_BKK = restrict(scaled_FF, tied_CF[part])
+    sizes_MFC = problem.gradient(weights_MFC).abs()
+    spare_MC = SPARE * problem.objective(weights_MFC).clamp(min=1) / mu_M1
+    limit_MC = (1 - TIE) * sizes_MFC.amax(1) - spare_MC
+    tied_MFC = live_F[:, None] & ((sizes_MFC >= limit_MC.unsqueeze(1)) | (weights_MFC != 0))
+    tied_BF = tied_MFC.transpose(1, 2).flatten(0, 1)
+    unique_B = torch.zeros_like(tied_BF[:, 0])
+    for part in chunks(tied_BF):
+        _, _, gram_BKK = restrict(scaled_FF, tied_BF[part])
         gram_BKK.diagonal(dim1=1, dim2=2).sub_(RANK)
-        unique_C[part] = torch.linalg.cholesky_ex(gram_BKK).info == 0
-    return unique_C
+        unique_B[part] = torch.linalg.cholesky_ex(gram_BKK).info == 0
+    return unique_B.reshape(limit_MC.shape)
