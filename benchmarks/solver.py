@@ -11,6 +11,7 @@ Prints Markdown tables. Everything runs in this process, on the same cores and t
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
 import gc
 import logging
@@ -64,6 +65,7 @@ def measure(run: Callable[[], Any], repeats: int = 1) -> Measured:
     runs = []
     for _ in range(repeats):
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed by earlier runs would hide what this one takes
         before, peak, over = resident(), [0], threading.Event()
 
         def watch(peak: list[int] = peak, over: threading.Event = over) -> None:
@@ -310,29 +312,22 @@ def columns(
 
 def growth() -> None:
     """Synthetic problems: more images, then more filters."""
+    mu = [10 * value for value in GRID]  # up to where supports are as full as those of the reference
 
-    def rows() -> Iterator[Sequence[Any]]:
-        for images, filters in ((6_000, 640), (60_000, 640), (4_000, 160), (4_000, 2_560)):
-            streamed = measure(lambda: MuLassoProblem.stream(synthetic(images, filters)))  # noqa: B023
-            problem = streamed.result
-            runs = [measure(lambda solve=solve: solve(problem, GRID)) for solve in (by_spg, by_homotopy)]  # noqa: B023
-            mu_M1 = torch.tensor(GRID, dtype=torch.float64)[:, None]
-            gap = max(float(problem.relative_gap(run.result, mu_M1).max()) for run in runs)
-            last = problem.gradient(runs[0].result[-1]).abs().amax(0).tolist()
-            lars = measure(lambda: by_lars(problem, GRID, last))  # noqa: B023
-            support = int((runs[0].result[-1] != 0).any(1).sum())
-            times = [run.seconds for run in (*runs, lars)]
-            yield (
-                f"{images:,}",
-                str(filters),
-                str(support),
-                *times,
-                f"{gap:.0e}",
-                f"{max(r.megabytes for r in runs):.0f}",
-            )
+    def row(images: int, filters: int) -> Sequence[Any]:
+        streamed = measure(lambda: MuLassoProblem.stream(synthetic(images, filters)))
+        problem = streamed.result
+        own = [measure(lambda solve=solve: solve(problem, mu)) for solve in (by_spg, by_homotopy)]
+        gap = max(float(problem.relative_gap(run.result, torch.tensor(mu)[:, None].double()).max()) for run in own)
+        relevant = [str(int((weights != 0).any(1).sum())) for weights in own[0].result]
+        last = problem.gradient(own[0].result[-1]).abs().amax(0).tolist()
+        runs = [*own, measure(lambda: by_lars(problem, mu, last))]
+        memory = ", ".join(f"{run.megabytes:.0f}" for run in runs)
+        return f"{images:,}", f"{filters:,}", ", ".join(relevant), *(run.seconds for run in runs), f"{gap:.0e}", memory
 
-    heads = ("images", "filters", "relevant at 700", "`spg` s", "`homotopy` s", "`lars_path_gram` s", "gap", "MB")
-    table("Synthetic problems, the same grid, 10 classes", heads, rows())
+    heads = ("images", "filters", "relevant", "`spg` s", "`homotopy` s", "`lars_path_gram` s", "gap of ours", "MB each")
+    sizes = ((6_000, 640), (60_000, 640), (1_600, 160), (25_600, 2_560))
+    table("Synthetic, mu = 100, 1000, 5000, 6000, 7000, 10 classes", heads, (row(*size) for size in sizes))
 
 
 def gpu(classes: int, filters: int, devices: Sequence[str]) -> None:
