@@ -25,7 +25,7 @@ CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of Gram matrices restricted to su
 
 
 def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
-    """Weights of lower or equal objective in the ball of radius mu; the minimum, unless rounding stops the descent.
+    """Weights of lower or equal objective in the ball; the minimum, unless rounding stops the descent.
 
     An active-set method that changes many filters at once. Each round goes to the minimum of the column's face, or as
     far towards it as the objective falls: weights that would change sign on the way become zero, and the rest is
@@ -35,17 +35,17 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
 
     Args:
         weights_FC: in the ball.
-        mu: its radius, a scalar.
+        mu: its radius, one for all columns or (C,).
     """
     gram_FF, cross_BF = problem.gram_FF, problem.cross_FC.T.contiguous()
-    weights_BF = weights_FC.T.clone()
+    weights_BF, mu_B = weights_FC.T.clone(), mu.expand(weights_FC.shape[1])
     settled_B = (weights_BF == 0).all(1)  # at the minimum of its face
     entries_B = torch.full_like(settled_B, ENTRIES, dtype=torch.long)
     todo = torch.arange(len(weights_BF), device=weights_BF.device)
     for _ in range(ROUNDS):
         sign_BF, ready_B = weights_BF[todo].sign(), settled_B[todo]
         ready = todo[ready_B]
-        sign_BF[ready_B] += _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu, entries_B[ready])
+        sign_BF[ready_B] += _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu_B[ready], entries_B[ready])
         going_B = ~ready_B | (sign_BF != weights_BF[todo].sign()).any(1)
         todo, sign_BF = todo[going_B], sign_BF[going_B]
         if not len(todo):
@@ -53,7 +53,7 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
         for part in chunks(sign_BF != 0):
             columns = todo[part]
             weights_BF[columns], lower_B, reached_B = _towards_minimum(
-                gram_FF, cross_BF[columns], weights_BF[columns], sign_BF[part], mu
+                gram_FF, cross_BF[columns], weights_BF[columns], sign_BF[part], mu_B[columns]
             )
             tried_B, grown_B, cut_B = entries_B[columns], lower_B & reached_B, ~lower_B & settled_B[columns]
             fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
@@ -116,14 +116,14 @@ def chunks(support_BF: Tensor) -> Iterator[Tensor]:
             start = end
 
 
-def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu: Tensor, entries_B: Tensor) -> Tensor:
+def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tensor, entries_B: Tensor) -> Tensor:
     """Signs of the filters to enter, at most `entries` of each column: those that most violate |g_f| ≤ λ: (B, F).
 
     λ, the multiplier of the bound, is |g| on the support where ‖w‖₁ = mu, otherwise 0.
     """
     pull_BF = cross_BF - weights_BF @ gram_FF  # −g
     sign_BF = weights_BF.sign()
-    binding_B = weights_BF.abs().sum(1) >= BINDING * mu
+    binding_B = weights_BF.abs().sum(1) >= BINDING * mu_B
     multiplier_B = binding_B * (pull_BF * sign_BF).sum(1) / sign_BF.abs().sum(1).clamp(min=1)
     reach_B = weights_BF.abs().sum(1) * gram_FF.diagonal().max() + cross_BF.abs().amax(1)
     rounding_B = SLACK * torch.finfo(gram_FF.dtype).eps * (multiplier_B + reach_B)
@@ -135,7 +135,7 @@ def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu: Tensor,
 
 
 def _towards_minimum(
-    gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, sign_BF: Tensor, mu: Tensor
+    gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One round of each column on its face.
 
@@ -148,9 +148,9 @@ def _towards_minimum(
     cross_BK, sign_BK, now_BK = (rows.gather(1, filter_BK) * real_BK for rows in (cross_BF, sign_BF, weights_BF))
     pull_BK = cross_BK - (gram_BKK @ now_BK.unsqueeze(2)).squeeze(2)
     norm_B = now_BK.abs().sum(1)
-    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu - norm_B, norm_B >= BINDING * mu)
+    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu_B - norm_B, norm_B >= BINDING * mu_B)
     crossing_BK = target_BK * sign_BK < 0
-    points_BKT = _on_the_way(now_BK, target_BK, sign_BK, crossing_BK, mu)
+    points_BKT = _on_the_way(now_BK, target_BK, sign_BK, crossing_BK, mu_B)
     move_BKT = points_BKT - now_BK.unsqueeze(2)
     change_BT = (move_BKT * (gram_BKK @ move_BKT / 2 - pull_BK.unsqueeze(2))).sum(1).nan_to_num(torch.inf)
     reached_B = ~crossing_BK.any(1)
@@ -161,7 +161,7 @@ def _towards_minimum(
     return torch.where(lower_B[:, None], moved_BF, weights_BF), lower_B, reached_B
 
 
-def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu: Tensor) -> Tensor:
+def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu_B: Tensor) -> Tensor:
     """Points in the ball on the way to a face's minimum, without weights of another sign: (B, K, T).
 
     The last goes exactly until the first weight reaches zero.
@@ -173,4 +173,4 @@ def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK:
     points_BKT = torch.where(points_BKT * sign_BK.unsqueeze(2) > 0, points_BKT, 0)
     stops_B = reach_B.isfinite()
     points_BKT[stops_B, first_B[stops_B], -1] = 0
-    return project_l1_ball(points_BKT, mu)
+    return project_l1_ball(points_BKT, mu_B[:, None])

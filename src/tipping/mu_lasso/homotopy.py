@@ -77,11 +77,11 @@ class Path:
         mu_M, exact = checked_mu(mu, self.problem), self.problem.to(torch.float64)
         if float(mu_M.max()) > self.largest_mu:
             raise ValueError(f"mu must be at most {self.largest_mu:g}, where the path ends, got {float(mu_M.max()):g}")
-        weights_MFC = exact.cross_FC.new_zeros(len(mu_M), *exact.cross_FC.shape)
-        for m, value in enumerate(mu_M.tolist()):
-            face_FC = np.stack([path.face(value) for path in self.classes], axis=1)
-            inside_FC = face_FC * np.finfo(float).tiny  # the first move then lands on the minimum itself
-            weights_MFC[m] = descend(exact, torch.as_tensor(inside_FC, device=mu_M.device), mu_M[m])
+        faces_BF = np.stack([path.face(value) for value in mu_M.tolist() for path in self.classes])
+        inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
+        every = torch.arange(len(self.classes), device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
+        weights_FB = descend(exact.classes(every), inside_BF.T, mu_M.repeat_interleave(len(self.classes)))
+        weights_MFC = weights_FB.T.reshape(len(mu_M), len(self.classes), -1).transpose(1, 2)
         return rounded(weights_MFC, self.problem)
 
     def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
