@@ -257,7 +257,7 @@ def test_stopping_early_is_said_in_a_sentence(problem: MuLassoProblem) -> None:
     assert (solution.iterations_MC <= 1).all()
 
 
-@pytest.mark.parametrize("mu", [[0.0], [-1.0], [1, float("nan")], [float("inf")], [], 1.0, [[1.0]]])
+@pytest.mark.parametrize("mu", [[0.0], [-1.0], [1, float("nan")], [float("inf")], [], 1.0, [[1.0]], None, ["a"]])
 def test_bad_mu_is_refused(problem: MuLassoProblem, mu: list[float]) -> None:
     path = homotopy(problem, largest_mu=1)
     for solve in (lambda: spg(problem, mu), lambda: path.weights(mu), lambda: path.solution(mu)):
@@ -266,8 +266,9 @@ def test_bad_mu_is_refused(problem: MuLassoProblem, mu: list[float]) -> None:
 
 
 def test_bad_stopping_rules_are_refused(problem: MuLassoProblem) -> None:
-    with pytest.raises(ValueError, match="tolerance must be over 0"):
-        spg(problem, [1.0], tolerance=0)
+    for tolerance in (0, -1e-8, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="tolerance must be finite and over 0"):
+            spg(problem, [1.0], tolerance=tolerance)
     with pytest.raises(ValueError, match="max_iterations must be at least 1"):
         spg(problem, [1.0], max_iterations=0)
     with pytest.raises(ValueError, match="largest_mu must be over 0"):

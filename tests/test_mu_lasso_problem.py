@@ -94,7 +94,10 @@ GRAM, CROSS, LABEL = torch.eye(3).double(), torch.ones(3, 2).double(), torch.one
         (GRAM[:2], CROSS, LABEL, "gram_FF must be square, got shape"),
         (GRAM[0], CROSS, LABEL, "gram_FF must be square, got shape"),
         (GRAM + CROSS[:, :1] * torch.arange(3), CROSS, LABEL, "gram_FF must be symmetric"),
-        (-GRAM, CROSS, LABEL, "gram_FF must be symmetric with a diagonal of at least 0"),
+        (-GRAM, CROSS, LABEL, "gram_FF must consist of products"),
+        (1 - GRAM, CROSS, LABEL, "gram_FF must consist of products"),  # a diagonal of 0 beside entries of 1
+        (GRAM, 2 * CROSS, LABEL, "cross_FC must consist of products"),
+        (GRAM, 0 * CROSS, -LABEL, "cross_FC must consist of products"),
         (GRAM * NAN, CROSS, LABEL, "gram_FF must be finite"),
         (GRAM.int(), CROSS, LABEL, r"gram_FF must be of type torch\.float64 or torch\.float32"),
         (GRAM, CROSS[:2], LABEL, r"cross_FC must have shape \(3, classes\)"),
@@ -125,6 +128,7 @@ def test_what_is_no_problem_is_refused(
         ),
         ([(torch.ones(2, 3), torch.full((2, 1), NAN))], "labels_NC must be finite"),
         ([(torch.ones(2, 3), torch.ones(3, 1))], "labels_NC must have a row for each image"),
+        ([(torch.ones(2, 3), torch.ones(2, 1, device="meta"))], "labels_NC must stay on one device, got meta"),
         ([(torch.ones(2, 3), torch.ones(2))], "labels_NC must have a row for each image"),
         ([(torch.ones(2, 3), torch.ones(2, 1)), (torch.ones(2, 4), torch.ones(2, 1))], "must keep their columns"),
     ],
@@ -134,8 +138,10 @@ def test_batches_that_make_no_problem_are_refused(batches: list, message: str) -
         MuLassoProblem.stream(batches)
 
 
-def test_problems_of_other_shapes_do_not_add_up() -> None:
-    with pytest.raises(ValueError, match="the same filters and classes"):
+def test_problems_of_other_types_or_shapes_do_not_add_up() -> None:
+    with pytest.raises(ValueError, match="the same shape and type"):
+        MuLassoProblem(GRAM, CROSS, LABEL) + MuLassoProblem(GRAM, CROSS, LABEL).to(torch.float32)
+    with pytest.raises(ValueError, match="the same shape and type"):
         MuLassoProblem(GRAM, CROSS, LABEL) + MuLassoProblem(GRAM, CROSS[:, :1], LABEL[:1])
 
 

@@ -69,18 +69,19 @@ def collect(model: nn.Module, split: Split) -> MuLassoProblem:
     Raises:
         InputError: a response is not finite.
     """
-    try:
-        return MuLassoProblem.stream(response_batches(model, split))
-    except ValueError as error:
-        raise InputError(
-            "the network's responses are not finite: train it with a smaller trainer.learning_rate"
-        ) from error
+    return MuLassoProblem.stream(response_batches(model, split))
 
 
 def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """Responses (N, F) and one-hot labels (N, C) of all images, batch by batch."""
+    """Responses (N, F) and one-hot labels (N, C) of all images, batch by batch.
+
+    Raises:
+        InputError: a response is not finite.
+    """
     with recorded(model) as norms:
         for images_NCHW, labels_N in tqdm(evaluation_batches(split), desc="responses", leave=False, disable=None):
             model(images_NCHW)
             responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
+            if not responses_NF.isfinite().all():
+                raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
             yield responses_NF, functional.one_hot(labels_N, CLASSES)

@@ -44,7 +44,10 @@ def select(problem: MuLassoProblem, layer_F: np.ndarray, options: config.Config)
 def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solution:
     """The solution at one mu, by the configured solver."""
     if options.solver == "homotopy":
-        return homotopy(problem, largest_mu=mu).solution([mu], tolerance=options.tolerance)
+        try:
+            return homotopy(problem, largest_mu=mu).solution([mu], tolerance=options.tolerance)
+        except ArithmeticError as error:
+            raise config.InputError(f"selection=homotopy: {error}") from error
     assert options.max_iterations is not None, "checked in config"
     return spg(problem, [mu], tolerance=options.tolerance, max_iterations=options.max_iterations)
 

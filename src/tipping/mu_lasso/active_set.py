@@ -18,20 +18,21 @@ from tipping.mu_lasso.projection import project_l1_ball
 LENGTHS = (1, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.06, 0.03, 0.015, 0.007)  # of the way to a face's minimum
 ENTRIES = 8  # filters that enter a support at once, at first; doubled where that went well, else cut to a quarter
 ROUNDS = 1000  # faces visited at most
+FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f is flat there but for rounding
 BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
 SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
 REFINEMENTS = 1  # of a solution by its residual
-CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of Gram matrices restricted to supports, held at once
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of rows of the Gram matrix held at once, for the supports of some columns
 
 
 def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
-    """Weights of lower or equal objective in the ball; the minimum, unless rounding stops the descent.
+    """Weights of lower or equal objective in the ball; the minimum, unless rounding or `ROUNDS` end the descent.
 
     An active-set method that changes many filters at once. Each round goes to the minimum of the column's face, or as
     far towards it as the objective falls: weights that would change sign on the way become zero, and the rest is
     projected back on the ball. From a face's minimum it goes on to a larger face, with the filters whose gradient
     most exceeds that of the support. With one weight dropped or one filter entered the objective always falls
-    [nocedal2006], so rounds that change more are kept only when it does.
+    [nocedal2006]; rounds that change more are kept only when it does. Certificates are the caller's affair.
 
     Args:
         weights_FC: in the ball.
@@ -52,13 +53,15 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
             break
         for part in chunks(sign_BF != 0):
             columns = todo[part]
-            weights_BF[columns], lower_B, reached_B = _towards_minimum(
-                gram_FF, cross_BF[columns], weights_BF[columns], sign_BF[part], mu_B[columns]
+            weights_BF[columns], change_B, reached_B = _towards_minimum(
+                problem.classes(columns), weights_BF[columns], sign_BF[part], mu_B[columns]
             )
-            tried_B, grown_B, cut_B = entries_B[columns], lower_B & reached_B, ~lower_B & settled_B[columns]
+            lower_B, tried_B = change_B < 0, entries_B[columns]
+            grown_B, cut_B = lower_B & reached_B, ~lower_B & settled_B[columns]
+            more_B = (2 * tried_B).clamp(max=len(gram_FF))
             fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
-            entries_B[columns] = torch.where(grown_B, 2 * tried_B, torch.where(cut_B, fewer_B, tried_B))
-            settled_B[columns] = reached_B | ~lower_B
+            entries_B[columns] = torch.where(grown_B, more_B, torch.where(cut_B, fewer_B, tried_B))
+            settled_B[columns] = reached_B | ~lower_B | (weights_BF[columns] == 0).all(1)
     return weights_BF.T.contiguous()
 
 
@@ -72,7 +75,7 @@ def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: 
     """
     ridged_BKK = gram_BKK.clone()
     ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
-    factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # a failure gives no lower objective: not taken
+    factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # after a failure the caller sees no lower objective
     multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
     multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
     right_BK2 = torch.stack([pull_BK - multiplier_B1 * sign_BK, sign_BK], 2)
@@ -81,8 +84,8 @@ def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: 
         solution_BK2 = solution_BK2 + torch.cholesky_solve(right_BK2 - gram_BKK @ solution_BK2, factor_BKK)
     rest_BK, along_BK = solution_BK2.unbind(2)
     tiny = torch.finfo(gram_BKK.dtype).tiny
-    lower_B = (room_B - (sign_BK * rest_BK).sum(1)) / (sign_BK * along_BK).sum(1).clamp(min=tiny)  # λ₀ − λ
-    return rest_BK + torch.minimum(lower_B[:, None], multiplier_B1) * along_BK
+    decrease_B = (room_B - (sign_BK * rest_BK).sum(1)) / (sign_BK * along_BK).sum(1).clamp(min=tiny)  # λ₀ − λ
+    return rest_BK + torch.minimum(decrease_B[:, None], multiplier_B1) * along_BK
 
 
 def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,13 +108,13 @@ def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def chunks(support_BF: Tensor) -> Iterator[Tensor]:
-    """Indices of columns whose restricted Gram matrices fit in memory together, with supports of similar size."""
+    """Indices of columns whose rows of the Gram matrix fit in memory together, with supports of similar size."""
     sizes_B, order_B = support_BF.sum(1).sort()
-    limit = CHUNK_BYTES[support_BF.device.type] // 8
+    limit = CHUNK_BYTES["cuda" if support_BF.is_cuda else "cpu"] // 8 // support_BF.shape[1]
     start = 0
     sizes = sizes_B.tolist()
     for end in range(1, len(sizes) + 1):
-        if end == len(sizes) or (end + 1 - start) * sizes[end] ** 2 > limit:
+        if end == len(sizes) or (end + 1 - start) * sizes[end] > limit:
             yield order_B[start:end]
             start = end
 
@@ -135,17 +138,18 @@ def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tenso
 
 
 def _towards_minimum(
-    gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor
+    problem: MuLassoProblem, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One round of each column on its face.
 
     Returns:
         weights_BF: the best of several points on the way to the face's minimum, if any is lower.
-        lower_B: whether it is.
-        reached_B: whether the minimum has the face's signs.
+        change_B: by how much the objective changes; at least 0 where none is lower.
+        reached_B: whether the minimum has the face's signs, or is no lower but for rounding.
     """
-    filter_BK, real_BK, gram_BKK = restrict(gram_FF, sign_BF)
-    cross_BK, sign_BK, now_BK = (rows.gather(1, filter_BK) * real_BK for rows in (cross_BF, sign_BF, weights_BF))
+    filter_BK, real_BK, gram_BKK = restrict(problem.gram_FF, sign_BF)
+    rows = (problem.cross_FC.T, sign_BF, weights_BF)
+    cross_BK, sign_BK, now_BK = (row_BF.gather(1, filter_BK) * real_BK for row_BF in rows)
     pull_BK = cross_BK - (gram_BKK @ now_BK.unsqueeze(2)).squeeze(2)
     norm_B = now_BK.abs().sum(1)
     target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu_B - norm_B, norm_B >= BINDING * mu_B)
@@ -153,12 +157,14 @@ def _towards_minimum(
     points_BKT = _on_the_way(now_BK, target_BK, sign_BK, crossing_BK, mu_B)
     move_BKT = points_BKT - now_BK.unsqueeze(2)
     change_BT = (move_BKT * (gram_BKK @ move_BKT / 2 - pull_BK.unsqueeze(2))).sum(1).nan_to_num(torch.inf)
-    reached_B = ~crossing_BK.any(1)
-    best_B = torch.where(reached_B, 0, change_BT.argmin(1))  # the first point is the minimum itself
-    lower_B = change_BT.take_along_dim(best_B[:, None], 1)[:, 0] < 0
+    inside_B = ~crossing_BK.any(1)
+    best_B = torch.where(inside_B, 0, change_BT.argmin(1))  # the first point is the minimum itself
+    objective_B = (problem.label_sq_C - (now_BK * (cross_BK + pull_BK)).sum(1)) / 2
+    flat_B = mu_B * pull_BK.abs().amax(1) <= FLAT * objective_B.clamp(min=1)
+    change_B = change_BT.take_along_dim(best_B[:, None], 1)[:, 0]
     best_BK = points_BKT.take_along_dim(best_B[:, None, None], 2).squeeze(2)
     moved_BF = torch.zeros_like(weights_BF).scatter(1, filter_BK, best_BK)
-    return torch.where(lower_B[:, None], moved_BF, weights_BF), lower_B, reached_B
+    return torch.where(change_B[:, None] < 0, moved_BF, weights_BF), change_B, inside_B | flat_B
 
 
 def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu_B: Tensor) -> Tensor:

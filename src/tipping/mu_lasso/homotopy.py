@@ -14,8 +14,10 @@ from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
 
 BLOCK = 64  # pivots gathered into one update of the matrix, at least
-DEPENDENT = 1e-12  # share of a filter's Gram diagonal left by S, under which it counts as dependent on S at any λ,
-FADING = 1e-18  # and under which it does once λ has fallen far: this over λ, in units of its largest value
+DEPENDENT, FADING = (
+    1e-12,
+    1e-18,
+)  # a filter depends on S when S leaves max(DEPENDENT, FADING · λ_max / λ) of its diagonal
 LEAST = 1e-12  # λ, in units of its largest value, under which nothing but rounding is left
 BLUR = 1  # share of λ that rounding may add to the gradient of a dependent filter
 LONGEST_PATH = 100  # breakpoints for each filter, beyond which the path must be a circle of ties
@@ -29,7 +31,8 @@ class ClassPath:
         mu_K: mu of each breakpoint; the first is 0, where the first filter enters.
         filter_K: the filter that enters or leaves there.
         sign_K: the sign with which it enters, 0 when it leaves.
-        saturation: mu from which the bound no longer binds; not known (infinite) where the path was cut short.
+        saturation: mu from which the bound no longer binds, by the last face whose end rounding does not hide; infinite
+            where the path was cut short.
         filters: F.
     """
 
@@ -67,7 +70,7 @@ class Path:
         return self.problem.label_sq_C.new_tensor([path.saturation for path in self.classes])
 
     def weights(self, mu: Sequence[float] | Tensor) -> Tensor:
-        """The weights at each mu: (M, F, C).
+        """The weights at each mu: (M, F, C). `solution` has their certificates too.
 
         Solved anew from the path's support and signs, so that no rounding of the path is left in them.
 
@@ -85,9 +88,14 @@ class Path:
         return rounded(weights_MFC, self.problem)
 
     def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
-        """The weights at each mu with their certificates, as a solver returns them."""
+        """The weights at each mu with their certificates, as a solver returns them.
+
+        Raises:
+            ValueError: as `weights`, or the tolerance is not finite and over 0.
+        """
         weights_MFC, mu_M = self.weights(mu), checked_mu(mu, self.problem)
-        passed_MC = torch.tensor([[int((path.mu_K < value).sum()) for path in self.classes] for value in mu_M.tolist()])
+        passed = [[int((path.mu_K < value).sum()) for path in self.classes] for value in mu_M.tolist()]
+        passed_MC = torch.tensor(passed, device=mu_M.device)
         return certify(self.problem, weights_MFC, mu_M, checked_tolerance(tolerance, self.problem), passed_MC, {})
 
 
@@ -104,6 +112,7 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
 
     Raises:
         ValueError: largest_mu is not over 0.
+        ArithmeticError: ties between filters lead the path in circles.
     """
     if not largest_mu > 0:
         raise ValueError(f"largest_mu must be over 0, got {largest_mu}")
@@ -112,7 +121,7 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
     scale_F = np.sqrt(scaled_FF.diagonal())
     scaled_FF /= np.outer(scale_F, scale_F)
     cross_FC = problem.cross_FC.double().cpu().numpy()[live]
-    faces = [_Face(scaled_FF, scale_F, cross_F) for cross_F in cross_FC.T]
+    faces = (_Face(scaled_FF, scale_F, cross_F) for cross_F in cross_FC.T)
     return Path(problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu)
 
 
@@ -130,7 +139,7 @@ def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> C
             face.change(f, sign)
             breakpoints.append((mu, live[f], sign))
         if len(breakpoints) > LONGEST_PATH * len(live):
-            raise ArithmeticError(f"the path turns in circles at mu = {mu:g}: solve it by spg")
+            raise ArithmeticError(f"ties lead the path in circles at mu = {mu:g}; take spg")
     columns = np.array(breakpoints).reshape(-1, 3).T
     return ClassPath(columns[0], columns[1].astype(int), columns[2].astype(np.int8), saturation, filters)
 

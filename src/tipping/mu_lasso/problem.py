@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import linprog
+from scipy.sparse import block_array, eye_array
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MuLassoProblem:
     """Minimise f(w) = ½‖X w − l‖² over ‖w‖₁ ≤ mu, for each class; X and l enter by their products only.
 
@@ -24,7 +25,7 @@ class MuLassoProblem:
     Weights are (..., F, C) tensors: leading dimensions batch over values of mu.
 
     Raises:
-        ValueError: shapes, types or devices do not fit, a value is not finite, or gram_FF is no Gram matrix.
+        ValueError: shapes, types or devices do not fit, a value is not finite, or no X and L have these products.
     """
 
     gram_FF: Tensor
@@ -48,11 +49,22 @@ class MuLassoProblem:
                 raise ValueError(f"{name} must be of gram_FF's type and device, got {here} beside {there}")
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"{name} must be finite, got NaN or infinite values")
-        rounding = torch.finfo(gram_FF.dtype).eps ** 0.5 * float(gram_FF.abs().max())
-        if float((gram_FF - gram_FF.T).abs().max()) > rounding or float(gram_FF.diagonal().min()) < 0:
-            raise ValueError("gram_FF must be symmetric with a diagonal of at least 0, as XᵀX is")
+        rounding = torch.finfo(gram_FF.dtype).eps ** 0.5
+        if float((gram_FF - gram_FF.T).abs().max()) > rounding * float(gram_FF.abs().max()):
+            raise ValueError("gram_FF must be symmetric, as XᵀX is")
+        object.__setattr__(self, "gram_FF", (gram_FF + gram_FF.T) / 2)
+        for name, product, left, right in (  # no scalar product exceeds that of the norms
+            ("gram_FF", gram_FF, gram_FF.diagonal()[:, None], gram_FF.diagonal()),
+            ("cross_FC", cross_FC, gram_FF.diagonal()[:, None], label_sq_C),
+        ):
+            over = product.square() > (1 + rounding) * left * right
+            if bool(over.any()) or float(left.min()) < 0 or float(right.min()) < 0:
+                raise ValueError(
+                    f"{name} must consist of products with the squared norms on gram_FF's diagonal and in label_sq_C"
+                )
 
     @classmethod
+    @torch.no_grad()
     def stream(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> MuLassoProblem:
         """The problem of all rows of batches (responses_NF, labels_NC), in one pass, summed in float64.
 
@@ -64,6 +76,8 @@ class MuLassoProblem:
             for name, tensor in {"responses_NF": responses_NF, "labels_NC": labels_NC}.items():
                 if tensor.ndim != 2 or len(tensor) != len(responses_NF):
                     raise ValueError(f"{name} must have a row for each image, got {tuple(tensor.shape)}")
+                if tensor.device != (sums[0] if sums else responses_NF).device:
+                    raise ValueError(f"{name} must stay on one device, got {tensor.device} in batch {number}")
                 if not bool(tensor.isfinite().all()):
                     raise ValueError(f"{name} must be finite, got NaN or infinite values in batch {number}")
             x_NF, l_NC = responses_NF.double(), labels_NC.double()
@@ -81,10 +95,15 @@ class MuLassoProblem:
         return cls(*sums)
 
     def __add__(self, other: MuLassoProblem) -> MuLassoProblem:
-        """The problem of the rows of both."""
-        if self.cross_FC.shape != other.cross_FC.shape:
-            ours, theirs = tuple(self.cross_FC.shape), tuple(other.cross_FC.shape)
-            raise ValueError(f"problems that add up must have the same filters and classes, got {ours} and {theirs}")
+        """The problem of the rows of both, on this one's device.
+
+        Raises:
+            ValueError: they have other filters, classes or types.
+        """
+        for ours, theirs in ((self.cross_FC.shape, other.cross_FC.shape), (self.gram_FF.dtype, other.gram_FF.dtype)):
+            if ours != theirs:
+                raise ValueError(f"problems that add up must have the same shape and type, got {ours} and {theirs}")
+        other = other.to(self.gram_FF.device)
         return MuLassoProblem(
             self.gram_FF + other.gram_FF, self.cross_FC + other.cross_FC, self.label_sq_C + other.label_sq_C
         )
@@ -136,13 +155,16 @@ class MuLassoProblem:
 
         It is the smallest ‖w‖₁ among the minima of f without the bound: G w = XᵀL, up to the null directions of G
         (eigenvalues, after scaling its diagonal to 1, within rounding of 0), over which a linear program minimises.
+
+        Raises:
+            RuntimeError: the linear program fails.
         """
         live = ~self.dead_F()
         gram = self.gram_FF.double().cpu().numpy()[np.ix_(live, live)]
         cross = self.cross_FC.double().cpu().numpy()[live]
         scale = np.sqrt(gram.diagonal())
         values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-        null = values <= len(gram) * np.finfo(float).eps * values.max(initial=0)
+        null = values <= len(gram) * torch.finfo(self.gram_FF.dtype).eps * values.max(initial=0)
         range_, null_ = vectors[:, ~null], vectors[:, null] / scale[:, None]
         least = range_ @ (range_.T @ (cross / scale[:, None]) / values[~null, None]) / scale[:, None]
         norms = [_smallest_l1(weights, null_) for weights in least.T]
@@ -155,7 +177,7 @@ def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
     if not count:
         return float(np.abs(point).sum())
     cost = np.r_[np.zeros(count), np.ones(filters)]
-    sides = np.block([[directions, -np.eye(filters)], [-directions, -np.eye(filters)]])
+    sides = block_array([[directions, -eye_array(filters)], [-directions, -eye_array(filters)]], format="csc")
     result = linprog(cost, A_ub=sides, b_ub=np.r_[-point, point], bounds=(None, None), method="highs")
     if result.status != 0:
         raise RuntimeError(f"no saturation: {result.message}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def project_l1_ball(points_FC: Tensor, radius: Tensor) -> Tensor:
+def project_l1_ball(points_FC: Tensor, radius: Tensor | float) -> Tensor:
     """The nearest point with ‖w‖₁ ≤ radius, for each column: soft thresholding at an exact level [duchi2008].
 
     Args:
@@ -19,7 +19,8 @@ def project_l1_ball(points_FC: Tensor, radius: Tensor) -> Tensor:
     sizes = points_FC.abs()
     descending = sizes.sort(dim=-2, descending=True).values
     ranks = torch.arange(1, sizes.shape[-2] + 1, dtype=sizes.dtype, device=sizes.device)[:, None]
-    radius_1C = radius.expand(points_FC[..., 0, :].shape).unsqueeze(-2)
+    radii = torch.as_tensor(radius, dtype=points_FC.dtype, device=points_FC.device)
+    radius_1C = radii.expand(points_FC[..., 0, :].shape).unsqueeze(-2)
     levels = (descending.cumsum(-2) - radius_1C) / ranks
     kept = (descending > levels).sum(-2, keepdim=True).clamp(min=1)
     threshold = levels.gather(-2, kept - 1).clamp(min=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,10 +24,11 @@ class Solution:
 
     Attributes:
         weights_MFC: weights in the ball, with exact zeros.
-        relative_gap_MC: relative duality gap: how far at most the objective is from its minimum.
-        certified_MC: whether the relative gap is at or under the tolerance.
-        unique_MC: whether the solution, and so its support, is certainly the only one: the filters whose |gradient|
-            is the largest are linearly independent [tibshirani2013]. Duplicate filters make it false.
+        relative_gap_MC: relative duality gap: f is at most this times max(f, 1) over its minimum.
+        certified_MC: whether the weights are in the ball and the relative gap is at or under the tolerance.
+        unique_MC: whether the column is certified and its solution, and so its support, certainly the only one: the
+            filters whose |gradient| is the largest are linearly independent [tibshirani2013]. Duplicate filters make
+            it false.
         iterations_MC: gradient steps of spg, or breakpoints passed by homotopy.
         stopped: why each uncertified column stopped, a sentence under its (m, c).
     """
@@ -45,7 +47,10 @@ def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
     Raises:
         ValueError: it is no sequence of finite values over 0.
     """
-    mu_M = torch.as_tensor(mu, dtype=torch.float64, device=problem.gram_FF.device)
+    try:
+        mu_M = torch.as_tensor(mu, dtype=torch.float64, device=problem.gram_FF.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"mu must be a sequence of numbers, got {mu!r}") from error
     if mu_M.ndim != 1 or not len(mu_M):
         raise ValueError(f"mu must be a sequence of values, got shape {tuple(mu_M.shape)}")
     if not bool((mu_M.isfinite() & (mu_M > 0)).all()):
@@ -57,11 +62,11 @@ def checked_tolerance(tolerance: float | None, problem: MuLassoProblem) -> float
     """The tolerance, by default that of the problem's type.
 
     Raises:
-        ValueError: it is not over 0.
+        ValueError: it is not finite and over 0.
     """
     tolerance = TOLERANCE[problem.gram_FF.dtype] if tolerance is None else tolerance
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be over 0, got {tolerance}")
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be finite and over 0, got {tolerance}")
     return tolerance
 
 
@@ -81,31 +86,37 @@ def certify(
     """The solution with its certificates, computed in float64.
 
     Args:
-        weights_MFC: in the balls of radius mu, up to the rounding of their type.
+        weights_MFC: in the balls of radius mu, up to the rounding of their type, or not certified.
         reasons: why the solver stopped at column (m, c), where it did not reach its tolerance.
     """
     exact = problem.to(torch.float64)
     gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
-    certified_MC = gap_MC <= tolerance
-    unique_MC = _unique(exact, weights_MFC.double(), mu_M[:, None])
-    kind = str(problem.gram_FF.dtype).removeprefix("torch.")
+    rounding = 4 * weights_MFC.shape[1] * torch.finfo(weights_MFC.dtype).eps
+    inside_MC = weights_MFC.double().abs().sum(1) <= (1 + rounding) * mu_M[:, None]
+    certified_MC = inside_MC & (gap_MC <= tolerance)
+    unique_MC = certified_MC & _unique(exact, weights_MFC.double(), mu_M[:, None], gap_MC)
+    last = "exact descents went no further" if weights_MFC.dtype == torch.float64 else "weights rounded to float32"
     stopped = {
         (m, c): f"mu = {float(mu_M[m]):g}, class {c}: stopped at a relative gap of {float(gap_MC[m, c]):.1e}, over "
-        f"{tolerance:g}: {reasons.get((m, c), f'that is how far {kind} goes')}"
+        f"{tolerance:g}: {reasons.get((m, c), last)}"
         for m, c in (~certified_MC).nonzero().tolist()
     }
     return Solution(weights_MFC, gap_MC, certified_MC, unique_MC, iterations_MC, stopped)
 
 
-def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor) -> Tensor:
-    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C)."""
+def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC: Tensor) -> Tensor:
+    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C).
+
+    Tied are all whose |gradient| is no smaller than the smallest on the support, or that the gap leaves in doubt.
+    """
     scale_F = problem.gram_FF.diagonal().sqrt()
     live_F = scale_F > 0
     scaled_FF = problem.gram_FF / torch.outer(scale_F, scale_F).where(live_F & live_F[:, None], 1)
     sizes_MFC = problem.gradient(weights_MFC).abs()
-    spare_MC = SPARE * problem.objective(weights_MFC).clamp(min=1) / mu_M1
-    limit_MC = (1 - TIE) * sizes_MFC.amax(1) - spare_MC
-    tied_MFC = live_F[:, None] & ((sizes_MFC >= limit_MC.unsqueeze(1)) | (weights_MFC != 0))
+    spare_MC = gap_MC.clamp(min=SPARE) * problem.objective(weights_MFC).clamp(min=1) / mu_M1
+    smallest_MC = torch.where(weights_MFC != 0, sizes_MFC, sizes_MFC.amax(1, keepdim=True)).amin(1)
+    limit_MC = (1 - TIE) * smallest_MC - spare_MC
+    tied_MFC = live_F[:, None] & (sizes_MFC >= limit_MC.unsqueeze(1))
     tied_BF = tied_MFC.transpose(1, 2).flatten(0, 1)
     unique_B = torch.zeros_like(tied_BF[:, 0])
     for part in chunks(tied_BF):

@@ -33,7 +33,7 @@ def spg(
         problem: F filters, C classes, on any device.
         mu: M bounds on ‖w_c‖₁, each over 0, in any order.
         tolerance: relative duality gap at which a column is done; by default 1e-8 in float64, 1e-3 in float32.
-        max_iterations: gradient steps after which the columns left are returned as they are, uncertified.
+        max_iterations: gradient steps at one mu after which the columns left are returned as they are, uncertified.
 
     Raises:
         ValueError: mu, tolerance or max_iterations is out of its range.
@@ -44,7 +44,7 @@ def spg(
     exact = problem.to(torch.float64)
     inner = tolerance if problem.gram_FF.dtype == torch.float64 else TOLERANCE[torch.float64]
     weights_MFC = exact.cross_FC.new_zeros(len(mu_M), *exact.cross_FC.shape)
-    iterations_MC = torch.zeros(weights_MFC[:, 0].shape, dtype=torch.long)
+    iterations_MC = torch.zeros_like(weights_MFC[:, 0], dtype=torch.long)
     reasons: dict[tuple[int, int], str] = {}
     start_FC = torch.zeros_like(exact.cross_FC)
     for m in mu_M.argsort().tolist():
@@ -59,14 +59,14 @@ def _solve(
 ) -> tuple[Tensor, Tensor, dict[int, str]]:
     """Weights (F, C) at one mu, gradient steps (C,), and why each class over the tolerance stopped."""
     weights_FC = start_FC.clone()
-    iterations_C = torch.zeros(weights_FC.shape[1], dtype=torch.long)
     todo = torch.arange(weights_FC.shape[1], device=weights_FC.device)
+    iterations_C = torch.zeros_like(todo)
     taken, steps = 0, 0
     reasons: dict[int, str] = {}
     while len(todo):
         steps = min(steps, max_iterations - taken)
         taken += steps
-        iterations_C[todo.cpu()] = taken
+        iterations_C[todo] = taken
         columns, before_FB = problem.classes(todo), weights_FC[:, todo]
         after_FB = descend(columns, gradient_steps(columns, before_FB, mu, steps), mu)
         lower_B = columns.change(before_FB, after_FB) < 0
@@ -89,7 +89,7 @@ def gradient_steps(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor, step
     """
     tiny = torch.finfo(weights_FC.dtype).tiny
     gradient_FC = problem.gradient(weights_FC)
-    step_C = 1 / gradient_FC.abs().amax(0).clamp(min=tiny)
+    step_C = mu / gradient_FC.abs().amax(0).clamp(min=tiny)
     for _ in range(steps):
         direction_FC = project_l1_ball(weights_FC - step_C * gradient_FC, mu) - weights_FC
         product_FC = problem.gram_FF @ direction_FC
