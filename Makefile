@@ -20,7 +20,7 @@ bench-solver: .venv/compared
 	$(BIN)/python benchmarks/solver.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
-	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt
 	touch $@
 
 # torch first: where a CPU build is at hand, pip then takes it, and nothing else pulls in another one
