@@ -171,7 +171,7 @@ class _Face:
         self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
         self._matrix_FF, self._own = scaled_FF, False
         self._recent: list[int] = []  # pivots that the matrix does not know of yet
-        block = max(BLOCK, len(cross_F) // 8)
+        block = max(BLOCK, len(cross_F) // 4)
         self._rows_PF, self._pivots_P = np.empty((block, len(cross_F))), np.empty(block)
 
     def norm(self, multiplier: float) -> float:
