@@ -113,3 +113,13 @@ def run_script(
         return int(exit_.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
+    """47 filters in three layers, two of each dead; 4 classes that depend on them."""
+    responses = responses_like(rng, images=400, sizes=[12, 20, 15], dead=2)
+    scores = responses @ rng.normal(size=(47, 4))
+    scores += 0.3 * scores.std() * rng.normal(size=scores.shape)
+    labels = np.eye(4)[(scores - scores.mean(0)).argmax(1)]
+    return problem_of(responses, labels, device)

@@ -134,11 +134,27 @@ def test_a_store_that_cannot_be_written_to_is_one_line(run_script, tmp_path: Pat
     assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
 
 
+def test_both_solvers_give_the_same_record(run_script, tmp_path: Path) -> None:
+    records = []
+    for solver in ("spg", "homotopy"):
+        code, out, err = run_script("interpret", "mu=20", f"selection={solver}")
+        assert code == 0, err
+        assert "certified" in out
+        records.append(json.loads((tmp_path / "out" / "result.json").read_text()))
+    assert [record["selection"]["solver"] for record in records] == ["spg", "homotopy"]
+    assert all(record["selection"]["certified"] for record in records)
+    assert min(records[1]["selection"]["iterations"]) > 0, "breakpoints"
+    assert records[0]["selection"]["unique"] == records[1]["selection"]["unique"]
+    if all(records[0]["selection"]["unique"]):
+        assert records[0]["filters"] == records[1]["filters"]
+
+
 def test_uncertified_is_said(run_script, tmp_path: Path) -> None:
     code, out, err = run_script("interpret", "mu=20", "selection.max_iterations=1", "selection.tolerance=1e-30")
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["selection"]["certified"] is False
     assert "NOT certified" in out
+    assert "stopped at a relative gap of" in out + err, "each uncertified class says why"
 
 
 def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:

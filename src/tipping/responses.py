@@ -56,7 +56,11 @@ def find_or_collect(model: nn.Module, split: Split, store: Store) -> tuple[MuLas
     recipe = {"weights": weights, "images": split.fingerprint, "norm": "frobenius", "labels": "true"}
     item = store.fetch("responses", recipe, lambda: asdict(collect(model, split)))
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
-    return MuLassoProblem(**item.tensors).to(split.labels_N.device), item
+    try:
+        problem = MuLassoProblem(**item.tensors)
+    except ValueError as error:
+        raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
+    return problem.to(split.labels_N.device), item
 
 
 @torch.inference_mode()

@@ -155,6 +155,7 @@ class MuLassoProblem:
 
         It is the smallest ‖w‖₁ among the minima of f without the bound: G w = XᵀL, up to the null directions of G
         (eigenvalues, after scaling its diagonal to 1, within rounding of 0), over which a linear program minimises.
+        In float32, rounding hides directions that count: take the result for within a fifth or so.
 
         Raises:
             RuntimeError: the linear program fails.
