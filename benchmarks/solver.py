@@ -195,7 +195,7 @@ class ScikitLearn(Penalised):
         if not hasattr(self, "model"):
             options = {"precompute": self.x.T @ self.x, "fit_intercept": False, "warm_start": True, "tol": 1e-15}
             self.model = Lasso(self.alpha, **options)
-        return self.model.set_params(max_iter=10 * iterations).fit(self.x, self.label).coef_
+        return self.model.set_params(max_iter=30 * iterations).fit(self.x, self.label).coef_
 
 
 class Celer(Penalised):
@@ -205,28 +205,28 @@ class Celer(Penalised):
         if not hasattr(self, "model"):
             options = {"max_epochs": 1000, "fit_intercept": False, "warm_start": True, "tol": 1e-15}
             self.model = celer.Lasso(self.alpha, **options)
-        return self.model.set_params(max_iter=iterations).fit(self.x, self.label).coef_
+        return self.model.set_params(max_iter=min(iterations, 20)).fit(self.x, self.label).coef_
 
 
 class Skglm(Penalised):
     name = "skglm `GramCD`"
 
     def go_on(self, iterations: int) -> np.ndarray:
-        solver = GramCD(10 * iterations, use_acc=True, greedy_cd=False, tol=1e-15, fit_intercept=False)
+        solver = GramCD(30 * iterations, use_acc=True, greedy_cd=False, tol=1e-15, fit_intercept=False)
         start = getattr(self, "weights", np.zeros(self.x.shape[1]))
         self.weights = solver.solve(self.x, self.label, None, L1(self.alpha), start.copy())[0]
         return self.weights
 
 
 def until_certified(solver: Penalised, problem: MuLassoProblem, limit: float) -> np.ndarray:
-    """Double a solver's iterations until its gap is small enough or the limit in seconds is over: its weights."""
+    """Double a solver's iterations, up to a point, until its gap is small enough or the limit in seconds is over: its weights."""
     start, iterations = time.perf_counter(), 10
     while True:
         weights = solver.go_on(iterations)
         gap = gap_of(problem, weights, np.abs(weights).sum())  # at its own radius: the penalty fixes λ, not mu
         if gap <= GAP or time.perf_counter() - start > limit:
             return weights
-        iterations *= 2
+        iterations = min(2 * iterations, 80)
 
 
 class Enough(Exception):
