@@ -219,7 +219,7 @@ class Skglm(Penalised):
 
 
 def until_certified(solver: Penalised, problem: MuLassoProblem, limit: float) -> np.ndarray:
-    """Double a solver's iterations, up to a point, until its gap is small enough or the limit in seconds is over: its weights."""
+    """A solver's weights after ever more iterations, when the gap is small enough or the limit in seconds over."""
     start, iterations = time.perf_counter(), 10
     while True:
         weights = solver.go_on(iterations)

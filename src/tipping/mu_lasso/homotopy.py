@@ -83,7 +83,8 @@ class Path:
         faces_BF = np.stack([path.face(value) for value in mu_M.tolist() for path in self.classes])
         inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
         every = torch.arange(len(self.classes), device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
-        weights_FB = descend(exact.classes(every), inside_BF.T, mu_M.repeat_interleave(len(self.classes)))
+        columns, mu_B = exact.classes(every), mu_M.repeat_interleave(len(self.classes))
+        weights_FB = descend(columns, descend(columns, inside_BF.T, mu_B), mu_B)  # again, to take off the rounding
         weights_MFC = weights_FB.T.reshape(len(mu_M), len(self.classes), -1).transpose(1, 2)
         return rounded(weights_MFC, self.problem)
 
