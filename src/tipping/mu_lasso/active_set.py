@@ -21,6 +21,7 @@ ROUNDS = 1000  # faces visited at most
 FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f is flat there but for rounding
 BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
 SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
+REFINEMENTS = 1  # of a solution by its residual
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of rows of the Gram matrix held at once, for the supports of some columns
 
 
@@ -67,9 +68,10 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
 def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: Tensor, binding_B: Tensor) -> Tensor:
     """The move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
 
-    A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless. At the
-    minimum p − G d = λ s with λ ≥ 0, or λ = 0 where there is room. Where the bound is binding p is split into λ₀ s
-    and a rest that vanishes, and all rounding with it, as the minimum comes near.
+    A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless;
+    refining the solution by its residual takes the ridge's effect out of the other directions. At the minimum
+    p − G d = λ s with λ ≥ 0, or λ = 0 where there is room. Where the bound is binding p is split into λ₀ s and a
+    rest that vanishes, and all rounding with it, as the minimum comes near.
     """
     ridged_BKK = gram_BKK.clone()
     ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
@@ -77,7 +79,10 @@ def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: 
     multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
     multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
     right_BK2 = torch.stack([pull_BK - multiplier_B1 * sign_BK, sign_BK], 2)
-    rest_BK, along_BK = torch.cholesky_solve(right_BK2, factor_BKK).unbind(2)
+    solution_BK2 = torch.cholesky_solve(right_BK2, factor_BKK)
+    for _ in range(REFINEMENTS):
+        solution_BK2 = solution_BK2 + torch.cholesky_solve(right_BK2 - gram_BKK @ solution_BK2, factor_BKK)
+    rest_BK, along_BK = solution_BK2.unbind(2)
     tiny = torch.finfo(gram_BKK.dtype).tiny
     decrease_B = (room_B - (sign_BK * rest_BK).sum(1)) / (sign_BK * along_BK).sum(1).clamp(min=tiny)  # λ₀ − λ
     return rest_BK + torch.minimum(decrease_B[:, None], multiplier_B1) * along_BK
