@@ -97,9 +97,8 @@ def degenerate(
 ) -> tuple[MuLassoProblem, MuLassoProblem]:
     """A problem with copies and convex mixtures of its filters and dead ones, and the same without these."""
     rng = np.random.default_rng(seed)
-    plain = rng.integers(0, 3, (images, filters)).astype(float)  # ties
-    if collinear:
-        plain = responses_like(rng, images, [filters])  # nearly of rank 3, and summing to 1
+    # nearly of rank 3 and summing to 1, or full of ties
+    plain = responses_like(rng, images, [filters]) if collinear else 1.0 * rng.integers(0, 3, (images, filters))
     labels = np.eye(classes)[rng.integers(classes, size=images)]
     copied = plain[:, rng.integers(filters, size=copies)]
     mixed = plain @ rng.dirichlet(np.ones(filters), size=mixtures).T
