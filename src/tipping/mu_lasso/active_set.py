@@ -44,10 +44,11 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
     entries_B = torch.full_like(settled_B, ENTRIES, dtype=torch.long)
     todo = torch.arange(len(weights_BF), device=weights_BF.device)
     for _ in range(ROUNDS):
-        sign_BF, ready_B = weights_BF[todo].sign(), settled_B[todo]
-        ready = todo[ready_B]
-        sign_BF[ready_B] += _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu_B[ready], entries_B[ready])
-        going_B = ~ready_B | (sign_BF != weights_BF[todo].sign()).any(1)
+        sign_BF, going_B = weights_BF[todo].sign(), ~settled_B[todo]
+        ready = todo[~going_B]
+        entering_BF = _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu_B[ready], entries_B[ready])
+        sign_BF[~going_B] += entering_BF
+        going_B[~going_B] = (entering_BF != 0).any(1)
         todo, sign_BF = todo[going_B], sign_BF[going_B]
         if not len(todo):
             break

@@ -14,10 +14,8 @@ from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
 
 BLOCK = 64  # pivots gathered into one update of the matrix, at least
-DEPENDENT, FADING = (
-    1e-12,
-    1e-18,
-)  # a filter depends on S when S leaves max(DEPENDENT, FADING · λ_max / λ) of its diagonal
+# a filter depends on the support when this leaves at most max(DEPENDENT, FADING · λ_max / λ) of its Gram diagonal
+DEPENDENT, FADING = 1e-12, 1e-18
 LEAST = 1e-12  # λ, in units of its largest value, under which nothing but rounding is left
 BLUR = 1  # share of λ that rounding may add to the gradient of a dependent filter
 LONGEST_PATH = 100  # breakpoints for each filter, beyond which the path must be a circle of ties

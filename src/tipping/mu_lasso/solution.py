@@ -13,7 +13,7 @@ from tipping.mu_lasso.active_set import chunks, restrict
 from tipping.mu_lasso.problem import MuLassoProblem
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative duality gaps that rounding allows on real problems
-TIE = 1e-6  # |g_f| this close to ‖g‖∞, relatively, counts as equal to it,
+TIE = 1e-6  # |g_f| this little under those of the support, relatively, counts as tied with them,
 SPARE = 1e-8  # and so does one with which a weight of mu would raise the objective by this share of max(f, 1)
 RANK = 1e-10  # eigenvalue, beside a diagonal of 1, under which filters count as linearly dependent
 
