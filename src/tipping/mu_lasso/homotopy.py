@@ -116,11 +116,10 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
     if not largest_mu > 0:
         raise ValueError(f"largest_mu must be over 0, got {largest_mu}")
     live = np.flatnonzero(~problem.dead_F())
-    scaled_FF = problem.gram_FF.double().cpu().numpy()[np.ix_(live, live)]
-    scale_F = np.sqrt(scaled_FF.diagonal())
-    scaled_FF /= np.outer(scale_F, scale_F)
+    gram_FF, norm_F = (tensor.cpu().numpy() for tensor in problem.normalised())
+    gram_FF, norm_F = gram_FF[np.ix_(live, live)], norm_F[live]
     cross_FC = problem.cross_FC.double().cpu().numpy()[live]
-    faces = (_Face(scaled_FF, scale_F, cross_F) for cross_F in cross_FC.T)
+    faces = (_Face(gram_FF, norm_F, cross_F) for cross_F in cross_FC.T)
     return Path(problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu)
 
 
@@ -151,8 +150,8 @@ class _Face:
     together, as one product of matrices. Two more columns are swept with it, XᵀL and the signs.
 
     Args:
-        scaled_FF: the Gram matrix divided by its diagonal's roots on both sides; it is not changed.
-        scale_F: those roots.
+        gram_FF: the normalised Gram matrix; it is not changed.
+        norm_F: the norms of the filters' responses.
         cross_F: one column of XᵀL.
 
     Attributes:
@@ -162,13 +161,13 @@ class _Face:
         left_F: off S, the share of the diagonal that S does not explain: 0 when linearly dependent on S.
     """
 
-    def __init__(self, scaled_FF: np.ndarray, scale_F: np.ndarray, cross_F: np.ndarray) -> None:
-        self.bound_F = 1 / scale_F
+    def __init__(self, gram_FF: np.ndarray, norm_F: np.ndarray, cross_F: np.ndarray) -> None:
+        self.bound_F = 1 / norm_F
         self.sign_F, self.left_F = np.zeros_like(cross_F), np.ones_like(cross_F)
         self.free_F, self.slope_F = columns = np.stack([cross_F * self.bound_F, np.zeros_like(cross_F)])
         self._columns_2F = columns
         self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
-        self._matrix_FF, self._own = scaled_FF, False
+        self._matrix_FF, self._own = gram_FF, False
         self._recent: list[int] = []  # pivots that the matrix does not know of yet
         block = max(BLOCK, len(cross_F) // 4)
         self._rows_PF, self._pivots_P = np.empty((block, len(cross_F))), np.empty(block)

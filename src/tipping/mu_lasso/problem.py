@@ -127,6 +127,18 @@ class MuLassoProblem:
         """Whether each filter's responses are all zero; boolean (F,)."""
         return (self.gram_FF.diagonal() == 0).cpu().numpy()
 
+    def normalised(self) -> tuple[Tensor, Tensor]:
+        """The Gram matrix of responses divided by their norms, in float64, and those norms.
+
+        Returns:
+            gram_FF: 1 on the diagonal; 0 in the rows and columns of dead filters.
+            norm_F: ‖x_f‖; 1 for a dead filter.
+        """
+        gram_FF = self.gram_FF.double()
+        norm_F = gram_FF.diagonal().sqrt()
+        norm_F = norm_F.where(norm_F > 0, 1)
+        return gram_FF / torch.outer(norm_F, norm_F), norm_F
+
     def objective(self, weights_FC: Tensor) -> Tensor:
         """f = ½‖X w − l‖² of each column: (..., C)."""
         product_FC = self.gram_FF @ weights_FC
@@ -161,13 +173,13 @@ class MuLassoProblem:
             RuntimeError: the linear program fails.
         """
         live = ~self.dead_F()
-        gram = self.gram_FF.double().cpu().numpy()[np.ix_(live, live)]
-        cross = self.cross_FC.double().cpu().numpy()[live]
-        scale = np.sqrt(gram.diagonal())
-        values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+        gram, norm = (tensor.cpu().numpy() for tensor in self.normalised())
+        gram, norm = gram[np.ix_(live, live)], norm[live, None]
+        cross = self.cross_FC.double().cpu().numpy()[live] / norm
+        values, vectors = np.linalg.eigh(gram)
         null = values <= len(gram) * torch.finfo(self.gram_FF.dtype).eps * values.max(initial=0)
-        range_, null_ = vectors[:, ~null], vectors[:, null] / scale[:, None]
-        least = range_ @ (range_.T @ (cross / scale[:, None]) / values[~null, None]) / scale[:, None]
+        range_, null_ = vectors[:, ~null], vectors[:, null] / norm
+        least = range_ @ (range_.T @ cross / values[~null, None]) / norm
         norms = [_smallest_l1(weights, null_) for weights in least.T]
         return torch.as_tensor(norms, dtype=self.gram_FF.dtype, device=self.gram_FF.device)
 

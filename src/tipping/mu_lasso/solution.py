@@ -109,9 +109,8 @@ def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC:
 
     Tied are all whose |gradient| is no smaller than the smallest on the support, or that the gap leaves in doubt.
     """
-    scale_F = problem.gram_FF.diagonal().sqrt()
-    live_F = scale_F > 0
-    scaled_FF = problem.gram_FF / torch.outer(scale_F, scale_F).where(live_F & live_F[:, None], 1)
+    normalised_FF, _ = problem.normalised()
+    live_F = normalised_FF.diagonal() > 0
     sizes_MFC = problem.gradient(weights_MFC).abs()
     spare_MC = gap_MC.clamp(min=SPARE) * problem.objective(weights_MFC).clamp(min=1) / mu_M1
     smallest_MC = torch.where(weights_MFC != 0, sizes_MFC, sizes_MFC.amax(1, keepdim=True)).amin(1)
@@ -120,7 +119,7 @@ def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC:
     tied_BF = tied_MFC.transpose(1, 2).flatten(0, 1)
     unique_B = torch.zeros_like(tied_BF[:, 0])
     for part in chunks(tied_BF):
-        _, _, gram_BKK = restrict(scaled_FF, tied_BF[part])
+        _, _, gram_BKK = restrict(normalised_FF, tied_BF[part])
         gram_BKK.diagonal(dim1=1, dim2=2).sub_(RANK)
         unique_B[part] = torch.linalg.cholesky_ex(gram_BKK).info == 0
     return unique_B.reshape(limit_MC.shape)
