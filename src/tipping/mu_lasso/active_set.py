@@ -15,7 +15,7 @@ from torch import Tensor
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
 
-LENGTHS = (1, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.06, 0.03, 0.015, 0.007)  # of the way to a face's minimum
+LENGTHS = (1, 0.5, 0.1)  # of the way to a face's minimum
 ENTRIES = 8  # filters that enter a support at once, at first; doubled where that went well, else cut to a quarter
 ROUNDS = 1000  # faces visited at most
 FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f is flat there but for rounding

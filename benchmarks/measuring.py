@@ -1,0 +1,73 @@
+"""Seconds and memory of a run, and tables of them in Markdown."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def pin(threads: int) -> None:
+    """Keep torch to some threads and the process to as many cores."""
+    torch.set_num_threads(threads)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+@dataclass
+class Measured:
+    """What a run returned, its seconds, and by how many MB it raised the process's memory at its peak."""
+
+    result: Any
+    seconds: float
+    megabytes: float
+
+
+def measure(run: Callable[[], Any], repeats: int = 1) -> Measured:
+    """The peak of the memory in a first run; the median of the seconds of some more, or its own if it took over 10."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed by earlier runs would hide what this one takes
+    before, peak, over = resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(0.001):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result, seconds = timed(run)
+    over.set()
+    watcher.join()
+    if seconds < 10:
+        seconds = statistics.median(timed(run)[1] for _ in range(repeats))
+    return Measured(result, seconds, max(0, peak - before) / 1e6)
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What a run returns, and its seconds."""
+    start = time.perf_counter()
+    return run(), time.perf_counter() - start
+
+
+def resident() -> int:
+    """Bytes of memory the process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def table(title: str, columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+    """Print a Markdown table, each row as it comes."""
+    print(f"\n### {title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+    for row in rows:
+        print(f"| {' | '.join(cell if isinstance(cell, str) else f'{cell:.3g}' for cell in row)} |", flush=True)
