@@ -75,6 +75,19 @@ def test_real_responses_give_the_stored_exact_solution(solve: Solver, device: to
     assert np.array_equal(solution.weights_MFC.cpu().numpy() != 0, stored["weights"] != 0)
 
 
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference problem lies beside the repository only in CI")
+def test_the_path_of_real_responses_has_the_stored_faces_and_ends_at_saturation() -> None:
+    """The path itself: `solution` would mend a wrong one by its descents."""
+    stored = np.load(REFERENCE)
+    problem = MuLassoProblem(*(torch.as_tensor(stored[name]) for name in ("gram", "cross", "label_sq")))
+    path = homotopy(problem)
+    for c, mine in enumerate(path.classes):
+        for mu, weights_FC in zip(stored["mu"], stored["weights"], strict=True):
+            assert np.array_equal(mine.face(mu), np.sign(weights_FC[:, c]))
+    # two ways that share no step; the Gram matrix's condition number hides more than this
+    assert torch.allclose(path.saturation(), problem.saturation(), rtol=1e-6)
+
+
 @SOLVERS
 def test_float32_is_certified_to_its_own_tolerance(problem: MuLassoProblem, solve: Solver) -> None:
     mu = [0.5, 8.0, 50.0, 200.0]
@@ -90,7 +103,12 @@ def test_float32_is_certified_to_its_own_tolerance(problem: MuLassoProblem, solv
     assert (gap > 1e-8).any(), "else float32 would deserve the tolerance of float64"
 
 
-def test_breakpoints_and_supports_are_those_of_scikit_learn(problem: MuLassoProblem) -> None:
+@pytest.mark.parametrize("block", [1, 64])
+def test_breakpoints_and_supports_are_those_of_scikit_learn(
+    problem: MuLassoProblem, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pivots gathered by the dozen, as on large problems, or all together."""
+    monkeypatch.setattr(sys.modules["tipping.mu_lasso.homotopy"], "BLOCK", block)
     path = homotopy(problem)
     assert (path.saturation() > 200).all()
     for c, mine in enumerate(path.classes):
@@ -106,16 +124,21 @@ def test_breakpoints_and_supports_are_those_of_scikit_learn(problem: MuLassoProb
             assert np.array_equal(supports[k], np.flatnonzero(between)), "the support between two breakpoints"
             mu = float(norms[k] + norms[k + 1]) / 2
             assert np.array_equal(mine.face(mu), np.sign(between)), "and its signs"
+            if mine.sign_K[k]:
+                assert not mine.face(mine.mu_K[k])[mine.filter_K[k]], "where it enters, a filter's weight is still 0"
+        assert path.solution([50.0]).iterations_MC[0, c] == (norms < 50).sum()
 
 
 def test_a_path_cut_short_is_the_beginning_of_the_whole(problem: MuLassoProblem) -> None:
-    whole, part = homotopy(problem), homotopy(problem, largest_mu=8)
-    for long, short in zip(whole.classes, part.classes, strict=True):
-        assert np.array_equal(short.mu_K, long.mu_K[long.mu_K <= 8])
-        assert short.saturation == float("inf")
-    assert torch.equal(part.weights([8.0]), whole.weights([8.0]))
-    with pytest.raises(ValueError, match="mu must be at most 8"):
-        part.weights([8.1])
+    whole = homotopy(problem)
+    for mu in (0.5, 8.0, 50.0, 200.0):
+        part = homotopy(problem, largest_mu=mu)
+        for long, short in zip(whole.classes, part.classes, strict=True):
+            assert np.array_equal(short.mu_K, long.mu_K[long.mu_K <= mu])
+            assert short.saturation == float("inf")
+        assert torch.equal(part.weights([mu]), whole.weights([mu]))
+        with pytest.raises(ValueError, match=f"mu must be at most {mu:g}"):
+            part.weights([mu + 0.1])
 
 
 def test_between_breakpoints_the_weights_are_linear_in_mu(problem: MuLassoProblem) -> None:
@@ -153,6 +176,13 @@ def test_scaling_responses_labels_or_both_scales_the_weights(problem: MuLassoPro
     for x, y in ((10, 1), (1, 10), (0.1, 1)):  # responses and labels times x and y: w and mu times y / x
         scaled = MuLassoProblem(problem.gram_FF * x**2, problem.cross_FC * x * y, problem.label_sq_C * y**2)
         assert torch.allclose(solve(scaled, [8.0 * y / x]).weights_MFC * x / y, weights, rtol=1e-7, atol=1e-8)
+
+
+def test_scaling_responses_labels_or_both_scales_the_path(problem: MuLassoProblem) -> None:
+    saturation = homotopy(problem).saturation()
+    for x, y in ((1e4, 1), (1, 1e4), (1e4, 1e4), (1e-4, 1e-4)):
+        scaled = MuLassoProblem(problem.gram_FF * x**2, problem.cross_FC * x * y, problem.label_sq_C * y**2)
+        assert torch.allclose(homotopy(scaled).saturation() * x / y, saturation, rtol=1e-6)
 
 
 def test_gradient_steps_alone_come_near(problem: MuLassoProblem) -> None:

@@ -12,6 +12,7 @@ from test_mu_lasso import SOLVERS, Solver, feasible
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, project_l1_ball, spg
 from tipping.mu_lasso.active_set import descend
+from tipping.mu_lasso.solution import certify
 
 
 @SOLVERS
@@ -39,6 +40,35 @@ def test_duplicates_are_said_to_leave_a_choice(problem: MuLassoProblem, solve: S
     assert not solution.unique_MC[0][once.weights_MFC[0, chosen] != 0].any()
     if dtype == torch.float64:
         assert torch.equal(solution.unique_MC[0], once.weights_MFC[0, chosen] == 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "mu", "apart", "unique"),
+    [
+        (1.0, 0.5, 1e-3, True),
+        (1e-3, 500.0, 1e-10, False),  # a relative difference of 1e-7 between the gradients
+        (1.0, 0.9999, 1e-9, False),  # or one that changes the objective by less than 1e-8
+    ],
+)
+def test_duplicates_that_only_rounding_tells_apart_leave_a_choice(
+    size: float, mu: float, apart: float, unique: bool
+) -> None:
+    both = torch.ones(2, 1, dtype=torch.float64)
+    cross_FC = size * both - torch.tensor([[0.0], [apart]], dtype=torch.float64)
+    problem = MuLassoProblem(size**2 * both @ both.T, cross_FC, both[0])
+    solution = spg(problem, [mu])
+    assert torch.equal(solution.weights_MFC[0, :, 0], mu * torch.tensor([1.0, 0.0], dtype=torch.float64))
+    assert solution.certified_MC.all()
+    assert bool(solution.unique_MC) is unique
+
+
+def test_weights_outside_the_ball_are_not_certified(problem: MuLassoProblem) -> None:
+    mu_M, none = torch.tensor([8.0], dtype=torch.float64), torch.zeros(1, 4)
+    weights_MFC = spg(problem, [8.0]).weights_MFC
+    for scale, inside in ((1, True), (1 + 1e-9, False)):
+        solution = certify(problem, weights_MFC * scale, mu_M, 1e-3, none, {})
+        assert (solution.certified_MC == inside).all()
+        assert len(solution.stopped) == (0 if inside else 4)
 
 
 @SOLVERS
@@ -140,6 +170,7 @@ def test_degenerate_problems_are_solved_to_the_same_minimum(
         assert feasible(solution, mu)
         # each is within a gap of 1e-8 max(f, 1) of the same minimum
         assert torch.allclose(objective, objectives[0], rtol=2e-8, atol=2e-8)
+    assert all((np.diff(path.mu_K) >= 0).all() for path in (*paths[0].classes, *paths[1].classes))
     assert not (solutions[0].weights_MFC[:, whole.dead_F()] != 0).any()
     assert torch.equal(solutions[0].unique_MC, solutions[1].unique_MC)
     for m, c in solutions[0].unique_MC.nonzero().tolist():

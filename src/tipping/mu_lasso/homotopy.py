@@ -82,7 +82,7 @@ class Path:
         inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
         every = torch.arange(len(self.classes), device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
         columns, mu_B = exact.classes(every), mu_M.repeat_interleave(len(self.classes))
-        weights_FB = descend(columns, descend(columns, inside_BF.T, mu_B), mu_B)  # again, to take off the rounding
+        weights_FB = descend(columns, inside_BF.T, mu_B)
         weights_MFC = weights_FB.T.reshape(len(mu_M), len(self.classes), -1).transpose(1, 2)
         return rounded(weights_MFC, self.problem)
 
@@ -190,7 +190,7 @@ class _Face:
             events_F = np.divide(over_F, under_F, out=np.zeros_like(over_F), where=where_F)
             if len(events_F) and (latest := float(events_F.max())) > event[0]:
                 event = latest, int(events_F.argmax()), sign
-        return min(event[0], multiplier), *event[1:]  # rounding may put a tie a little above
+        return event
 
     def blurred(self, multiplier: float) -> bool:
         """Whether rounding hides what happens at λ: gradients that depend on those of S no longer fall with λ."""

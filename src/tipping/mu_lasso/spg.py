@@ -49,7 +49,7 @@ def spg(
     start_FC = torch.zeros_like(exact.cross_FC)
     for m in mu_M.argsort().tolist():
         start_FC, iterations_MC[m], left = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
-        weights_MFC[m] = project_l1_ball(start_FC, mu_M[m])  # takes off what rounding put outside
+        weights_MFC[m] = start_FC
         reasons |= {(m, c): reason for c, reason in left.items()}
     return certify(problem, rounded(weights_MFC, problem), mu_M, tolerance, iterations_MC, reasons)
 
