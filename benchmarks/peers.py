@@ -113,5 +113,5 @@ def by_spgl1(
 
 def gap_of(problem: MuLassoProblem, weights: np.ndarray, mu: float) -> float:
     """The relative gap of one class's weights, at their own norm where it is beyond mu."""
-    radius = torch.tensor(max(mu, np.abs(weights).sum()))
+    radius = torch.tensor(max(mu, np.abs(weights).sum()), dtype=torch.float64)
     return float(problem.relative_gap(torch.as_tensor(weights)[:, None], radius))
