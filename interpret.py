@@ -1,18 +1,18 @@
 """Which filters does a network rely on, and what is left without them? python interpret.py -m mu=10,100,500,700"""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tipping import command, data, models, results, tracking
-from tipping.ablation import ablated_accuracies
 from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import evaluate, find_or_train, pick_device
+from tipping.classifier import find_or_train, pick_device
 from tipping.config import parse
+from tipping.evaluation import accuracies, evaluate_ablations, find_or_predict
 from tipping.responses import find_or_collect
 from tipping.selection import select
 from tipping.store import Store, digest
@@ -35,28 +35,32 @@ def interpret(composed: DictConfig) -> None:
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, logger=run)
+        weights = digest(network.tensors)
         with stage("responses"):
-            problem, responses = find_or_collect(model, dataset.train, store)
+            problem, responses = find_or_collect(model, weights, dataset.train, store)
         with stage("selection"):
             selection = select(problem, index.layer_F, config)
-        with stage("curve"):
-            drop = AccuracyDropCurve(lambda _: selection, dataset.test.spread(config.curve.images), config.curve.points)
-            intact = evaluate(model, dataset, callbacks=[drop])
+        with stage("intact"):
+            intact_N = find_or_predict(model, weights, dataset.test, store)
         with stage("ablation"):
-            ablations = [selection.order_K, *selection.controls]
-            selected, *random = ablated_accuracies(model, dataset.test, ablations)
+            predictions_AN = evaluate_ablations(model, dataset.test, [selection.order_K, *selection.controls])
+        with stage("curve"):
+            curve_images = dataset.test.spread(config.curve.images)
+            curve = AccuracyDropCurve(lambda _: selection, curve_images, config.curve.points).measure(model)
 
+        intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), dataset.test.labels_N)
         record = {
             **results.describe(config, device),
             "accuracy": {"intact": intact, "selected": selected, "random": random},
             "filters": results.filters(index, selection.order_K, problem.dead_F()),
             "selection": {"solver": config.selection.solver, **results.certificate(selection.solution)},
-            "curve": asdict(drop.curves[0]),
-            "store": {"network": network.key, "weights": digest(network.tensors), "responses": responses.key},
+            "curve": curve.record(),
+            "store": {"network": network.key, "weights": weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
         }
         results.write_selection(directory, selection, index)
+        results.write_predictions(directory, dataset.test, intact_N, predictions_AN, curve_images, curve)
         results.write(directory, record)
         run.log_result(record, results.relevant_filters(index, selection))
     log.info("%s", results.sentence(record))

@@ -1,7 +1,6 @@
 """Train a network, or several with -m: python train.py model.filters=32 trainer.max_epochs=2 seed=0"""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import hydra
@@ -43,7 +42,7 @@ def train(composed: DictConfig) -> None:
         record = {
             **results.describe(config, device),
             "accuracy": {"intact": accuracy},
-            "curves": {epoch: asdict(curve) for epoch, curve in drop.curves.items()},
+            "curves": {epoch: curve.record() for epoch, curve in drop.curves.items()},
             "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,

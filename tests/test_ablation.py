@@ -8,12 +8,9 @@ import torch
 from torch import nn
 
 from tipping import models
-from tipping.ablation import ablated, ablated_accuracies, drop_curve
-from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import accuracy, evaluate
-from tipping.data import Dataset, Split
-from tipping.mu_lasso import Solution
-from tipping.selection import Selection, random_orders
+from tipping.ablation import ablated
+from tipping.data import Split
+from tipping.responses import mean_activations
 
 
 def without(model: nn.Module, filters: list[int]) -> nn.Module:
@@ -64,48 +61,114 @@ def test_ablation_reaches_linear_convolutions_before_their_pooling() -> None:
     assert torch.allclose(result, without(model, [3, 25, 80])(images), atol=1e-6)
 
 
-def test_accuracy_counts_hits(model: nn.Module, split: Split) -> None:
-    hits = [int(model(image[None]).argmax() == label) for image, label in zip(*split_parts(split), strict=True)]
-    assert accuracy(model, split) == sum(hits) / len(split)
+def test_the_mean_takes_the_place_of_the_maps(model: nn.Module, split: Split) -> None:
+    """Layer by layer in float64, with the definition of the mean and of the ablation."""
+    filters = [2, 3, 8, 13]
+    slow, exact = mean_activations_slowly(model, split), copy.deepcopy(model).double()
+    value = mean_activations(model, split)
+    assert torch.allclose(value.double(), slow, rtol=1e-5)
+    maps, layer = split.images_NCHW.double(), 0
+    for name, module in exact.named_children():
+        maps = module(maps)
+        if name.startswith("relu"):
+            for f in filters:
+                if f // 6 == layer:
+                    maps[:, f % 6] = slow[f]
+            layer += 1
+    with ablated(model, np.array(filters), value=value):
+        result = model(split.images_NCHW)
+    assert torch.allclose(result.double(), maps, atol=1e-5)
+    assert not torch.allclose(result, without(model, filters)(split.images_NCHW), atol=1e-4)
 
 
-def split_parts(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    return split.images_NCHW, split.labels_N
+def mean_activations_slowly(model: nn.Module, split: Split) -> torch.Tensor:
+    maps, means = split.images_NCHW.double(), []
+    for name, module in copy.deepcopy(model).double().named_children():
+        maps = module(maps)
+        if name.startswith("relu"):
+            means += [maps[:, c].mean() for c in range(maps.shape[1])]
+    return torch.stack(means)
 
 
-def teacher(model: nn.Module, split: Split) -> Split:
-    """The images labelled by the network itself, so that accuracy starts at 1 and ablation shows."""
-    return Split(split.images_NCHW, model(split.images_NCHW).argmax(1))
+@pytest.mark.parametrize("filters", [[0], [7, 12, 13], [*range(18)]])
+def test_first_input_channel_leaves_the_other_weights(model: nn.Module, split: Split, filters: list[int]) -> None:
+    """What the report's Keras code did: kernel[:, :, 0, f] = 0 and bias[f] = 0."""
+    changed, state = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for f in filters:
+            layer = changed.get_submodule(f"conv{f // 6 + 1}")
+            layer.weight[f % 6, 0], layer.bias[f % 6] = 0, 0
+    parameters = list(model.parameters())
+    with ablated(model, np.array(filters), scope="first_input_channel"):
+        assert torch.equal(model(split.images_NCHW), changed(split.images_NCHW))
+        with ablated(model, np.array([5]), scope="first_input_channel"):
+            assert not model.conv1.weight[5].any()
+        assert torch.equal(model(split.images_NCHW), changed(split.images_NCHW))
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True)), "an optimiser still knows them"
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(RuntimeError, match="on purpose"), ablated(model, np.array([1]), scope="first_input_channel"):
+        raise RuntimeError("on purpose")
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
 
 
-def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Split) -> None:
-    split = teacher(model, split)
-    index = models.filter_index(model)
-    order_K = np.array([6, 0, 13, 7, 1, 8, 14])
-    controls = random_orders(order_K, index.layer_F, seed=0, mu=1.0, draws=2)
-    curve = drop_curve(model, split, order_K, controls, points=4)
-    assert curve.removed == [0, 2, 4, 5, 7]
-    assert curve.selected[0] == 1
-    assert curve.selected[-1] < 0.9
-    for order, accuracies in zip([order_K, *controls], [curve.selected, *curve.random], strict=True):
-        for count, value in zip(curve.removed, accuracies, strict=True):
-            assert value == accuracy(without(model, order[:count].tolist()), split)
+class OneReLU(nn.Module):
+    """Two convolutions and a dense layer that share one activation module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
+        self.dense, self.relu = nn.Linear(5 * 16, 10), nn.ReLU()
+        self.filter_layers = {"conv1": "relu", "conv2": "relu"}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.conv2(self.relu(self.conv1(images))))
+        return self.relu(self.dense(maps.flatten(1)))
 
 
-def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: Split) -> None:
-    nothing = np.array([], dtype=int)
-    curve = drop_curve(model, split, nothing, [nothing], points=4)
-    assert (curve.removed, len(curve.selected), len(curve.random[0])) == ([0], 1, 1)
-    assert ablated_accuracies(model, split, [nothing]) == curve.selected
+@pytest.mark.parametrize("filters", [[1], [6], [0, 3, 4, 8]])
+def test_a_shared_activation_is_ablated_after_its_own_layer_only(split: Split, filters: list[int]) -> None:
+    torch.manual_seed(0)
+    model = OneReLU().to(split.images_NCHW.device)
+    with ablated(model, np.array(filters)):
+        result = model(split.images_NCHW)
+    assert torch.allclose(result, without(model, filters)(split.images_NCHW), atol=1e-6)
 
 
-def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, split: Split) -> None:
-    split = teacher(model, split)
-    order_K = np.array([6, 0, 13])
-    none = torch.zeros(0)
-    selection = Selection(
-        np.zeros((18, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
-    )
-    callback = AccuracyDropCurve(lambda _: selection, split, points=3)
-    assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
-    assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
+def test_neither_bias_nor_normalisation_brings_a_filter_back(split: Split) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    for name, module in {"conv": nn.Conv2d(1, 4, 3), "norm": nn.BatchNorm2d(4), "act": nn.Sigmoid()}.items():
+        model.add_module(name, module)
+    model.filter_layers = {"conv": "act"}
+    nn.init.uniform_(model.norm.bias, 1, 2)
+    with ablated(model.eval().to(split.images_NCHW.device), np.array([1, 2])):
+        maps = model(split.images_NCHW)
+    assert not maps[:, [1, 2]].any()
+    assert maps[:, [0, 3]].all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filters": [18]}, "filters must be positions from 0 to 17"),
+        ({"filters": [-1]}, "filters must be positions"),
+        ({"filters": [0], "scope": "kernel"}, "scope must be one of filter, first_input_channel, got 'kernel'"),
+        ({"filters": [0], "value": torch.zeros(18), "scope": "first_input_channel"}, "value must be None"),
+        ({"filters": [0], "value": torch.zeros(17)}, "value must hold a finite number for each of the 18"),
+        ({"filters": [0], "value": torch.full((18,), torch.nan)}, "value must hold a finite number"),
+    ],
+)
+def test_what_is_no_ablation_is_refused(model: nn.Module, arguments: dict, message: str) -> None:
+    before = copy.deepcopy(model.state_dict())
+    with (
+        pytest.raises(ValueError, match=message),
+        ablated(model, **{**arguments, "filters": np.array(arguments["filters"])}),
+    ):
+        pass
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_network_must_name_its_filter_layers() -> None:
+    with pytest.raises(ValueError, match="Sequential must have filter_layers"), ablated(nn.Sequential(), np.array([0])):
+        pass

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import accuracy
 
 from tipping import config, data, models
-from tipping.ablation import drop_curve
 from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import accuracy, evaluate, pick_device, train
+from tipping.classifier import evaluate, pick_device, train
 from tipping.config import InputError
 from tipping.data import Dataset
+from tipping.evaluation import drop_curve
 from tipping.mu_lasso import Solution
 from tipping.selection import Selection
 
@@ -21,9 +22,9 @@ def digits(device: torch.device) -> Dataset:
     return data.load(config.Data("digits", None)).to(device)
 
 
-def trained(digits: Dataset, seed: int, epochs: int = 1, **options: float) -> torch.nn.Module:
+def trained(digits: Dataset, seed: int, epochs: int = 1, **options: float | str) -> torch.nn.Module:
     model = models.build(MODEL, digits.image_shape, data.CLASSES, seed)
-    settings = {"max_epochs": epochs, "batch_size": 64, "learning_rate": 1e-3, **options}
+    settings = {"max_epochs": epochs, "batch_size": 64, "learning_rate": 1e-3, "precision": "float32", **options}
     train(model, digits, config.Trainer(**settings), seed)  # type: ignore[arg-type]
     return model
 
@@ -55,7 +56,7 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
     split = digits.test.spread(100)
     callback = AccuracyDropCurve(lambda _: selection, split, points=2, every_n_epochs=2)
     model = models.build(MODEL, digits.image_shape, data.CLASSES, seed=0)
-    settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3)
+    settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3, precision="float32")
     train(model, digits, settings, seed=0, callbacks=[callback])
     assert list(callback.curves) == [2, 4]
     assert callback.curves[4] == drop_curve(model, split, order_K, [order_K[::-1]], points=2)
@@ -67,6 +68,22 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
 def test_a_training_that_diverges_is_refused(digits: Dataset) -> None:
     with pytest.raises(InputError, match=r"trainer\.learning_rate=1e\+30"):
         trained(digits, seed=0, learning_rate=1e30)
+
+
+def test_bf16_trains_other_weights_in_float32(digits: Dataset) -> None:
+    model = trained(digits, seed=0, epochs=5, precision="bf16")
+    assert accuracy(model, digits.test) > 0.7
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert not torch.equal(model.dense3.weight, trained(digits, seed=0, epochs=5).dense3.weight)
+
+
+def test_tf32_is_refused_without_a_gpu(digits: Dataset) -> None:
+    if digits.train.labels_N.is_cuda:
+        assert accuracy(trained(digits, seed=0, epochs=5, precision="tf32"), digits.test) > 0.7
+    else:
+        with pytest.raises(InputError, match=r"trainer\.precision=tf32"):
+            trained(digits, seed=0, precision="tf32")
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_missing_gpu_is_refused() -> None:

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, accuracy
 from test_ablation import without
 
 from tipping import charts, config, data, models, results
-from tipping.classifier import accuracy
+from tipping.controls import Filters, controls
 from tipping.mu_lasso import spg
 from tipping.responses import collect
-from tipping.selection import random_orders
 from tipping.tracking import Run
 
 
@@ -59,7 +58,7 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
         assert len(record["selection"]["relative_gap"]) == 10
         assert record["selection"]["certified"] == (max(record["selection"]["relative_gap"]) <= 1e-8)
         assert record["curve"]["removed"][-1] == record["filters"]["relevant"]
-        assert set(record["seconds"]) == {"data", "network", "responses", "selection", "curve", "ablation"}
+        assert set(record["seconds"]) == {"data", "network", "responses", "selection", "intact", "ablation", "curve"}
         assert all(math.isfinite(number) for number in numbers(record))
     with np.load(tmp_path / "out" / "1" / "selection.npz", allow_pickle=False) as selection:
         assert (selection["weights"] != 0).any(1).sum() == large["filters"]["relevant"]
@@ -101,17 +100,28 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     assert np.allclose(weights_FC, expected, atol=1e-9)
     order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
     assert 2 < len(order) < 16
-    controls = random_orders(np.array(order), models.filter_index(model).layer_F, seed=0, mu=1.0, draws=2)
+    layer_F, rest = models.filter_index(model).layer_F, np.zeros(16)
+    drawn = controls(np.array(order), Filters(layer_F, rest > 0, rest, rest), seed=0, mu=1.0, draws=2)
 
     def left(filters: list[int]) -> float:
         return accuracy(without(model, filters), dataset.test)
 
     half = record["curve"]["removed"][1]
-    intact, selected, random = left([]), left(order), [left(control.tolist()) for control in controls]
+    intact, selected, random = left([]), left(order), [left(control.tolist()) for control in drawn]
     assert record["accuracy"] == {"intact": intact, "selected": selected, "random": random}
     assert len({intact, selected, *random}) > 2, "the figures must differ to be told apart"
     assert record["curve"]["selected"] == [intact, left(order[:half]), selected]
-    assert record["curve"]["random"][1] == [intact, left(controls[1][:half].tolist()), random[1]]
+    assert record["curve"]["weakest"] == [intact, left(order[::-1][:half]), selected]
+    with np.load(tmp_path / "out" / "predictions.npz") as saved:
+        assert all(array.dtype == np.uint8 for array in saved.values())
+        truth_N = dataset.test.labels_N.numpy()
+        assert np.array_equal(saved["labels"], truth_N)
+        assert np.array_equal(saved["curve_labels"], truth_N)
+        assert [(saved[name] == truth_N).mean() for name in ("intact", "selected")] == [intact, selected]
+        assert (saved["random"] == truth_N).mean(1).tolist() == random
+        curve = [record["curve"][name] for name in ("selected", "weakest")] + record["curve"]["random"]
+        assert (saved["curve"] == truth_N).mean(2).tolist() == curve
+    assert record["curve"]["random"][1] == [intact, left(drawn[1][:half].tolist()), random[1]]
 
 
 def test_a_job_that_fails_in_an_old_directory_has_no_record(run_script, tmp_path: Path) -> None:

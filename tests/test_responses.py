@@ -7,8 +7,9 @@ from torch import nn
 
 from tipping.config import InputError
 from tipping.data import Split
+from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import collect, find_or_collect, normalize, recorded, response_batches
-from tipping.store import Store
+from tipping.store import Store, digest
 
 
 def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -76,11 +77,15 @@ def test_a_diverged_network_is_refused(model: nn.Module, split: Split) -> None:
 
 def test_other_weights_or_images_are_other_responses(model: nn.Module, split: Split, tmp_path) -> None:
     store = Store(tmp_path)
-    first, item = find_or_collect(model, split, store)
-    again, found = find_or_collect(model, split, store)
-    assert (item.found, found.found) == (False, True)
+
+    def collected(split: Split) -> tuple[MuLassoProblem, bool]:
+        problem, item = find_or_collect(model, digest(model.state_dict()), split, store)
+        return problem, item.found
+
+    (first, made), (again, found) = collected(split), collected(split)
+    assert (made, found) == (False, True)
     assert torch.equal(first.gram_FF, again.gram_FF)
     with torch.no_grad():
         model.get_parameter("conv1.weight")[0, 0, 0, 0] += 0.1
-    assert not find_or_collect(model, split, store)[1].found
-    assert not find_or_collect(model, Split(split.images_NCHW[:-1], split.labels_N[:-1]), store)[1].found
+    assert not collected(split)[1]
+    assert not collected(split[:-1])[1]

@@ -2,79 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from tipping.classifier import accuracy
-from tipping.data import Split
 from tipping.models import Hook, filter_index, hooked
+
+SCOPES = ("filter", "first_input_channel")
 
 
 @contextmanager
-def ablated(model: nn.Module, filters: np.ndarray) -> Iterator[None]:
-    """Within it, the given filters give zero everywhere, their bias included; afterwards the model is as before.
+def ablated(
+    model: nn.Module, filters: np.ndarray, *, value: Tensor | None = None, scope: str = "filter"
+) -> Iterator[None]:
+    """Within it, the network is without the given filters; afterwards it is as before. Nests.
 
     Args:
         model: a network whose filter layers are named.
         filters: positions in the network's filter index.
+        value: what each of the F filters gives, all over its map, when it is ablated: (F,). By default zero;
+            `responses.mean_activations` gives each filter's mean.
+        scope: `filter` replaces the filter's maps after the activation, where no bias or normalisation brings it back;
+            `first_input_channel` sets to zero its bias and its weights of the first input channel only.
+
+    Raises:
+        ValueError: unknown filters or scope, a value of another shape, or one for `first_input_channel`, which takes
+            no parametrized layer either.
     """
-    index, device = filter_index(model), next(model.parameters()).device
-    hooks = {}
-    for position, layer in enumerate(index.layers):
-        kept = ~np.isin(np.flatnonzero(index.layer_F == position), filters)
-        if not kept.all():
-            hooks[layer] = _keeping(torch.from_numpy(kept).to(device))
-    with hooked(model, hooks):
+    gone = gone_channels(model, filters)
+    check_scope(scope, value)
+    with ExitStack() as stack:
+        if scope == "filter":
+            values = layer_values(model, value)
+            stack.enter_context(hooked(model, {layer: _replacing(gone[layer], values[layer]) for layer in gone}))
+        else:
+            for layer, gone_C in gone.items():
+                stack.enter_context(_without_first_input(model.get_submodule(layer), gone_C))
         yield
 
 
-def _keeping(kept: Tensor) -> Hook:
-    def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> Tensor:
-        return maps_NFHW * kept[:, None, None]
+def gone_channels(model: nn.Module, filters: np.ndarray) -> dict[str, Tensor]:
+    """Which channels of each layer that loses some are among the filters: boolean (C,), by layer.
+
+    Raises:
+        ValueError: a position is not in the network's filter index.
+    """
+    index, device = filter_index(model), next(model.parameters()).device
+    filters = np.asarray(filters, dtype=int)
+    if len(filters) and not 0 <= filters.min() <= filters.max() < len(index.layer_F):
+        raise ValueError(f"filters must be positions from 0 to {len(index.layer_F) - 1}, got {filters.tolist()}")
+    gone_F = np.isin(np.arange(len(index.layer_F)), filters)
+    by_layer = {layer: gone_F[index.layer_F == position] for position, layer in enumerate(index.layers)}
+    return {layer: torch.from_numpy(gone_C).to(device) for layer, gone_C in by_layer.items() if gone_C.any()}
+
+
+def check_scope(scope: str, value: Tensor | None) -> None:
+    """Raise `ValueError` for an unknown scope, or a value where none is used."""
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
+    if scope == "first_input_channel" and value is not None:
+        raise ValueError("value must be None with scope='first_input_channel', which sets weights to zero")
+
+
+def layer_values(model: nn.Module, value: Tensor | None) -> dict[str, Tensor]:
+    """What each channel gives when ablated, by layer: (C,).
+
+    Raises:
+        ValueError: there is not one finite value for each filter.
+    """
+    index, example = filter_index(model), next(model.parameters())
+    value = torch.zeros(len(index.layer_F)) if value is None else value
+    if value.shape != index.layer_F.shape or not bool(value.isfinite().all()):
+        raise ValueError(f"value must hold a finite number for each of the {len(index.layer_F)} filters")
+    value = value.to(example)
+    return {layer: value[torch.from_numpy(index.layer_F == i)] for i, layer in enumerate(index.layers)}
+
+
+def _replacing(gone_C: Tensor, value_C: Tensor) -> Hook:
+    def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> Tensor:
+        shape = (-1, *[1] * (maps_NCHW.ndim - 2))  # of dense units, (N, C)
+        return torch.where(gone_C.view(shape), value_C.view(shape).to(maps_NCHW.dtype), maps_NCHW)
 
     return hook
 
 
-def ablated_accuracies(model: nn.Module, split: Split, ablations: Sequence[np.ndarray]) -> list[float]:
-    """The network's accuracy without each of the given sets of filters, in [0, 1]."""
-    accuracies = []
-    for filters in tqdm(ablations, desc="ablations", leave=False, disable=None):
-        with ablated(model, filters):
-            accuracies.append(accuracy(model, split))
-    return accuracies
+def weights_without_first_input(layer: nn.Module, gone_C: Tensor) -> Mapping[str, Tensor]:
+    """A layer's parameters, where those channels ignore the first input channel and have no bias."""
+    parameters = {name: parameter.detach().clone() for name, parameter in layer.named_parameters(recurse=False)}
+    if "weight" not in parameters:
+        raise ValueError(f"scope='first_input_channel' needs plain weights, not those of a {type(layer).__name__}")
+    parameters["weight"][gone_C, 0] = 0
+    if "bias" in parameters:
+        parameters["bias"][gone_C] = 0
+    return parameters
 
 
-@dataclass(frozen=True)
-class DropCurve:
-    """Accuracy on `images` test images against the number of filters ablated.
-
-    Attributes:
-        images: how many test images the accuracies are shares of.
-        removed: numbers of filters, from 0 to all the relevant ones.
-        selected: accuracies with the strongest relevant filters ablated.
-        random: the same for each random control: draws × points.
-    """
-
-    images: int
-    removed: list[int]
-    selected: list[float]
-    random: list[list[float]]
-
-
-def drop_curve(
-    model: nn.Module, split: Split, order_K: np.ndarray, controls: Sequence[np.ndarray], points: int
-) -> DropCurve:
-    """Accuracy as the filters of an order, and of each control, go one after another, at evenly spaced counts."""
-    removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
-    orders = [order_K, *controls]
-    prefixes = [order[:count] for order in orders for count in removed[1:]]
-    accuracies = np.reshape(ablated_accuracies(model, split, prefixes), (len(orders), -1))
-    intact = np.full((len(orders), 1), accuracy(model, split))
-    selected, *random = np.hstack([intact, accuracies]).tolist()
-    return DropCurve(len(split), removed, selected, random)
+@contextmanager
+def _without_first_input(layer: nn.Module, gone_C: Tensor) -> Iterator[None]:
+    before = dict(layer.named_parameters(recurse=False))
+    try:
+        for name, tensor in weights_without_first_input(layer, gone_C).items():
+            setattr(layer, name, nn.Parameter(tensor, requires_grad=before[name].requires_grad))
+        yield
+    finally:
+        for name, parameter in before.items():
+            setattr(layer, name, parameter)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 from torch import nn
 
-from tipping.ablation import DropCurve, drop_curve
 from tipping.data import Split
+from tipping.evaluation import DropCurve, drop_curve
 from tipping.selection import Selection
 
 
@@ -48,9 +48,12 @@ class AccuracyDropCurve(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         self._measure(classifier, epoch=0)
 
-    def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
-        model = classifier.model
-        assert isinstance(model, nn.Module)
+    def measure(self, model: nn.Module) -> DropCurve:
+        """The curve of a network as it is now."""
         selection = self.select(model)
-        self.curves[epoch] = drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
+        return drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
+
+    def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
+        assert isinstance(classifier.model, nn.Module)
+        self.curves[epoch] = self.measure(classifier.model)
         self.on_curve(self.curves[epoch], epoch)

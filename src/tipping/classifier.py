@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from tipping import config
 from tipping.config import InputError
-from tipping.data import Batches, Dataset, Split, evaluation_batches
+from tipping.data import Batches, Dataset, evaluation_batches
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
@@ -73,12 +74,16 @@ def train(
     The same seed gives the same weights on the same machine with the same number of threads.
 
     Raises:
-        InputError: the weights are no longer finite at the end.
+        InputError: the weights are no longer finite at the end, or tf32 is asked for without a GPU.
     """
     device = dataset.train.labels_N.device
     batches = Batches(dataset.train, options.batch_size, seed)
-    trainer = _trainer(device, callbacks, logger, options.max_epochs, log_every_n_steps=min(50, len(batches)))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic():
+    if options.precision == "tf32" and device.type != "cuda":
+        raise InputError("trainer.precision=tf32: only a GPU has it; give float32 or bf16")
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if options.precision == "bf16" else "32-true"
+    trainer = _trainer(device, callbacks, logger, options.max_epochs, min(50, len(batches)), precision)
+    tf32 = options.precision == "tf32"
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
         torch.manual_seed(seed)
         trainer.fit(Classifier(model, options.learning_rate), batches)
     if not all(weight.isfinite().all() for weight in model.parameters()):
@@ -137,17 +142,16 @@ def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback
     return round(metrics["test/accuracy"] * len(dataset.test)) / len(dataset.test)  # Lightning's mean is in float32
 
 
-@torch.inference_mode()
-def accuracy(model: nn.Module, split: Split) -> float:
-    """The share of images whose largest logit is their label's, in [0, 1]."""
-    batches = evaluation_batches(split)
-    correct = sum((model(images_NCHW).argmax(1) == labels_N).sum() for images_NCHW, labels_N in batches)
-    return int(correct) / len(split)
-
-
-def _deterministic() -> AbstractContextManager[None]:
-    """The same convolution kernels each time; the other layers used here have no others."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+@contextmanager
+def _deterministic(tf32: bool) -> Iterator[None]:
+    """The same convolution kernels each time, in TF32 or not; the other layers used here have no others."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _trainer(
@@ -156,12 +160,14 @@ def _trainer(
     logger: Logger | None,
     max_epochs: int,
     log_every_n_steps: int,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=max_epochs,
         log_every_n_steps=log_every_n_steps,
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
+        precision=precision,
         callbacks=list(callbacks),
         logger=logger or False,
         enable_checkpointing=False,

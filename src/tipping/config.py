@@ -45,11 +45,14 @@ class Trainer:
     max_epochs: int
     batch_size: int
     learning_rate: float
+    precision: str
 
     def __post_init__(self) -> None:
         require_whole("trainer.max_epochs", self.max_epochs, 1)
         require_whole("trainer.batch_size", self.batch_size, 1)
         require_positive("trainer.learning_rate", self.learning_rate)
+        precisions = ("float32", "tf32", "bf16")
+        require(self.precision in precisions, "trainer.precision", self.precision, f"give {', '.join(precisions)}")
 
 
 @dataclass
@@ -57,9 +60,12 @@ class Protocol:
     """How responses, labels, ablation and control are defined; a result always names it."""
 
     name: str
+    control: str
     draws: int
 
     def __post_init__(self) -> None:
+        matches = ("layer", "global", "live", "norm", "least_relevant")
+        require(self.control in matches, "protocol.control", self.control, f"give {', '.join(matches)}")
         require(self.name == "described", "protocol.name", self.name, "the protocol is described")
         require_whole("protocol.draws", self.draws, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import math
@@ -81,8 +82,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    def __getitem__(self, chosen: slice | Tensor) -> Split:
+        """Some of the images."""
+        return Split(self.images_NCHW[chosen], self.labels_N[chosen])
+
     def to(self, device: torch.device) -> Split:
         """The same split on another device."""
+        if self.labels_N.device == device:
+            return self
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
 
     @cached_property
@@ -95,7 +102,7 @@ class Split:
         if count == 0 or count >= len(self):
             return self
         chosen = torch.linspace(0, len(self) - 1, count, device=self.labels_N.device).long()
-        return Split(self.images_NCHW[chosen], self.labels_N[chosen])
+        return self[chosen]
 
 
 @dataclass(frozen=True)
@@ -146,26 +153,31 @@ def evaluation_batches(split: Split) -> Batches:
 
 
 def load(options: config.Data) -> Dataset:
-    """The configured data set, downloaded first when its files are missing.
+    """The configured data set, downloaded first when its files are missing; the last one is kept in memory.
 
     Raises:
         InputError: unknown name; files missing and out of reach; files that are no valid IDX pair.
     """
-    if options.name == "digits":
+    return _load(options.name, Path(options.root or "data").absolute())
+
+
+@functools.lru_cache(maxsize=1)  # the jobs of a sweep share it
+def _load(name: str, root: Path) -> Dataset:
+    if name == "digits":
         return _digits()
-    if options.name not in SOURCES:
-        raise InputError(f"data.name={options.name}: give digits, {', '.join(SOURCES)}")
-    source = SOURCES[options.name]
-    folder = Path(options.root or "data") / source.folder / "raw"
+    if name not in SOURCES:
+        raise InputError(f"data.name={name}: give digits, {', '.join(SOURCES)}")
+    source = SOURCES[name]
+    folder = root / source.folder / "raw"
     paths = [_find(folder, name) for name in FILES]
     if None in paths:
-        _download(options.name, source, folder)
+        _download(name, source, folder)
         paths = [_find(folder, name) for name in FILES]
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
     train, test = _split(train_images, train_labels), _split(test_images, test_labels)
     if train.images_NCHW.shape[1:] != test.images_NCHW.shape[1:]:
         raise InputError(f"{train_images} and {test_images} hold images of different sizes: fetch both anew")
-    return Dataset(options.name, train, test)
+    return Dataset(name, train, test)
 
 
 def _digits() -> Dataset:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tipping.config import InputError, require, require_whole
 
@@ -111,28 +112,58 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
 
 
 def activations(model: nn.Module) -> dict[str, nn.Module]:
-    """For each filter layer, the submodule whose output holds its activation maps."""
-    names: dict[str, str] = getattr(model, "filter_layers")  # noqa: B009  a name that nn.Module does not know
+    """For each filter layer, the submodule whose output holds its activation maps.
+
+    Raises:
+        ValueError: the network does not name its filter layers.
+    """
+    names = getattr(model, "filter_layers", None)
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{type(model).__name__} must have filter_layers, such as {{'conv1': 'relu1'}}")
     return {layer: model.get_submodule(name) for layer, name in names.items()}
 
 
 @contextmanager
 def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
-    """Within it, each named filter layer's maps go through its forward hook; afterwards the model is as before."""
-    modules, handles = activations(model), []
+    """Within it, each named filter layer's maps go through its forward hook; afterwards the model is as before.
+
+    Where layers share one activation module, each hook sees the call after its own layer's.
+    """
+    modules: dict[str, nn.Module] = activations(model)
+    handles: list[RemovableHandle] = []
     try:
         for layer, hook in hooks.items():
-            handles.append(modules[layer].register_forward_hook(hook))
+            source, site = model.get_submodule(layer), modules[layer]
+            if site is not source:
+                note, hook = _after_own_layer(hook)
+                handles.append(source.register_forward_hook(note))
+            handles.append(site.register_forward_hook(hook))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
+def _after_own_layer(hook: Hook) -> tuple[Hook, Hook]:
+    """A hook for a layer, which notes that it ran, and one for its activation, which acts only then."""
+    ran = False
+
+    def note(_: nn.Module, __: object, ___: Tensor) -> None:
+        nonlocal ran
+        ran = True
+
+    def act(module: nn.Module, inputs: object, maps: Tensor) -> Tensor | None:
+        nonlocal ran
+        ran, due = False, ran
+        return hook(module, inputs, maps) if due else None
+
+    return note, act
+
+
 def filter_index(model: nn.Module) -> FilterIndex:
     """The (layer, channel) of every filter of the network, layer after layer."""
     layers = tuple(activations(model))
-    sizes = [len(model.get_parameter(f"{layer}.weight")) for layer in layers]
+    sizes = [len(model.get_submodule(layer).weight) for layer in layers]  # type: ignore[arg-type]
     return FilterIndex(
         layers,
         layer_F=np.repeat(np.arange(len(layers)), sizes),

@@ -16,7 +16,7 @@ from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
 from tipping.models import Hook, activations, hooked
 from tipping.mu_lasso import MuLassoProblem
-from tipping.store import Item, Store, digest
+from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,15 @@ def normalize(norms_NF: Tensor) -> Tensor:
     return norms_NF / torch.where(totals_N1 > 0, totals_N1, 1)
 
 
-def find_or_collect(model: nn.Module, split: Split, store: Store) -> tuple[MuLassoProblem, Item]:
+def find_or_collect(model: nn.Module, weights: str, split: Split, store: Store) -> tuple[MuLassoProblem, Item]:
     """The mu-lasso problem of a network: from the store, or collected now and kept there.
+
+    Args:
+        weights: the digest of the network's tensors.
 
     Raises:
         InputError: a response is not finite, or the stored problem cannot be read.
     """
-    weights = digest(model.state_dict())
     recipe = {"weights": weights, "images": split.fingerprint, "norm": "frobenius", "labels": "true"}
     item = store.fetch("responses", recipe, lambda: asdict(collect(model, split)))
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
@@ -74,6 +76,29 @@ def collect(model: nn.Module, split: Split) -> MuLassoProblem:
         InputError: a response is not finite.
     """
     return MuLassoProblem.stream(response_batches(model, split))
+
+
+@torch.inference_mode()
+def mean_activations(model: nn.Module, split: Split) -> Tensor:
+    """The mean of each filter's activations over all images and positions: (F,), in the type of the activations.
+
+    Raises:
+        ValueError: the network does not name its filter layers.
+    """
+    sums: dict[str, Tensor] = {}
+
+    def summing(layer: str) -> Hook:
+        def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
+            means_C = maps_NCHW.flatten(2).mean(2) if maps_NCHW.ndim > 2 else maps_NCHW
+            sums[layer] = sums.get(layer, 0) + means_C.double().sum(0)
+
+        return hook
+
+    with hooked(model, {layer: summing(layer) for layer in activations(model)}):
+        for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
+            model(images_NCHW)
+    means_F = torch.cat([sums[layer] for layer in activations(model)]) / len(split)
+    return means_F.to(next(model.parameters()))
 
 
 def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -25,12 +25,14 @@ from tipping import config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
+from tipping.data import Split
+from tipping.evaluation import DropCurve
 from tipping.models import FilterIndex
 from tipping.mu_lasso import Solution
 from tipping.selection import Selection
 
-SCHEMA = 2
-RECORD, SELECTION = "result.json", "selection.npz"
+SCHEMA = 3
+RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}  # options with a column of their own
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
@@ -125,7 +127,7 @@ def sentence(record: dict[str, Any]) -> str:
 
 def clear(directory: Path) -> None:
     """Remove what an earlier job left in a directory, so that a job that fails has no record."""
-    for name in (RECORD, SELECTION):
+    for name in (RECORD, SELECTION, PREDICTIONS):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -134,6 +136,26 @@ def write_selection(directory: Path, selection: Selection, index: FilterIndex) -
     layer_F = np.array(index.layers)[index.layer_F]
     with replacing(directory / SELECTION) as part, part.open("wb") as file:
         np.savez(file, weights=selection.weights_FC, layer=layer_F, channel=index.channel_F)
+
+
+def write_predictions(
+    directory: Path, test: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
+) -> None:
+    """Write a job's ``predictions.npz``: the class predicted for each image, and its label.
+
+    ``intact`` (N,), ``selected`` (N,) and ``random`` (draws, N) for the test images; ``curve`` (orders, points, images)
+    for those of the accuracy-drop curve, with the orders selected, weakest and random; ``labels`` and ``curve_labels``.
+    """
+    arrays = {
+        "labels": test.labels_N.cpu().numpy().astype(intact_N.dtype),
+        "intact": intact_N,
+        "selected": predictions_AN[0],
+        "random": predictions_AN[1:],
+        "curve": curve.predictions_OPN,
+        "curve_labels": images.labels_N.cpu().numpy().astype(intact_N.dtype),
+    }
+    with replacing(directory / PREDICTIONS) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def write(directory: Path, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From mu-lasso weights to relevant filters, their order, and random controls."""
+"""From mu-lasso weights to relevant filters, their order, and their controls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tipping import config
+from tipping.controls import Filters, controls
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ class Selection:
     Attributes:
         weights_FC: W of the mu-lasso.
         order_K: the relevant filters' positions, strongest first.
-        controls: random controls of that order, each (K,).
+        controls: controls of that order.
         solution: the certificate.
     """
 
@@ -37,8 +38,10 @@ def select(problem: MuLassoProblem, layer_F: np.ndarray, options: config.Config)
         log.warning(sentence)
     weights_FC = solution.weights_MFC[0].cpu().numpy()
     order_K = strongest_first(weights_FC)
-    controls = random_orders(order_K, layer_F, options.seed, options.mu, options.protocol.draws)
-    return Selection(weights_FC, order_K, controls, solution)
+    filters = Filters(layer_F, problem.dead_F(), masses(problem, layer_F), np.abs(weights_FC).sum(1))
+    protocol = options.protocol
+    drawn = controls(order_K, filters, options.seed, options.mu, protocol.draws, protocol.control)
+    return Selection(weights_FC, order_K, drawn, solution)
 
 
 def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solution:
@@ -64,25 +67,10 @@ def strongest_first(weights_FC: np.ndarray) -> np.ndarray:
     return order_F[: int(relevant(weights_FC).sum())]
 
 
-def random_order(order_K: np.ndarray, layer_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random control of an order of filters: each place goes to a random filter of the same layer.
+def masses(problem: MuLassoProblem, layer_F: np.ndarray) -> np.ndarray:
+    """Each filter's response, its share of its layer's, summed over images: (F,).
 
-    Drawn uniformly without replacement within each layer, so the first k filters of both orders have the same
-    count in each layer, for every k. A control may contain filters of the order itself.
-
-    Args:
-        order_K: positions of K filters.
-        layer_F: layer of every filter of the network.
+    Σ_n x_nf is Σ_g Σ_n x_nf x_ng over the filters g of its layer, since their responses sum to 1.
     """
-    control_K = np.empty_like(order_K)
-    for layer in np.unique(layer_F[order_K]):
-        places = np.flatnonzero(layer_F[order_K] == layer)
-        control_K[places] = rng.choice(np.flatnonzero(layer_F == layer), size=len(places), replace=False)
-    return control_K
-
-
-def random_orders(order_K: np.ndarray, layer_F: np.ndarray, seed: int, mu: float, draws: int) -> list[np.ndarray]:
-    """Independent random controls that depend on (seed, mu, draw) and the network's layers only."""
-    rng = np.random.default_rng((seed, int(np.float64(mu).view(np.uint64))))
-    streams = rng.spawn(draws)
-    return [random_order(order_K, layer_F, stream) for stream in streams]
+    gram_FF = problem.gram_FF.cpu().numpy()
+    return (gram_FF * (layer_F[:, None] == layer_F)).sum(1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytorch_lightning.loggers import Logger
 
 from tipping import config
-from tipping.ablation import DropCurve
+from tipping.evaluation import DropCurve
 
 if TYPE_CHECKING:
     import wandb
@@ -52,11 +52,14 @@ class Run(Logger):
         self._attempt(lambda run: run.log(metrics))
 
     def log_curve(self, curve: DropCurve, epoch: int) -> None:
-        """Log an accuracy-drop curve, point by point; 0 epochs stand for the finished network."""
-        name = f"curve/epoch_{epoch}" if epoch else "curve"
-        for i, removed in enumerate(curve.removed):
-            random = [accuracies[i] for accuracies in curve.random]
-            point = {"selected": curve.selected[i], "random": sum(random) / len(random)}
+        """Log the accuracy-drop curve of a network after some epochs of its training."""
+        self._log_points(f"curve/epoch_{epoch}", curve.record())
+
+    def _log_points(self, name: str, curve: dict[str, Any]) -> None:
+        for i, removed in enumerate(curve["removed"]):
+            random = [accuracies[i] for accuracies in curve["random"]]
+            point = {order: curve[order][i] for order in ("selected", "weakest")}
+            point["random"] = sum(random) / len(random)
             self.log({"curve/removed": removed} | {f"{name}/{key}": value for key, value in point.items()})
 
     def log_result(self, record: dict[str, Any], relevant_filters: tuple[list[str], list[list[Any]]]) -> None:
@@ -77,7 +80,7 @@ class Run(Logger):
                 **{f"seconds/{stage}": seconds for stage, seconds in record["seconds"].items()},
             }
         )
-        self.log_curve(DropCurve(**record["curve"]), epoch=0)
+        self._log_points("curve", record["curve"])
         columns, rows = relevant_filters
 
         def table(run: wandb.Run) -> None:

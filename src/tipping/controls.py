@@ -1,0 +1,89 @@
+"""Random controls: as many filters as the relevant ones, or as much response, chosen without regard to relevance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MATCHES = ("layer", "global", "live", "norm", "least_relevant")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What controls may depend on, of every filter of a network.
+
+    Attributes:
+        layer_F: its layer.
+        dead_F: whether it never responds.
+        mass_F: its share of its layer's response, summed over images.
+        strength_F: its relevance Σ_c |w_fc|.
+    """
+
+    layer_F: np.ndarray
+    dead_F: np.ndarray
+    mass_F: np.ndarray
+    strength_F: np.ndarray
+
+
+def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
+    """One control of an order of filters, itself an order; drawn uniformly, without replacement.
+
+    Args:
+        order_K: positions of K filters, the relevant ones, strongest first.
+        match: what the control has in common with them:
+            `layer`, the number of filters in each layer, for the first k of both and every k;
+            `live`, the same, among filters that are not dead, as no relevant filter is;
+            `global`, the number of filters in all, whatever their layers;
+            `norm`, the response mass in each layer, as nearly as the filters drawn there, live ones in random order,
+            come to it: their number may differ;
+            `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
+
+    A control may contain filters of the order itself.
+
+    Raises:
+        ValueError: unknown match; or a relevant filter is said to be dead, so that too few live ones are left.
+    """
+    if match not in MATCHES:
+        raise ValueError(f"match must be one of {', '.join(MATCHES)}, got {match!r}")
+    if match == "global":
+        return rng.choice(len(filters.layer_F), size=len(order_K), replace=False)
+    parts, places = [], []
+    for layer in np.unique(filters.layer_F[order_K]):
+        places_K = np.flatnonzero(filters.layer_F[order_K] == layer)
+        drawn = _draw(order_K[places_K], np.flatnonzero(filters.layer_F == layer), filters, rng, match)
+        parts.append(drawn)
+        places.append(_spread(places_K, len(drawn)))
+    if not parts:
+        return order_K.copy()
+    return np.concatenate(parts)[np.argsort(np.concatenate(places), kind="stable")]
+
+
+def _draw(
+    relevant_K: np.ndarray, layer: np.ndarray, filters: Filters, rng: np.random.Generator, match: str
+) -> np.ndarray:
+    """A control of the relevant filters of one layer among all of that layer."""
+    shuffled = rng.permutation(layer)
+    if match in ("live", "norm"):
+        shuffled = shuffled[~filters.dead_F[shuffled]]
+    if match == "least_relevant":
+        shuffled = shuffled[np.argsort(filters.strength_F[shuffled], kind="stable")]
+    if len(shuffled) < len(relevant_K):
+        raise ValueError("filters.dead_F must not hold for relevant filters")
+    if match == "norm":
+        masses = np.cumsum(np.append(0, filters.mass_F[shuffled]))
+        return shuffled[: int(np.abs(masses - filters.mass_F[relevant_K].sum()).argmin())]
+    return shuffled[: len(relevant_K)]
+
+
+def _spread(places_K: np.ndarray, count: int) -> np.ndarray:
+    """As many places as wanted, spread over an order as the given ones are: themselves for as many."""
+    return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(places_K)), places_K)
+
+
+def controls(
+    order_K: np.ndarray, filters: Filters, seed: int, mu: float, draws: int, match: str = "layer"
+) -> list[np.ndarray]:
+    """Independent controls that depend on (seed, mu, draw), the filters and the match only."""
+    rng = np.random.default_rng((seed, int(np.float64(mu).view(np.uint64))))
+    return [control(order_K, filters, stream, match) for stream in rng.spawn(draws)]

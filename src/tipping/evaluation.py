@@ -1,0 +1,181 @@
+"""Predictions of one network under many ablations, and accuracy-drop curves made of them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tipping.ablation import ablated, check_scope, gone_channels, layer_values
+from tipping.chain import Chain, NotAChain, Prefix
+from tipping.data import Split, evaluation_batches
+from tipping.store import Store
+
+log = logging.getLogger(__name__)
+SHARED = {"cpu": 4, "cuda": 1}  # batches whose intact maps are held at once, for all ablations
+
+
+def evaluate_ablations(
+    model: nn.Module,
+    split: Split,
+    ablations: Sequence[np.ndarray],
+    *,
+    value: Tensor | None = None,
+    scope: str = "filter",
+) -> np.ndarray:
+    """What the network predicts for each image under each ablation: the class of its largest logit.
+
+    The predictions are those of the network within `ablated`, in eval mode; logits differ by rounding only. A network
+    that is a `Chain` is narrowed to the filters that remain, and the intact maps before the first ablated layer are
+    shared by all ablations. Any other is run whole for each ablation, and a warning says why.
+
+    Args:
+        ablations: A sets of positions in the network's filter index, each (K,).
+        value, scope: as in `ablated`.
+
+    Returns:
+        (A, N), of the smallest unsigned type that holds the classes: a byte for up to 256.
+
+    Raises:
+        ValueError: as `ablated`.
+    """
+    sets = [tuple(np.unique(filters).tolist()) for filters in ablations]
+    distinct = [np.array(filters, dtype=int) for filters in dict.fromkeys(sets)]
+    with _evaluating(model), torch.inference_mode():
+        image_1CHW = split.images_NCHW[:1]
+        classes = model(image_1CHW.clone()).shape[1]
+        try:
+            chain = Chain.of(model, image_1CHW)
+        except NotAChain as reason:
+            _say_once(f"{type(model).__name__} runs whole for each ablation: {reason}")
+            batches = _masked(model, split, distinct, value, scope)
+        else:
+            batches = _narrowed(chain, model, split, distinct, value, scope)
+        found_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
+        total = len(distinct) * len(split)
+        with tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None) as bar:
+            for row, start, logits_NC in batches:
+                found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
+                bar.update(len(logits_NC))
+    predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(classes - 1))
+    row_of = {filters: row for row, filters in enumerate(dict.fromkeys(sets))}
+    return predictions_AN[[row_of[filters] for filters in sets]]
+
+
+Logits = Iterator[tuple[int, int, Tensor]]  # number of the ablation, first image, logits (N, C) of some images
+
+
+def _masked(
+    model: nn.Module, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
+) -> Logits:
+    for row, filters in enumerate(ablations):
+        with ablated(model, filters, value=value, scope=scope):
+            start = 0
+            for images_NCHW, _ in evaluation_batches(split):
+                yield row, start, model(images_NCHW.clone())
+                start += len(images_NCHW)
+
+
+def _narrowed(
+    chain: Chain, model: nn.Module, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
+) -> Logits:
+    """Some images at a time, whose intact maps go with them from one ablation to the next."""
+    check_scope(scope, value)
+    values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
+    rows = sorted(range(len(gone)), key=lambda row: chain.first(gone[row]))
+    size = SHARED[split.images_NCHW.device.type] * evaluation_batches(split).size
+    for start in range(0, len(split), size):
+        batches = evaluation_batches(split[start : start + size])
+        prefixes = [Prefix(chain, images_NCHW) for images_NCHW, _ in batches]
+        for row in rows:
+            left = chain.without(gone[row], values) if scope == "filter" else chain.without_first_input(gone[row])
+            for number, prefix in enumerate(prefixes):
+                yield row, start + number * batches.size, prefix.finish(left)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it the network is in eval mode; afterwards each module is as before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    log.warning(sentence)
+
+
+def find_or_predict(model: nn.Module, weights: str, split: Split, store: Store) -> np.ndarray:
+    """The intact network's predictions (N,): from the store, or made now and kept there.
+
+    Args:
+        weights: the digest of the network's tensors.
+    """
+
+    def make() -> dict[str, Tensor]:
+        (predictions_N,) = evaluate_ablations(model, split, [np.array([], dtype=int)])
+        return {"predictions": torch.from_numpy(predictions_N)}
+
+    recipe = {"weights": weights, "images": split.fingerprint}
+    return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
+
+
+def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:
+    """The share of images whose prediction is their label, for each row: in [0, 1]."""
+    shares: list[float] = (predictions_AN == labels_N.cpu().numpy()).mean(-1).tolist()
+    return shares
+
+
+@dataclass(frozen=True)
+class DropCurve:
+    """Accuracy on `images` test images against the number of filters ablated.
+
+    Attributes:
+        images: how many test images the accuracies are shares of.
+        removed: numbers of filters, from 0 to all the relevant ones.
+        selected: accuracies with the strongest relevant filters ablated.
+        weakest: the same with the weakest.
+        random: the same for each random control: draws × points.
+        predictions_OPN: the predicted classes: orders (selected, weakest, random) × points × images.
+    """
+
+    images: int
+    removed: list[int]
+    selected: list[float]
+    weakest: list[float]
+    random: list[list[float]]
+    predictions_OPN: np.ndarray = field(compare=False, repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """All of it but the predictions, for a record."""
+        return {name: value for name, value in vars(self).items() if name != "predictions_OPN"}
+
+
+def drop_curve(
+    model: nn.Module, split: Split, order_K: np.ndarray, controls: Sequence[np.ndarray], points: int
+) -> DropCurve:
+    """Accuracy as the filters of an order, strongest or weakest first, and of its controls go one after another.
+
+    Measured at evenly spaced counts. A control of another length loses the same share of its filters.
+    """
+    removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
+    orders = [order_K, order_K[::-1], *controls]
+    lengths = [[round(count * len(order) / max(1, len(order_K))) for count in removed] for order in orders]
+    ablations = [order[:length] for order, counts in zip(orders, lengths, strict=True) for length in counts]
+    predictions_AN = evaluate_ablations(model, split, ablations)
+    predictions_OPN = predictions_AN.reshape(len(orders), len(removed), len(split))
+    selected, weakest, *random = (accuracies(predictions_PN, split.labels_N) for predictions_PN in predictions_OPN)
+    return DropCurve(len(split), removed, selected, weakest, random, predictions_OPN)

@@ -1,0 +1,338 @@
+"""Many ablations at once against the same, one after another, with masks."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from conftest import accuracy
+from test_ablation import OneReLU, without
+from torch import nn
+from torch.nn import functional
+
+from tipping import evaluation, models
+from tipping.ablation import ablated, gone_channels, layer_values
+from tipping.callbacks import AccuracyDropCurve
+from tipping.chain import Chain, NotAChain, Prefix
+from tipping.classifier import evaluate
+from tipping.controls import Filters, controls
+from tipping.data import Dataset, Split
+from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
+from tipping.mu_lasso import Solution
+from tipping.responses import mean_activations
+from tipping.selection import Selection
+from tipping.store import Store, digest
+
+Build = Callable[[], nn.Module]
+
+
+def keras() -> nn.Module:
+    return models.build(
+        {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}, (1, 8, 8), 10, seed=0
+    )
+
+
+def keras_with_dense() -> nn.Module:
+    """Units of its dense layers count as filters too."""
+    model = keras()
+    model.filter_layers = {**model.filter_layers, "dense1": "dense1_relu", "dense2": "dense2_relu"}
+    return model
+
+
+def matconvnet() -> nn.Module:
+    return models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+
+
+def pooled() -> nn.Module:
+    """Everything between two convolutions that is allowed there: normalisation before and after the activation, an
+    activation that makes zero something else, padded average pooling, a stride, dilation, other padding modes."""
+    layers = OrderedDict(
+        conv1=nn.Conv2d(1, 5, 3, padding=1, padding_mode="reflect"),
+        norm1=nn.BatchNorm2d(5),
+        act1=nn.Sigmoid(),
+        after1=nn.BatchNorm2d(5),
+        pool1=nn.AvgPool2d(3, stride=1, padding=1),
+        conv2=nn.Conv2d(5, 4, 3, padding=2, dilation=2, stride=2, bias=False),
+        act2=nn.LeakyReLU(inplace=True),
+        drop=nn.Dropout2d(),
+        conv3=nn.Conv2d(4, 6, 3, padding=1),
+        act3=nn.ReLU(inplace=True),
+        pool3=nn.MaxPool2d(2),
+        squash=nn.Tanh(),
+        flatten=nn.Flatten(),
+        dense=nn.Linear(24, 7),
+        softer=nn.ELU(inplace=True),
+    )
+    model = nn.Sequential(layers)
+    model.filter_layers = {"conv1": "act1", "conv2": "conv2", "conv3": "act3"}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("norm", "after")) and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return model
+
+
+BUILDS = {"keras": keras, "dense": keras_with_dense, "matconvnet": matconvnet, "pooled": pooled}
+
+
+def prepared(build: Build, device: torch.device) -> tuple[nn.Module, Split]:
+    """A network with biases that are not zero, so that forgetting them shows, and 150 images."""
+    torch.manual_seed(0)
+    model = build().to(device).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-0.2, 0.2)
+    side = 28 if build is matconvnet else 8
+    return model, Split(torch.rand(150, 1, side, side).to(device), torch.randint(7, (150,)).to(device))
+
+
+def samples(model: nn.Module, rng: np.random.Generator) -> list[np.ndarray]:
+    """Nothing; one filter of each layer, all others of it, the whole layer; and mixtures of all layers."""
+    layer_F = models.filter_index(model).layer_F
+    chosen = [np.array([], dtype=int)]
+    for layer in np.unique(layer_F):
+        members = np.flatnonzero(layer_F == layer)
+        chosen += [members[:1], members[1:], members]
+    counts = [1, 2, len(layer_F) // 3, len(layer_F) // 2, 3 * len(layer_F) // 4]
+    chosen += [rng.choice(len(layer_F), count, replace=False) for count in counts]
+    return [*chosen, np.arange(len(layer_F))]
+
+
+@pytest.mark.parametrize("scope", ["filter", "first_input_channel"])
+@pytest.mark.parametrize("mean", [False, True], ids=["zero", "mean"])
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
+    name: str, mean: bool, scope: str, device: torch.device, rng: np.random.Generator
+) -> None:
+    if mean and scope != "filter":
+        pytest.skip("weights are set to zero, not to a mean")
+    model, split = prepared(BUILDS[name], device)
+    value = mean_activations(model, split) if mean else None
+    chosen = samples(model, rng)
+    with torch.no_grad():
+        chain, values = Chain.of(model, split.images_NCHW[:1]), layer_values(model, value)
+        exact = copy.deepcopy(model).double()
+        spread = exact(split.images_NCHW.double()).std()
+        for filters in chosen:
+            gone = gone_channels(model, filters)
+            left = chain.without(gone, values) if scope == "filter" else chain.without_first_input(gone)
+            logits = Prefix(chain, split.images_NCHW).finish(left)
+            with ablated(exact, filters, value=value, scope=scope):
+                expected = exact(split.images_NCHW.double())
+            # float32 sums of up to some thousand terms, beside the same in float64
+            assert torch.allclose(logits.double(), expected, rtol=1e-5, atol=1e-5 * float(spread))
+
+
+@pytest.mark.parametrize("scope", ["filter", "first_input_channel"])
+@pytest.mark.parametrize("mean", [False, True], ids=["zero", "mean"])
+@pytest.mark.parametrize("name", BUILDS)
+def test_predictions_are_those_of_the_masked_network(
+    name: str, mean: bool, scope: str, device: torch.device, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    if mean and scope != "filter":
+        pytest.skip("weights are set to zero, not to a mean")
+    model, split = prepared(BUILDS[name], device)
+    value = mean_activations(model, split) if mean else None
+    chosen = samples(model, rng)
+    chosen += [chosen[1], chosen[5][::-1]]  # again, and in another order
+    predictions_AN = evaluate_ablations(model, split, chosen, value=value, scope=scope)
+    assert predictions_AN.dtype == np.uint8
+    assert predictions_AN.shape == (len(chosen), 150)
+    for filters, predictions_N in zip(chosen, predictions_AN, strict=True):
+        with torch.no_grad(), ablated(model, filters, value=value, scope=scope):
+            assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
+    assert not caplog.records, "none of these networks is masked"
+
+
+def test_the_network_is_as_before_also_after_an_exception(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, split = prepared(pooled, device)
+    model.train()
+    model.norm1.eval()
+    modes, state = [module.training for module in model.modules()], copy.deepcopy(model.state_dict())
+    images = split.images_NCHW.clone()
+
+    def unchanged() -> None:
+        assert modes == [module.training for module in model.modules()]
+        assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+        assert not any(module._forward_hooks for module in model.modules())
+        assert torch.equal(images, split.images_NCHW)
+
+    chosen = [np.array([0, 3, 7]), np.array([], dtype=int)]
+    found = evaluate_ablations(model, split, chosen)
+    unchanged()
+    assert np.array_equal(evaluate_ablations(model.eval(), split, chosen), found), "always in eval mode"
+    model.train()
+    model.norm1.eval()
+    monkeypatch.setattr(Prefix, "finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate_ablations(model, split, chosen)
+    unchanged()
+
+
+class Skipping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu1 = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.flatten, self.dense = nn.Flatten(), nn.Linear(256, 10)
+        self.filter_layers = {"conv1": "relu1", "conv2": "relu2"}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu1(self.conv1(images))
+        return self.dense(self.flatten(maps + self.relu2(self.conv2(maps))))
+
+
+class Functional(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.flatten(self.relu2(self.conv2(functional.relu(self.relu1(self.conv1(images)))))))
+
+
+class Twice(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu1(self.conv1(images))
+        return self.dense(self.flatten(self.relu2(self.conv2(self.conv2(maps)))))
+
+
+class Deciding(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu2(self.conv2(self.relu1(self.conv1(images))))
+        return self.dense(self.flatten(maps if maps.mean() > 0.1 else -maps))
+
+
+class Grouped(Skipping):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.flatten(self.relu2(self.conv2(self.relu1(self.conv1(images))))))
+
+
+class Hooked(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu1.register_forward_hook(lambda module, inputs, maps: maps * 2)
+
+
+class Parametrized(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
+
+
+class Softmax(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.Softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Skipping, "what relu1 gives goes to several places"),
+        (Functional, "it calls relu as a function"),
+        (Twice, "it uses conv2 more than once"),
+        (Deciding, "torch.fx cannot trace it"),
+        (Grouped, "conv2 has groups"),
+        (Hooked, "relu1 has hooks"),
+        (Parametrized, "conv2 is a ParametrizedConv2d"),
+        (Softmax, "relu2 is a Softmax"),
+        (OneReLU, "it calls flatten as a function"),
+    ],
+)
+def test_networks_that_are_no_chains_are_masked_and_say_so_once(
+    kind: type[nn.Module], reason: str, split: Split, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model = kind().to(split.images_NCHW.device).eval()
+    with pytest.raises(NotAChain, match=reason):
+        Chain.of(model, split.images_NCHW[:1])
+    chosen = [rng.choice(8, count, replace=False) for count in (0, 1, 4, 7)]
+    evaluation._say_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        predictions_AN = evaluate_ablations(model, split, chosen)
+        evaluate_ablations(model, split, chosen[:1])
+    assert [record.message for record in caplog.records] == [caplog.messages[0]]
+    assert caplog.messages[0].startswith(f"{kind.__name__} runs whole for each ablation: {reason}")
+    for filters, predictions_N in zip(chosen, predictions_AN, strict=True):
+        with torch.no_grad(), ablated(model, filters):
+            assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
+
+
+def test_the_first_input_channel_of_computed_weights_is_refused(split: Split) -> None:
+    model = Parametrized().to(split.images_NCHW.device)
+    with pytest.raises(ValueError, match="needs plain weights, not those of a ParametrizedConv2d"):
+        evaluate_ablations(model, split, [np.array([5])], scope="first_input_channel")
+
+
+def test_more_than_256_classes_take_two_bytes(split: Split) -> None:
+    options = {"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 1, "dropout": 0}
+    model = models.build(options, (1, 8, 8), 300, seed=0).to(split.images_NCHW.device).eval()
+    with torch.no_grad():
+        model.dense3.bias[299] = 100
+    assert evaluate_ablations(model, split, [np.array([0])]).dtype == np.uint16
+    assert (evaluate_ablations(model, split, [np.array([0])]) == 299).all()
+
+
+def test_intact_predictions_are_made_once(model: nn.Module, split: Split, tmp_path) -> None:
+    store, key = Store(tmp_path), digest(model.state_dict())
+    expected = model(split.images_NCHW).argmax(1).cpu().numpy()
+    assert np.array_equal(find_or_predict(model, key, split, store), expected)
+    with torch.no_grad():
+        model.get_parameter("dense3.bias")[0] = 1e6
+    assert np.array_equal(find_or_predict(model, key, split, store), expected), "found in the store"
+    assert not find_or_predict(model, digest(model.state_dict()), split, store).any()
+    assert find_or_predict(model, key, split[:9], store).shape == (9,)
+
+
+def teacher(model: nn.Module, split: Split) -> Split:
+    """The images labelled by the network itself, so that accuracy starts at 1 and ablation shows."""
+    return Split(split.images_NCHW, model(split.images_NCHW).argmax(1))
+
+
+def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Split) -> None:
+    split = teacher(model, split)
+    order_K, rest = np.array([6, 0, 13, 7, 1, 8, 14]), np.zeros(18)
+    filters = Filters(models.filter_index(model).layer_F, rest > 0, rest, rest)
+    drawn = controls(order_K, filters, seed=0, mu=1.0, draws=2)
+    curve = drop_curve(model, split, order_K, drawn, points=4)
+    assert curve.removed == [0, 2, 4, 5, 7]
+    assert curve.selected[0] == 1
+    assert curve.selected[-1] < 0.9
+    orders, lines = [order_K, order_K[::-1], *drawn], [curve.selected, curve.weakest, *curve.random]
+    for order, line, predictions_PN in zip(orders, lines, curve.predictions_OPN, strict=True):
+        assert line == accuracies(predictions_PN, split.labels_N)
+        for count, value in zip(curve.removed, line, strict=True):
+            assert value == accuracy(without(model, order[:count].tolist()), split)
+
+
+def test_a_control_of_another_length_loses_the_same_share(model: nn.Module, split: Split) -> None:
+    curve = drop_curve(model, split, np.arange(4), [np.arange(8)], points=2)
+    assert curve.random[0] == [accuracy(without(model, list(range(count))), split) for count in (0, 4, 8)]
+
+
+def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: Split) -> None:
+    nothing = np.array([], dtype=int)
+    curve = drop_curve(model, split, nothing, [nothing], points=4)
+    assert (curve.removed, len(curve.selected), len(curve.random[0])) == ([0], 1, 1)
+    assert curve.selected == [accuracy(model, split)]
+
+
+def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, split: Split) -> None:
+    split = teacher(model, split)
+    order_K = np.array([6, 0, 13])
+    none = torch.zeros(0)
+    selection = Selection(
+        np.zeros((18, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
+    )
+    callback = AccuracyDropCurve(lambda _: selection, split, points=3)
+    assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
+    assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
