@@ -1,9 +1,9 @@
-# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver: the solver beside
-# others. Each makes the environment first.
+# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver, make bench-ablation:
+# the solver and the ablations beside others. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check bench-solver clean
+.PHONY: demo test check bench-solver bench-ablation clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -18,6 +18,9 @@ check: .venv/installed
 
 bench-solver: .venv/compared
 	$(BIN)/python benchmarks/solver.py
+
+bench-ablation: .venv/compared
+	$(BIN)/python benchmarks/ablation.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt

@@ -47,9 +47,11 @@ def measure(run: Callable[[], Any], repeats: int = 1) -> Measured:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    result, seconds = timed(run)
-    over.set()
-    watcher.join()
+    try:
+        result, seconds = timed(run)
+    finally:
+        over.set()
+        watcher.join()
     if seconds < 10:
         seconds = statistics.median(timed(run)[1] for _ in range(repeats))
     return Measured(result, seconds, max(0, peak - before) / 1e6)

@@ -239,9 +239,9 @@ class _Channels:
         return _Channels(self.kept, self.removed, constant, size)
 
     def pick(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        """Some channels of maps, or of a layer's weights: of dimension 1."""
+        """Some of the channels, which may be flattened, of maps or of a layer's weights: along dimension 1."""
         if self.size == 1:
-            return maps.index_select(1, chosen)
+            return _pick(maps, chosen)
         return maps.view(len(maps), -1, self.size).index_select(1, chosen).flatten(1)
 
 
@@ -289,14 +289,13 @@ class _Mixing:
 
         def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
             change = _mix(self.module, constant - channels.pick(maps, removed), weight, None)
-            return change.add_(output() if out is None else output().index_select(1, out))
+            return change.add_(output() if out is None else _pick(output(), out))
 
         return first
 
     def _columns(self, chosen: Tensor) -> Tensor:
         assert self.channels is not None
-        weight = self.channels.pick(self.weight, chosen)
-        return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+        return self.channels.pick(self.weight, chosen)
 
     def _shift(self) -> Tensor | None:
         """What the constant part of the input adds to the output; None for nothing."""
@@ -305,6 +304,13 @@ class _Mixing:
         if constant is None or removed is None or not bool(constant.any()):
             return None
         return _mix(self.module, constant, self._columns(removed), None)
+
+
+def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Some channels, along dimension 1, in channels-last order; several times as fast as indexing."""
+    last = maps.movedim(1, -1).contiguous()
+    rows = last.view(-1, last.shape[-1])
+    return rows.gather(1, chosen.expand(len(rows), -1)).view(*last.shape[:-1], -1).movedim(-1, 1)
 
 
 def _mix(module: nn.Module, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from tipping.data import Split, evaluation_batches
 from tipping.store import Store
 
 log = logging.getLogger(__name__)
-SHARED = {"cpu": 4, "cuda": 1}  # batches whose intact maps are held at once, for all ablations
+SHARED = {"cpu": 8, "cuda": 1}  # batches whose intact maps are held at once, for all ablations
 
 
 def evaluate_ablations(

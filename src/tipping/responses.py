@@ -19,6 +19,7 @@ from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
+CACHED = 2**20  # activations whose squares stay in a CPU's cache
 
 
 @contextmanager
@@ -31,12 +32,21 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     def recording(layer: str) -> Hook:
         def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> None:
-            norms[layer] = maps_NFHW.square().sum((2, 3)).sqrt()  # several times as fast as torch.linalg.norm
+            norms[layer] = frobenius(maps_NFHW)
 
         return hook
 
     with hooked(model, {layer: recording(layer) for layer in activations(model)}):
         yield norms
+
+
+def frobenius(maps_NFHW: Tensor) -> Tensor:
+    """The Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute value."""
+    if maps_NFHW.ndim == 2:
+        return maps_NFHW.abs()
+    few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, CACHED // maps_NFHW[0].numel())
+    parts = maps_NFHW.split(few)  # torch.linalg.norm is far slower
+    return torch.cat([part.square().sum((2, 3)) for part in parts]).sqrt()
 
 
 def normalize(norms_NF: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""The ablation engine beside what a user would do instead: python benchmarks/ablation.py (make bench-ablation).
+
+Prints Markdown tables; everything runs in this process, on the same cores and threads. The networks are keras_cnn of
+128 and of 32 filters, trained for three epochs on 6,000 MNIST images; the ablations are of the report's numbers of
+filters (23, 69, 301, 333, 397 of 640), each with the strongest filters and five random controls of the same layers.
+Predictions must be the same image by image, or the benchmark stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import os
+import platform
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch_pruning
+from measuring import measure, pin, table, timed
+from torch import nn
+
+from tipping import config, data, models
+from tipping.classifier import train
+from tipping.controls import Filters, controls
+from tipping.data import Dataset, Split, evaluation_batches
+from tipping.evaluation import evaluate_ablations
+from tipping.mu_lasso import spg
+from tipping.responses import collect
+from tipping.selection import strongest_first
+
+COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 640
+TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
+Ablations = list[np.ndarray]
+
+
+def network(dataset: Dataset, filters: int) -> nn.Module:
+    """A keras_cnn trained on the images."""
+    options = {"_target_": "tipping.models.KerasCNN", "filters": filters, "depth": 5, "dropout": 0.5}
+    model = models.build(options, dataset.image_shape, data.CLASSES, seed=0)
+    train(model, dataset, TRAINER, seed=0)
+    return model
+
+
+def relevant_and_random(model: nn.Module, split: Split, counts: Sequence[int]) -> Ablations:
+    """For each number of filters: the strongest at the first mu that makes as many relevant, and five controls."""
+    problem, layer_F = collect(model, split), models.filter_index(model).layer_F
+    orders = [strongest_first(spg(problem, [mu]).weights_MFC[0].cpu().numpy()) for mu in np.geomspace(10, 1e5, 40)]
+    chosen = [next(order[:count] for order in orders if len(order) >= count) for count in counts]
+    return [order for filters in chosen for order in (filters, *_controls(filters, layer_F))]
+
+
+def evenly_spread(model: nn.Module, counts: Sequence[int]) -> Ablations:
+    """As many filters, spread over all layers alike: the arithmetic that is hardest to save."""
+    layer_F, rng = models.filter_index(model).layer_F, np.random.default_rng(0)
+    chosen = [np.linspace(0, len(layer_F) - 1, count).astype(int) for count in counts]
+    return [rng.permutation(order) for filters in chosen for order in (filters, *_controls(filters, layer_F))]
+
+
+def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
+    nothing = np.zeros(len(layer_F))
+    return controls(filters, Filters(layer_F, nothing > 0, nothing, nothing), seed=0, mu=1.0, draws=5)
+
+
+# ---- what a user would do instead
+
+
+def predictions(model: nn.Module, split: Split) -> np.ndarray:
+    """The network as it is, over all images."""
+    with torch.inference_mode():
+        return np.concatenate([model(images).argmax(1).cpu().numpy() for images, _ in evaluation_batches(split)])
+
+
+def masked(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
+    """One ablation after another: the whole network, its activations times a mask."""
+    return np.array([_masked(model, split, filters) for filters in ablations])
+
+
+def _masked(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
+    index, handles = models.filter_index(model), []
+    for position, module in enumerate(models.activations(model).values()):
+        kept = ~np.isin(np.flatnonzero(index.layer_F == position), filters)
+        mask = torch.from_numpy(kept).to(split.images_NCHW)[:, None, None]
+        handles.append(module.register_forward_hook(lambda _, __, maps, mask=mask: maps * mask))
+    found = predictions(model, split)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def pruned(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
+    """One ablation after another: a copy of the network, narrowed by Torch-Pruning."""
+    return np.array([_pruned(model, split, filters) for filters in ablations])
+
+
+def _pruned(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
+    index, smaller = models.filter_index(model), copy.deepcopy(model)
+    graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=split.images_NCHW[:1])
+    for position, layer in enumerate(index.layers):
+        channels = index.channel_F[filters[index.layer_F[filters] == position]].tolist()
+        if channels:
+            convolution = smaller.get_submodule(layer)
+            graph.get_pruning_group(convolution, torch_pruning.prune_conv_out_channels, idxs=channels).prune()
+    return predictions(smaller, split)
+
+
+# ---- tables
+
+
+def evaluations(model: nn.Module, split: Split, kinds: dict[str, Ablations]) -> None:
+    """All ablations together, and each way of evaluating them."""
+
+    def rows() -> Iterator[Sequence[Any]]:
+        for kind, ablations in kinds.items():
+            base = measure(partial(masked, model, split, ablations))
+            yield kind, "masks, one by one", base.seconds, "1.00", "", f"{base.megabytes:.0f}"
+            for way, evaluate in (("Torch-Pruning, one by one", pruned), ("`evaluate_ablations`", evaluate_ablations)):
+                if evaluate is pruned and not all(layers_keep_some(model, filters) for filters in ablations):
+                    yield kind, way, "cannot remove a whole layer", "", "", ""
+                    continue
+                run = measure(partial(evaluate, model, split, ablations))
+                different = int((run.result != base.result).sum())
+                if evaluate is evaluate_ablations and different:
+                    raise SystemExit(f"{different} predictions differ from those of the masked network")
+                ratio = f"{run.seconds / base.seconds:.2f}"
+                yield kind, way, run.seconds, ratio, str(different), f"{run.megabytes:.0f}"
+
+    filters = len(models.filter_index(model).layer_F)
+    columns = ("ablations", "way", "seconds", "of the masked loop's", "predictions that differ", "MB")
+    table(f"{filters} filters, {len(split):,} test images", columns, rows())
+
+
+def layers_keep_some(model: nn.Module, filters: np.ndarray) -> bool:
+    """Whether an ablation leaves each layer a filter."""
+    layer_F = models.filter_index(model).layer_F
+    return len(np.unique(np.delete(layer_F, filters))) == len(np.unique(layer_F))
+
+
+def collection(filters: int, model: nn.Module, split: Split) -> Sequence[Any]:
+    """Responses and Gram matrix beside plain forward passes, in turns, a tenth of the images at a time."""
+    tenth = len(split) // 10
+    parts = [split[start : start + tenth] for start in range(0, len(split), tenth)]
+    predictions(model, parts[0])
+    runs = [[timed(partial(run, model, part))[1] for run in (predictions, collect)] for part in parts]
+    plain, collected = (sum(seconds) for seconds in zip(*runs, strict=True))
+    ratio = statistics.median(both / alone for alone, both in runs)
+    return str(filters), f"{len(split):,}", plain, collected, f"{collected / plain:.3f}", f"{ratio:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1000, help="test images of the 30 ablations")
+    parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    pin(arguments.threads)
+    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+    mnist = data.load(config.Data("mnist", str(arguments.data))).to(torch.device(arguments.device))
+    few = replace(mnist, train=mnist.train.spread(6000))
+    networks = {filters: network(few, filters) for filters in (128, 32)}
+    for filters, model in networks.items():
+        counts = [count * filters // 128 for count in COUNTS]
+        kinds = {
+            "relevant and random": relevant_and_random(model, few.train, counts),
+            "evenly spread": evenly_spread(model, counts),
+        }
+        evaluations(model, mnist.test.spread(arguments.images), kinds)
+        alone = [np.array([f]) for f in range(0, 5 * filters, filters // 8)]
+        evaluations(model, mnist.test.spread(arguments.images), {"40 filters, each alone": alone})
+    columns = ("filters", "images", "plain passes s", "collected s", "ratio", "median of its tenths")
+    rows = (collection(5 * filters, model, mnist.train) for filters, model in networks.items())
+    table("Responses and Gram matrix", columns, rows)
+
+
+if __name__ == "__main__":
+    main()
