@@ -137,6 +137,31 @@ def degenerate(
     )
 
 
+def repeating(seed: int, images: int, layers: int, width: int) -> MuLassoProblem:
+    """Layers that see the same two factors, a little noisily, and each sum to 1: many nearly null directions."""
+    rng = np.random.default_rng(seed)
+    factors = rng.random((images, 2))
+    maps = [factors @ rng.random((2, width)) + 0.02 * rng.random((images, width)) for _ in range(layers)]
+    responses = np.concatenate([layer / layer.sum(1, keepdims=True) for layer in maps], 1)
+    scores = responses @ rng.normal(size=(layers * width, 3))
+    scores += 0.3 * scores.std() * rng.normal(size=scores.shape)
+    return problem_of(responses, np.eye(3)[(scores - scores.mean(0)).argmax(1)])
+
+
+@settings(max_examples=30)
+@example(problem=repeating(50, 300, 5, 2), share=0.3)  # ends at a gap of 3e-5 without damped moves
+@given(
+    problem=st.builds(repeating, st.integers(0, 2**32 - 1), st.integers(50, 500), st.integers(2, 6), st.integers(2, 3)),
+    share=st.floats(0.01, 1.2),
+)
+def test_layers_that_repeat_each_other_are_solved_exactly(problem: MuLassoProblem, share: float) -> None:
+    mu = [share * float(problem.saturation().max())]
+    ours, exact = spg(problem, mu, max_iterations=200), homotopy(problem).solution(mu)
+    assert ours.certified_MC.all(), ours.stopped
+    assert exact.certified_MC.all()
+    assert torch.allclose(*(problem.objective(solution.weights_MFC) for solution in (ours, exact)), rtol=2e-8)
+
+
 degenerate_problems = st.builds(
     degenerate,
     seed=st.integers(0, 2**32 - 1),

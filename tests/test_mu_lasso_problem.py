@@ -94,8 +94,9 @@ GRAM, CROSS, LABEL = torch.eye(3).double(), torch.ones(3, 2).double(), torch.one
         (GRAM[:2], CROSS, LABEL, "gram_FF must be square, got shape"),
         (GRAM[0], CROSS, LABEL, "gram_FF must be square, got shape"),
         (GRAM + CROSS[:, :1] * torch.arange(3), CROSS, LABEL, "gram_FF must be symmetric"),
-        (-GRAM, CROSS, LABEL, "gram_FF must consist of products"),
-        (1 - GRAM, CROSS, LABEL, "gram_FF must consist of products"),  # a diagonal of 0 beside entries of 1
+        (-GRAM, CROSS, LABEL, "gram_FF must be positive semidefinite"),
+        (1 - GRAM, CROSS, LABEL, "gram_FF must be positive semidefinite"),  # a diagonal of 0 beside entries of 1
+        (1.9 * GRAM - 0.9, CROSS, LABEL, "gram_FF must be positive semidefinite"),  # though each pair is possible
         (GRAM, 2 * CROSS, LABEL, "cross_FC must consist of products"),
         (GRAM, 0 * CROSS, -LABEL, "cross_FC must consist of products"),
         (GRAM * NAN, CROSS, LABEL, "gram_FF must be finite"),
@@ -136,6 +137,11 @@ def test_what_is_no_problem_is_refused(
 def test_batches_that_make_no_problem_are_refused(batches: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MuLassoProblem.stream(batches)
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"torch\.float64 or torch\.float32, got torch\.float16"):
+        MuLassoProblem(GRAM, CROSS, LABEL).to(torch.float16)
 
 
 def test_problems_of_other_types_or_shapes_do_not_add_up() -> None:

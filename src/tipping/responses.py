@@ -45,7 +45,7 @@ def frobenius(maps_NFHW: Tensor) -> Tensor:
     if maps_NFHW.ndim == 2:
         return maps_NFHW.abs()
     few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, CACHED // maps_NFHW[0].numel())
-    parts = maps_NFHW.split(few)  # torch.linalg.norm is far slower
+    parts = torch.split(maps_NFHW, few)  # torch.linalg.norm is far slower
     return torch.cat([part.square().sum((2, 3)) for part in parts]).sqrt()
 
 

@@ -22,6 +22,7 @@ FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f
 BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
 SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
 REFINEMENTS = 1  # of a solution by its residual
+DAMPING = 1e-8  # of the Gram matrix's diagonal, where a target runs off along its null directions
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of rows of the Gram matrix held at once, for the supports of some columns
 
 
@@ -54,10 +55,16 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
             break
         for part in chunks(sign_BF != 0):
             columns = todo[part]
-            weights_BF[columns], change_B, reached_B = _towards_minimum(
-                problem.classes(columns), weights_BF[columns], sign_BF[part], mu_B[columns]
-            )
-            lower_B, tried_B = change_B < 0, entries_B[columns]
+            lower_B, reached_B, tried_B = torch.zeros_like(settled_B[columns]), settled_B[columns], entries_B[columns]
+            for damping in (0, DAMPING):
+                if bool(lower_B.all()):
+                    break
+                left = (~lower_B).nonzero()[:, 0]
+                rows = columns[left]
+                weights_BF[rows], change_B, reached_B[left] = _towards_minimum(
+                    problem.classes(rows), weights_BF[rows], sign_BF[part][left], mu_B[rows], damping
+                )
+                lower_B[left] = change_B < 0
             grown_B, cut_B = lower_B & reached_B, ~lower_B & settled_B[columns]
             more_B = (2 * tried_B).clamp(max=len(gram_FF))
             fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
@@ -66,22 +73,28 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
     return weights_BF.T.contiguous()
 
 
-def move_to_minimum(gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: Tensor, binding_B: Tensor) -> Tensor:
+def move_to_minimum(
+    gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: Tensor, binding_B: Tensor, damping: float
+) -> Tensor:
     """The move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
 
     A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless;
     refining the solution by its residual takes the ridge's effect out of the other directions. At the minimum
     p − G d = λ s with λ ≥ 0, or λ = 0 where there is room. Where the bound is binding p is split into λ₀ s and a
     rest that vanishes, and all rounding with it, as the minimum comes near.
+
+    A null direction along which sᵀd falls frees as much of the bound as is wanted, and rounding then decides how far
+    the move goes along it. A larger ridge, the damping, keeps it short.
     """
     ridged_BKK = gram_BKK.clone()
-    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1])
+    ridge = damping or torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1]
+    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + ridge)
     factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # after a failure the caller sees no lower objective
     multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
     multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
     right_BK2 = torch.stack([pull_BK - multiplier_B1 * sign_BK, sign_BK], 2)
     solution_BK2 = torch.cholesky_solve(right_BK2, factor_BKK)
-    for _ in range(REFINEMENTS):
+    for _ in range(0 if damping else REFINEMENTS):
         solution_BK2 = solution_BK2 + torch.cholesky_solve(right_BK2 - gram_BKK @ solution_BK2, factor_BKK)
     rest_BK, along_BK = solution_BK2.unbind(2)
     tiny = torch.finfo(gram_BKK.dtype).tiny
@@ -139,7 +152,7 @@ def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tenso
 
 
 def _towards_minimum(
-    problem: MuLassoProblem, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor
+    problem: MuLassoProblem, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor, damping: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One round of each column on its face.
 
@@ -153,7 +166,8 @@ def _towards_minimum(
     cross_BK, sign_BK, now_BK = (row_BF.gather(1, filter_BK) * real_BK for row_BF in rows)
     pull_BK = cross_BK - (gram_BKK @ now_BK.unsqueeze(2)).squeeze(2)
     norm_B = now_BK.abs().sum(1)
-    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu_B - norm_B, norm_B >= BINDING * mu_B)
+    binding_B = norm_B >= BINDING * mu_B
+    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, sign_BK, mu_B - norm_B, binding_B, damping)
     crossing_BK = target_BK * sign_BK < 0
     points_BKT = _on_the_way(now_BK, target_BK, sign_BK, crossing_BK, mu_B)
     move_BKT = points_BKT - now_BK.unsqueeze(2)
@@ -165,7 +179,7 @@ def _towards_minimum(
     change_B = change_BT.take_along_dim(best_B[:, None], 1)[:, 0]
     best_BK = points_BKT.take_along_dim(best_B[:, None, None], 2).squeeze(2)
     moved_BF = torch.zeros_like(weights_BF).scatter(1, filter_BK, best_BK)
-    return torch.where(change_B[:, None] < 0, moved_BF, weights_BF), change_B, inside_B | flat_B
+    return torch.where(change_B[:, None] < 0, moved_BF, weights_BF), change_B, (inside_B & (damping == 0)) | flat_B
 
 
 def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu_B: Tensor) -> Tensor:

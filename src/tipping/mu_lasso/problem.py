@@ -12,6 +12,8 @@ from scipy.optimize import linprog
 from scipy.sparse import block_array, eye_array
 from torch import Tensor
 
+TYPES = (torch.float64, torch.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class MuLassoProblem:
@@ -25,7 +27,8 @@ class MuLassoProblem:
     Weights are (..., F, C) tensors: leading dimensions batch over values of mu.
 
     Raises:
-        ValueError: shapes, types or devices do not fit, a value is not finite, or no X and L have these products.
+        ValueError: shapes, types or devices do not fit, a value is not finite, the Gram matrix is not symmetric and
+            positive semidefinite, or a product exceeds that of the norms.
     """
 
     gram_FF: Tensor
@@ -41,7 +44,7 @@ class MuLassoProblem:
             raise ValueError(f"cross_FC must have shape ({filters}, classes), got {tuple(cross_FC.shape)}")
         if label_sq_C.shape != cross_FC.shape[1:]:
             raise ValueError(f"label_sq_C must have shape ({cross_FC.shape[1]},), got {tuple(label_sq_C.shape)}")
-        if gram_FF.dtype not in (torch.float64, torch.float32):
+        if gram_FF.dtype not in TYPES:
             raise ValueError(f"gram_FF must be of type torch.float64 or torch.float32, got {gram_FF.dtype}")
         for name, tensor in {"gram_FF": gram_FF, "cross_FC": cross_FC, "label_sq_C": label_sq_C}.items():
             if (tensor.dtype, tensor.device) != (gram_FF.dtype, gram_FF.device):
@@ -53,15 +56,15 @@ class MuLassoProblem:
         if float((gram_FF - gram_FF.T).abs().max()) > rounding * float(gram_FF.abs().max()):
             raise ValueError("gram_FF must be symmetric, as XᵀX is")
         object.__setattr__(self, "gram_FF", (gram_FF + gram_FF.T) / 2)
-        for name, product, left, right in (  # no scalar product exceeds that of the norms
-            ("gram_FF", gram_FF, gram_FF.diagonal()[:, None], gram_FF.diagonal()),
-            ("cross_FC", cross_FC, gram_FF.diagonal()[:, None], label_sq_C),
-        ):
-            over = product.square() > (1 + rounding) * left * right
-            if bool(over.any()) or float(left.min()) < 0 or float(right.min()) < 0:
-                raise ValueError(
-                    f"{name} must consist of products with the squared norms on gram_FF's diagonal and in label_sq_C"
-                )
+        ridge = len(gram_FF) * torch.finfo(torch.float32).eps  # what summing in float32 may leave
+        normalised_FF, _ = self.normalised()
+        if int(torch.linalg.cholesky_ex(normalised_FF + ridge * torch.eye(filters).to(normalised_FF)).info):
+            raise ValueError("gram_FF must be positive semidefinite, as XᵀX is")
+        largest_FC = gram_FF.diagonal()[:, None] * label_sq_C  # no scalar product exceeds that of the norms
+        if bool((cross_FC.square() > (1 + rounding) * largest_FC).any()) or float(label_sq_C.min()) < 0:
+            raise ValueError(
+                "cross_FC must consist of products with the squared norms on gram_FF's diagonal and label_sq_C"
+            )
 
     @classmethod
     @torch.no_grad()
@@ -75,7 +78,10 @@ class MuLassoProblem:
         for number, (responses_NF, labels_NC) in enumerate(batches):
             for name, tensor in {"responses_NF": responses_NF, "labels_NC": labels_NC}.items():
                 if tensor.ndim != 2 or len(tensor) != len(responses_NF):
-                    raise ValueError(f"{name} must have a row for each image, got {tuple(tensor.shape)}")
+                    shape = tuple(tensor.shape)
+                    raise ValueError(
+                        f"{name} must have a row for each image and a column for each filter or class, got {shape}"
+                    )
                 if tensor.device != (sums[0] if sums else responses_NF).device:
                     raise ValueError(f"{name} must stay on one device, got {tensor.device} in batch {number}")
                 if not bool(tensor.isfinite().all()):
@@ -109,7 +115,13 @@ class MuLassoProblem:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
-        """The same problem on another device or of another type."""
+        """The same problem on another device or of another type.
+
+        Raises:
+            ValueError: the type is neither float64 nor float32.
+        """
+        if isinstance(target, torch.dtype) and target not in TYPES:
+            raise ValueError(f"a problem must be of type torch.float64 or torch.float32, got {target}")
         return self._part(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
 
     def classes(self, chosen: Tensor) -> MuLassoProblem:
