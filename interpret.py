@@ -52,7 +52,7 @@ def interpret(composed: DictConfig) -> None:
         record = {
             **results.describe(config, device),
             "accuracy": {"intact": intact, "selected": selected, "random": random},
-            "filters": results.filters(index, selection.order_K, problem.dead_F()),
+            "filters": results.filters(index, selection, problem.dead_F()),
             "selection": {"solver": config.selection.solver, **results.certificate(selection.solution)},
             "curve": curve.record(),
             "store": {"network": network.key, "weights": weights, "responses": responses.key},

@@ -134,6 +134,18 @@ def test_a_shared_activation_is_ablated_after_its_own_layer_only(split: Split, f
     assert torch.allclose(result, without(model, filters)(split.images_NCHW), atol=1e-6)
 
 
+def test_a_pass_that_fails_leaves_nothing_to_the_next(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = OneReLU().to(split.images_NCHW.device)
+    expected = without(model, [6])(split.images_NCHW)
+    with ablated(model, np.array([6])):
+        monkeypatch.setattr(model.relu, "forward", lambda maps: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.relu(model.conv2(model.conv1(split.images_NCHW)))
+        monkeypatch.undo()
+        assert torch.allclose(model(split.images_NCHW), expected, atol=1e-6)
+
+
 def test_neither_bias_nor_normalisation_brings_a_filter_back(split: Split) -> None:
     torch.manual_seed(0)
     model = nn.Sequential()

@@ -55,6 +55,7 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
         assert (record["seed"], record["data"], record["protocol"]["name"]) == (0, "digits", "described")
         assert sum(record["filters"]["per_layer"].values()) == record["filters"]["relevant"]
         assert len(record["accuracy"]["random"]) == 2
+        assert record["filters"]["random"] == [record["filters"]["relevant"]] * 2
         assert len(record["selection"]["relative_gap"]) == 10
         assert record["selection"]["certified"] == (max(record["selection"]["relative_gap"]) <= 1e-8)
         assert record["curve"]["removed"][-1] == record["filters"]["relevant"]

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from tipping import config
 from tipping.controls import MATCHES, Filters, control, controls
 
 LAYER_F = np.repeat([0, 1, 2], [5, 8, 3])
@@ -37,48 +41,65 @@ def test_every_prefix_has_as_many_filters_of_each_layer(match: str, rng: np.rand
 
 
 @pytest.mark.parametrize("match", ["layer", "live"])
-def test_uniform_in_each_layer_and_at_each_place(match: str) -> None:
+def test_uniform_in_each_layer_at_each_place_and_over_all_pairs(match: str) -> None:
     drawn = np.array(draws(match))
     for layer in (0, 1):
         members = np.flatnonzero((layer == LAYER_F) & ~(DEAD_F & (match == "live")))
-        assert uniform([(drawn == member).sum() for member in members])
-        place = np.flatnonzero(LAYER_F[ORDER] == layer)[0]  # so that every prefix is uniform too
-        assert uniform([(drawn[:, place] == member).sum() for member in members])
+        places = np.flatnonzero(LAYER_F[ORDER] == layer)  # so that every prefix is uniform too
+        for place in places:
+            assert uniform([(drawn[:, place] == member).sum() for member in members])
+        pairs = Counter(map(tuple, drawn[:, places[:2]].tolist()))
+        assert uniform([pairs[pair] for pair in permutations(members.tolist(), 2)])
     assert DEAD_F[drawn].any() == (match == "layer")
 
 
-def test_global_is_uniform_over_all_layers() -> None:
+def test_global_is_uniform_over_all_layers_and_pairs() -> None:
     drawn = np.array(draws("global"))
     assert drawn.shape[1] == len(ORDER)
     assert uniform([(drawn == member).sum() for member in range(16)])
-    assert uniform([(drawn[:, 0] == member).sum() for member in range(16)])
+    for places in ((0, 1), (2, 4)):
+        pairs = Counter(map(tuple, drawn[:, places].tolist()))
+        assert uniform([pairs[pair] for pair in permutations(range(16), 2)])
 
 
-def test_norm_comes_as_near_to_the_mass_of_each_layer_as_its_draw_allows() -> None:
-    firsts = {0: [], 1: []}
+def test_norm_matches_the_mass_of_each_layer_uniformly_among_sets_of_a_size() -> None:
+    """Against all sets within a tenth of the mass: sets of one size come equally often."""
+    found = {0: Counter(), 1: Counter()}
     for drawn in draws("norm"):
-        assert not DEAD_F[drawn].any()
         for layer in (0, 1):
-            target = MASS_F[ORDER[LAYER_F[ORDER] == layer]].sum()
-            members = drawn[LAYER_F[drawn] == layer]
-            off, masses = abs(MASS_F[members].sum() - target), MASS_F[members]
-            assert off <= abs(masses[:-1].sum() - target) + 1e-12, "one fewer is no nearer"
-            assert off <= MASS_F[layer == LAYER_F].max() / 2 + 1e-12, "nor is one more"
-            firsts[layer].append(members[0])
-    for layer, chosen in firsts.items():
+            found[layer][frozenset(drawn[LAYER_F[drawn] == layer].tolist())] += 1
+    for layer, sets in found.items():
+        target = MASS_F[ORDER[LAYER_F[ORDER] == layer]].sum()
         members = np.flatnonzero((layer == LAYER_F) & ~DEAD_F)
-        assert uniform([np.count_nonzero(np.array(chosen) == member) for member in members])
-    assert len({len(drawn) for drawn in draws("norm", 50)}) > 1
+        near = [
+            frozenset(chosen)
+            for size in range(1, len(members) + 1)
+            for chosen in combinations(members.tolist(), size)
+            if abs(MASS_F[list(chosen)].sum() - target) <= 0.1 * target
+        ]
+        assert set(sets) == set(near)
+        for size in {len(chosen) for chosen in near}:
+            alike = [sets[chosen] for chosen in near if len(chosen) == size]
+            assert len(alike) == 1 or uniform(alike)
+
+
+def test_norm_takes_the_nearest_mass_where_none_is_near(rng: np.random.Generator) -> None:
+    layer_F, alive_F = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
+    filters = Filters(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4))
+    assert {control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
+    filters = Filters(layer_F, alive_F, np.array([20.0, 5.0, 6.0, 7.0]), np.zeros(4))
+    assert {frozenset(control(np.array([0]), filters, rng, "norm").tolist()) for _ in range(20)} <= {
+        frozenset([0]),
+        frozenset([1, 2, 3]),
+    }
 
 
 def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:
     drawn = np.array(draws("least_relevant"))
     assert not (STRENGTH_F[drawn] > 0).any()
     assert uniform([(drawn == member).sum() for member in (2, 3, 4)])
-    weights_F = np.arange(16.0)
-    whole = control(
-        np.array([4, 3, 2, 1]), Filters(LAYER_F, DEAD_F, MASS_F, weights_F), np.random.default_rng(0), MATCHES[-1]
-    )
+    filters = Filters(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0))
+    whole = control(np.array([4, 3, 2, 1]), filters, np.random.default_rng(0), "least_relevant")
     assert whole.tolist() == [0, 1, 2, 3]
 
 
@@ -106,5 +127,11 @@ def test_a_whole_layer_is_its_own_control(rng: np.random.Generator) -> None:
 def test_bad_input_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="match must be one of layer, global, live, norm, least_relevant, got 'all'"):
         control(ORDER, FILTERS, rng, "all")
-    with pytest.raises(ValueError, match="dead_F must not hold for relevant filters"):
-        control(np.arange(5), FILTERS, rng, "live")
+    for order_K in (np.arange(5), np.array([3])):
+        with pytest.raises(ValueError, match="dead_F must not hold for relevant filters"):
+            control(order_K, FILTERS, rng, "live")
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_every_control_can_be_configured(match: str) -> None:
+    assert config.Protocol("described", match, 1).control == match

@@ -24,7 +24,7 @@ from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split
 from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
 from tipping.mu_lasso import Solution
-from tipping.responses import mean_activations
+from tipping.responses import collect, mean_activations
 from tipping.selection import Selection
 from tipping.store import Store, digest
 
@@ -140,6 +140,7 @@ def test_predictions_are_those_of_the_masked_network(
     value = mean_activations(model, split) if mean else None
     chosen = samples(model, rng)
     chosen += [chosen[1], chosen[5][::-1]]  # again, and in another order
+    evaluation._say_once.cache_clear()
     predictions_AN = evaluate_ablations(model, split, chosen, value=value, scope=scope)
     assert predictions_AN.dtype == np.uint8
     assert predictions_AN.shape == (len(chosen), 150)
@@ -234,18 +235,79 @@ class Softmax(Grouped):
         self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.Softmax(1)
 
 
+class LowPrecision(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.bfloat16()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images)
+
+
+class Patched(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu2.forward = lambda maps: maps.abs()
+
+
+class Buffered(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        del self.conv2.bias
+        self.conv2.register_buffer("bias", torch.ones(4))
+
+
+class BatchNormalized(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4, track_running_stats=False)
+
+
+class Unflattened(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(8), nn.Linear(1, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images)
+
+
+class HalfFlat(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(2), nn.Linear(64, 10)
+
+
+class FromInput(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.relu1(self.conv1(images))
+        return self.dense(self.flatten(self.relu2(self.conv2(images.expand(-1, 4, -1, -1)))))
+
+
+class Indexed(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.filter_layers = {"conv1": "relu2", "conv2": "relu2"}
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
         (Skipping, "what relu1 gives goes to several places"),
-        (Functional, "it calls relu as a function"),
+        (Functional, "its forward uses relu, which is no module"),
         (Twice, "it uses conv2 more than once"),
         (Deciding, "torch.fx cannot trace it"),
         (Grouped, "conv2 has groups"),
         (Hooked, "relu1 has hooks"),
         (Parametrized, "conv2 is a ParametrizedConv2d"),
         (Softmax, "relu2 is a Softmax"),
-        (OneReLU, "it calls flatten as a function"),
+        (Patched, "relu2 has a forward of its own"),
+        (Buffered, "conv2 has a weight or bias that is no parameter"),
+        (OneReLU, "its forward uses flatten, which is no module"),
     ],
 )
 def test_networks_that_are_no_chains_are_masked_and_say_so_once(
@@ -265,6 +327,67 @@ def test_networks_that_are_no_chains_are_masked_and_say_so_once(
     for filters, predictions_N in zip(chosen, predictions_AN, strict=True):
         with torch.no_grad(), ablated(model, filters):
             assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (LowPrecision, "conv1 is of low precision"),
+        (BatchNormalized, "relu2 normalises by each batch's own statistics"),
+        (Unflattened, "dense is applied to maps that are not flattened"),
+        (HalfFlat, "flatten flattens other dimensions"),
+        (FromInput, "what images gives goes to several places"),
+        (Indexed, "conv1 is not followed by its activation and then by a convolution or dense layer"),
+    ],
+)
+def test_what_cannot_be_narrowed_is_no_chain(kind: type[nn.Module], reason: str, split: Split) -> None:
+    images = split.images_NCHW[:1].bfloat16() if kind is LowPrecision else split.images_NCHW[:1]
+    with pytest.raises(NotAChain, match=reason):
+        Chain.of(kind().to(images.device).eval(), images)
+
+
+def test_ties_and_lost_digits_are_predicted_by_the_masked_network(split: Split) -> None:
+    """All logits exactly 0; a filter beside which the others vanish; one whose maps are not finite."""
+    options = {"_target_": "tipping.models.KerasCNN", "filters": 8, "depth": 2, "dropout": 0}
+    for case in ("ties", "huge", "infinite"):
+        model = models.build(options, (1, 8, 8), 10, seed=0).to(split.images_NCHW.device).eval()
+        with torch.no_grad():
+            if case == "ties":
+                model.conv1.weight[3:] = -model.conv1.weight[3:].abs()  # dead filters
+            else:
+                model.conv1.weight[1] = {"huge": 1e5, "infinite": 3e38}[case]
+        chosen = [np.array([0, 1, 2])] if case == "ties" else [np.array([1]), np.array([1, 9])]
+        with torch.no_grad():
+            for filters, predictions_N in zip(chosen, evaluate_ablations(model, split, chosen), strict=True):
+                with ablated(model, filters):
+                    assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
+
+
+def test_a_first_module_may_work_in_place(split: Split) -> None:
+    torch.manual_seed(0)
+    layers = OrderedDict(clip=nn.Hardtanh(0, 0.5, inplace=True), conv=nn.Conv2d(1, 4, 3), relu=nn.ReLU(inplace=True))
+    model = nn.Sequential(layers | OrderedDict(flatten=nn.Flatten(), dense=nn.Linear(144, 10)))
+    model.filter_layers, images = {"conv": "relu"}, split.images_NCHW.clone()
+    model.to(images.device)
+    evaluate_ablations(model, split, [np.array([1]), np.arange(4)])
+    assert collect(model, split).gram_FF.shape == (4, 4)
+    assert mean_activations(model, split).shape == (4,)
+    assert torch.equal(split.images_NCHW, images)
+
+
+def test_a_network_must_give_logits(split: Split) -> None:
+    model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 4, 3), relu=nn.ReLU())).to(split.images_NCHW.device)
+    model.filter_layers = {"conv": "relu"}
+    with pytest.raises(ValueError, match=r"must give logits \(N, C\), got \(1, 4, 6, 6\)"):
+        evaluate_ablations(model, split, [np.array([0])])
+
+
+def test_masks_are_not_taken_for_positions(model: nn.Module, split: Split) -> None:
+    for filters in (np.arange(18) == 5, np.array([0.5])):
+        with pytest.raises(ValueError, match="filters must be positions"):
+            evaluate_ablations(model, split, [filters])
+        with pytest.raises(ValueError, match="filters must be positions"), ablated(model, filters):
+            pass
 
 
 def test_the_first_input_channel_of_computed_weights_is_refused(split: Split) -> None:

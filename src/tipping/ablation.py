@@ -51,8 +51,9 @@ def gone_channels(model: nn.Module, filters: np.ndarray) -> dict[str, Tensor]:
         ValueError: a position is not in the network's filter index.
     """
     index, device = filter_index(model), next(model.parameters()).device
-    filters = np.asarray(filters, dtype=int)
-    if len(filters) and not 0 <= filters.min() <= filters.max() < len(index.layer_F):
+    filters = np.asarray(filters)
+    whole = len(filters) == 0 or np.issubdtype(filters.dtype, np.integer)
+    if not whole or not ((filters >= 0) & (filters < len(index.layer_F))).all():
         raise ValueError(f"filters must be positions from 0 to {len(index.layer_F) - 1}, got {filters.tolist()}")
     gone_F = np.isin(np.arange(len(index.layer_F)), filters)
     by_layer = {layer: gone_F[index.layer_F == position] for position, layer in enumerate(index.layers)}

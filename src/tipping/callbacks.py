@@ -41,9 +41,7 @@ class AccuracyDropCurve(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
-            classifier.eval()
             self._measure(classifier, epoch)
-            classifier.train()
 
     def on_test_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         self._measure(classifier, epoch=0)

@@ -18,6 +18,7 @@ from torch.fx import Tracer
 from torch.nn import functional
 
 from tipping.ablation import weights_without_first_input
+from tipping.models import activations
 
 MIXING = (nn.Conv2d, nn.Linear)
 POINTWISE = (
@@ -26,6 +27,7 @@ POINTWISE = (
 )
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 KNOWN = (*MIXING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
+SWAMPED = 16  # times the largest value left, beyond which what is taken off an intact output leaves too few digits
 Step = Callable[[Tensor], Tensor]
 
 
@@ -41,11 +43,13 @@ class Pass:
         start: position of the convolution or dense layer it begins at, up to which the network is intact.
         first: makes that module's output from its input and its output in the intact network.
         rest: the modules after it.
+        rounded: whether its logits may differ from those of the masked network by rounding.
     """
 
     start: int
     first: Callable[[Tensor, Callable[[], Tensor]], Tensor]
     rest: list[Step]
+    rounded: bool = True
 
 
 class Prefix:
@@ -102,6 +106,7 @@ class Chain:
         Raises:
             NotAChain: the network is none, or cannot be shown to be.
         """
+        activations(model)  # names its filter layers
         names = _traced(model)
         modules = tuple(model.get_submodule(name) for name in names)
         for name, module in zip(names, modules, strict=True):
@@ -123,7 +128,9 @@ class Chain:
                 raise NotAChain(f"{name} is applied to maps that are not flattened")
             maps = module(maps.clone())  # a module may work in place
             shapes.append(maps.shape)
-        if not torch.allclose(maps, model(image_1CHW.clone()), rtol=1e-4, atol=1e-6, equal_nan=True):
+        logits = model(image_1CHW.clone())
+        same = (maps.shape, maps.dtype) == (logits.shape, logits.dtype)
+        if not same or not torch.allclose(maps, logits, rtol=1e-4, atol=1e-6, equal_nan=True):
             raise NotAChain("its modules one after another give something else")
         return cls(modules, tuple(shapes), layers, sites, image_1CHW)
 
@@ -144,7 +151,7 @@ class Chain:
         start = next(position for position in self._mixing() if position > site)
         if any(bool(gone_C.all()) for gone_C in gone.values()):  # behind such a layer, nothing is left of the image
             logits_1C = self._masked(gone, values)
-            return Pass(start, lambda maps, _: logits_1C.expand(len(maps), -1), [])
+            return Pass(start, lambda maps, _: logits_1C.expand(len(maps), -1), [], rounded=False)
         first, rest = None, []
         at_layer = {self.layers[layer]: gone_C for layer, gone_C in gone.items()}
         at_site = {self.sites[layer]: layer for layer in gone}
@@ -192,7 +199,7 @@ class Chain:
 
     def _intact(self) -> Pass:
         last = self._mixing()[-1]
-        return Pass(last, lambda _, output: output().clone(), list(self.modules[last + 1 :]))
+        return Pass(last, lambda _, output: output().clone(), list(self.modules[last + 1 :]), rounded=False)
 
     def _mixing(self) -> list[int]:
         return [position for position, module in enumerate(self.modules) if type(module) in MIXING]
@@ -289,7 +296,10 @@ class _Mixing:
 
         def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
             change = _mix(self.module, constant - channels.pick(maps, removed), weight, None)
-            return change.add_(output() if out is None else _pick(output(), out))
+            result = change + (output() if out is None else _pick(output(), out))
+            if float(_largest(change)) <= SWAMPED * float(_largest(result)) < torch.inf:
+                return result
+            return self.from_narrow()(channels.pick(maps, channels.kept))  # the difference has lost its digits
 
         return first
 
@@ -304,6 +314,12 @@ class _Mixing:
         if constant is None or removed is None or not bool(constant.any()):
             return None
         return _mix(self.module, constant, self._columns(removed), None)
+
+
+def _largest(maps: Tensor) -> Tensor:
+    """The largest magnitude; NaN if there is one."""
+    low, high = torch.aminmax(maps)
+    return torch.maximum(-low, high)
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
@@ -348,7 +364,7 @@ def _traced(model: nn.Module) -> list[str]:
     *nodes, output = graph.nodes
     for before, node in pairwise(nodes):
         if node.op != "call_module":
-            raise NotAChain(f"it calls {node.name} as a function")
+            raise NotAChain(f"its forward uses {node.name}, which is no module")
         if len(before.users) > 1:
             raise NotAChain(f"what {before.name} gives goes to several places")
         if node.args != (before,) or node.kwargs:
@@ -365,6 +381,13 @@ def _check(name: str, module: nn.Module) -> None:
     """Raise `NotAChain` for a module whose effect on single channels is not known."""
     if type(module) not in KNOWN:
         raise NotAChain(f"{name} is a {type(module).__name__}")
+    if "forward" in vars(module):
+        raise NotAChain(f"{name} has a forward of its own")
+    if any(tensor.dtype not in (torch.float32, torch.float64) for tensor in module.parameters()):
+        raise NotAChain(f"{name} is of low precision")
+    tensors = (getattr(module, "weight", None), getattr(module, "bias", None))
+    if type(module) in MIXING and not all(tensor is None or isinstance(tensor, nn.Parameter) for tensor in tensors):
+        raise NotAChain(f"{name} has a weight or bias that is no parameter")
     if isinstance(module, nn.Conv2d) and module.groups > 1:
         raise NotAChain(f"{name} has groups")
     if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:

@@ -64,7 +64,7 @@ class Protocol:
     draws: int
 
     def __post_init__(self) -> None:
-        matches = ("layer", "global", "live", "norm", "least_relevant")
+        matches = ("layer", "global", "live", "norm", "least_relevant")  # those of `controls`
         require(self.control in matches, "protocol.control", self.control, f"give {', '.join(matches)}")
         require(self.name == "described", "protocol.name", self.name, "the protocol is described")
         require_whole("protocol.draws", self.draws, 1)

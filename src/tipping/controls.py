@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MATCHES = ("layer", "global", "live", "norm", "least_relevant")
+MATCHES = {
+    "layer": "as many random ones of the same layers",
+    "global": "as many random ones of any layer",
+    "live": "as many random live ones of the same layers",
+    "norm": "random ones of the same response in each layer",
+    "least_relevant": "as many of the least relevant ones of the same layers",
+}
+NEAR, DRAWS = 0.1, 100  # of the response matched, and draws at most until one comes so near
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Filters:
 
 
 def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
-    """One control of an order of filters, itself an order; drawn uniformly, without replacement.
+    """One control of an order of filters, itself an order; without replacement, and uniform given what it matches.
 
     Args:
         order_K: positions of K filters, the relevant ones, strongest first.
@@ -35,17 +42,19 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
             `layer`, the number of filters in each layer, for the first k of both and every k;
             `live`, the same, among filters that are not dead, as no relevant filter is;
             `global`, the number of filters in all, whatever their layers;
-            `norm`, the response mass in each layer, as nearly as the filters drawn there, live ones in random order,
-            come to it: their number may differ;
+            `norm`, the response mass in each layer, to within a tenth (or the nearest of a hundred draws): live
+            filters in random order, cut where they come nearest to it, so their number may differ;
             `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
 
     A control may contain filters of the order itself.
 
     Raises:
-        ValueError: unknown match; or a relevant filter is said to be dead, so that too few live ones are left.
+        ValueError: unknown match, or a relevant filter is said to be dead.
     """
     if match not in MATCHES:
         raise ValueError(f"match must be one of {', '.join(MATCHES)}, got {match!r}")
+    if filters.dead_F[order_K].any():
+        raise ValueError("filters.dead_F must not hold for relevant filters")
     if match == "global":
         return rng.choice(len(filters.layer_F), size=len(order_K), replace=False)
     parts, places = [], []
@@ -63,17 +72,27 @@ def _draw(
     relevant_K: np.ndarray, layer: np.ndarray, filters: Filters, rng: np.random.Generator, match: str
 ) -> np.ndarray:
     """A control of the relevant filters of one layer among all of that layer."""
-    shuffled = rng.permutation(layer)
     if match in ("live", "norm"):
-        shuffled = shuffled[~filters.dead_F[shuffled]]
+        layer = layer[~filters.dead_F[layer]]
+    if match == "norm":
+        return _of_mass(float(filters.mass_F[relevant_K].sum()), layer, filters.mass_F, rng)
+    shuffled = rng.permutation(layer)
     if match == "least_relevant":
         shuffled = shuffled[np.argsort(filters.strength_F[shuffled], kind="stable")]
-    if len(shuffled) < len(relevant_K):
-        raise ValueError("filters.dead_F must not hold for relevant filters")
-    if match == "norm":
-        masses = np.cumsum(np.append(0, filters.mass_F[shuffled]))
-        return shuffled[: int(np.abs(masses - filters.mass_F[relevant_K].sum()).argmin())]
     return shuffled[: len(relevant_K)]
+
+
+def _of_mass(mass: float, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some filters of a layer, at least one, whose mass comes near to that wanted."""
+    nearest, best = np.inf, layer
+    for _ in range(DRAWS):
+        shuffled = rng.permutation(layer)
+        off = np.abs(np.cumsum(mass_F[shuffled]) - mass)
+        if off.min() < nearest:
+            nearest, best = off.min(), shuffled[: int(off.argmin()) + 1]
+        if nearest <= NEAR * mass:
+            break
+    return best
 
 
 def _spread(places_K: np.ndarray, count: int) -> np.ndarray:

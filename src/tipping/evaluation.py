@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +16,12 @@ from tqdm import tqdm
 from tipping.ablation import ablated, check_scope, gone_channels, layer_values
 from tipping.chain import Chain, NotAChain, Prefix
 from tipping.data import Split, evaluation_batches
+from tipping.models import evaluating
 from tipping.store import Store
 
 log = logging.getLogger(__name__)
-SHARED = {"cpu": 8, "cuda": 1}  # batches whose intact maps are held at once, for all ablations
+TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
+SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations
 
 
 def evaluate_ablations(
@@ -33,9 +34,10 @@ def evaluate_ablations(
 ) -> np.ndarray:
     """What the network predicts for each image under each ablation: the class of its largest logit.
 
-    The predictions are those of the network within `ablated`, in eval mode; logits differ by rounding only. A network
-    that is a `Chain` is narrowed to the filters that remain, and the intact maps before the first ablated layer are
-    shared by all ablations. Any other is run whole for each ablation, and a warning says why.
+    The predictions are those of the network within `ablated`, in eval mode. A network that is a `Chain` is narrowed to
+    the filters that remain, and the intact maps before the first ablated layer are shared by all ablations; its logits
+    differ by rounding, so images whose two largest are nearly tied are predicted anew, by `ablated` itself. Any other
+    network is run whole for each ablation, and a warning says why.
 
     Args:
         ablations: A sets of positions in the network's filter index, each (K,).
@@ -45,13 +47,19 @@ def evaluate_ablations(
         (A, N), of the smallest unsigned type that holds the classes: a byte for up to 256.
 
     Raises:
-        ValueError: as `ablated`.
+        ValueError: as `ablated`, or the network does not give logits (N, C).
     """
+    for filters in ablations:
+        gone_channels(model, filters)  # or a mask would be taken for positions
     sets = [tuple(np.unique(filters).tolist()) for filters in ablations]
     distinct = [np.array(filters, dtype=int) for filters in dict.fromkeys(sets)]
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         image_1CHW = split.images_NCHW[:1]
-        classes = model(image_1CHW.clone()).shape[1]
+        logits_1C = model(image_1CHW.clone())
+        if logits_1C.ndim != 2:
+            raise ValueError(
+                f"{type(model).__name__} must give logits (N, C), got {tuple(logits_1C.shape)} for an image"
+            )
         try:
             chain = Chain.of(model, image_1CHW)
         except NotAChain as reason:
@@ -65,7 +73,7 @@ def evaluate_ablations(
             for row, start, logits_NC in batches:
                 found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
                 bar.update(len(logits_NC))
-    predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(classes - 1))
+    predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
     row_of = {filters: row for row, filters in enumerate(dict.fromkeys(sets))}
     return predictions_AN[[row_of[filters] for filters in sets]]
 
@@ -91,26 +99,26 @@ def _narrowed(
     check_scope(scope, value)
     values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
     rows = sorted(range(len(gone)), key=lambda row: chain.first(gone[row]))
-    size = SHARED[split.images_NCHW.device.type] * evaluation_batches(split).size
+    size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
     for start in range(0, len(split), size):
         batches = evaluation_batches(split[start : start + size])
-        prefixes = [Prefix(chain, images_NCHW) for images_NCHW, _ in batches]
+        prefixes = [(Prefix(chain, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
         for row in rows:
             left = chain.without(gone[row], values) if scope == "filter" else chain.without_first_input(gone[row])
-            for number, prefix in enumerate(prefixes):
-                yield row, start + number * batches.size, prefix.finish(left)
+            for number, (prefix, images_NCHW) in enumerate(prefixes):
+                logits_NC = prefix.finish(left)
+                if left.rounded and bool((tied_N := _nearly_tied(logits_NC)).any()):
+                    with ablated(model, ablations[row], value=value, scope=scope):
+                        logits_NC[tied_N] = model(images_NCHW[tied_N])
+                yield row, start + number * batches.size, logits_NC
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode; afterwards each module is as before."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _nearly_tied(logits_NC: Tensor) -> Tensor:
+    """Whether rounding could decide which logit is the largest, or one is NaN: boolean (N,)."""
+    if logits_NC.shape[1] == 1:
+        return logits_NC.isnan()[:, 0]
+    first_N, second_N = logits_NC.topk(2, dim=1).values.unbind(1)
+    return ~(first_N - second_N > TIED * logits_NC.abs().amax(1))
 
 
 @functools.cache

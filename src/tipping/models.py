@@ -124,6 +124,20 @@ def activations(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it the network is in eval mode, its convolutions not in TF32; afterwards all is as before."""
+    training = [module for module in model.modules() if module.training]
+    cudnn = torch.backends.cudnn
+    model.eval()
+    try:
+        with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
 def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
     """Within it, each named filter layer's maps go through its forward hook; afterwards the model is as before.
 
@@ -135,7 +149,8 @@ def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
         for layer, hook in hooks.items():
             source, site = model.get_submodule(layer), modules[layer]
             if site is not source:
-                note, hook = _after_own_layer(hook)
+                forget, note, hook = _after_own_layer(hook)
+                handles.append(model.register_forward_pre_hook(forget))  # what a pass that failed left behind
                 handles.append(source.register_forward_hook(note))
             handles.append(site.register_forward_hook(hook))
         yield
@@ -144,9 +159,14 @@ def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
             handle.remove()
 
 
-def _after_own_layer(hook: Hook) -> tuple[Hook, Hook]:
-    """A hook for a layer, which notes that it ran, and one for its activation, which acts only then."""
+def _after_own_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:
+    """Hooks for a network before it runs, for a layer, which notes that it ran, and for its activation, which acts
+    only then."""
     ran = False
+
+    def forget(_: nn.Module, __: object) -> None:
+        nonlocal ran
+        ran = False
 
     def note(_: nn.Module, __: object, ___: Tensor) -> None:
         nonlocal ran
@@ -157,7 +177,7 @@ def _after_own_layer(hook: Hook) -> tuple[Hook, Hook]:
         ran, due = False, ran
         return hook(module, inputs, maps) if due else None
 
-    return note, act
+    return forget, note, act
 
 
 def filter_index(model: nn.Module) -> FilterIndex:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
-from tipping.models import Hook, activations, hooked
+from tipping.models import Hook, activations, evaluating, hooked
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store
 
@@ -90,7 +90,7 @@ def collect(model: nn.Module, split: Split) -> MuLassoProblem:
 
 @torch.inference_mode()
 def mean_activations(model: nn.Module, split: Split) -> Tensor:
-    """The mean of each filter's activations over all images and positions: (F,), in the type of the activations.
+    """The mean of each filter's activations over all images and positions: (F,), in the type of the weights.
 
     Raises:
         ValueError: the network does not name its filter layers.
@@ -104,9 +104,9 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
 
         return hook
 
-    with hooked(model, {layer: summing(layer) for layer in activations(model)}):
+    with evaluating(model), hooked(model, {layer: summing(layer) for layer in activations(model)}):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
-            model(images_NCHW)
+            model(images_NCHW.clone())
     means_F = torch.cat([sums[layer] for layer in activations(model)]) / len(split)
     return means_F.to(next(model.parameters()))
 
@@ -117,9 +117,9 @@ def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, T
     Raises:
         InputError: a response is not finite.
     """
-    with recorded(model) as norms:
+    with evaluating(model), recorded(model) as norms:
         for images_NCHW, labels_N in tqdm(evaluation_batches(split), desc="responses", leave=False, disable=None):
-            model(images_NCHW)
+            model(images_NCHW.clone())  # its first module may work in place
             responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
             if not responses_NF.isfinite().all():
                 raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")

@@ -25,6 +25,7 @@ from tipping import config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
+from tipping.controls import MATCHES
 from tipping.data import Split
 from tipping.evaluation import DropCurve
 from tipping.models import FilterIndex
@@ -34,7 +35,12 @@ from tipping.selection import Selection
 SCHEMA = 3
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
-NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}  # options with a column of their own
+NAMED = {
+    "data.name": "data",
+    "model.name": "model",
+    "protocol.name": "protocol",
+    "protocol.control": "control",
+}  # options with a column of their own
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -80,13 +86,15 @@ def _versions() -> dict[str, str | None]:
     return {"python": sys.version.split()[0], **packages, "commit": commit if (root / ".git").exists() else None}
 
 
-def filters(index: FilterIndex, order_K: np.ndarray, dead_F: np.ndarray) -> dict[str, Any]:
-    """How many filters the network has, how many never respond, and how many are relevant, also by layer."""
-    counts = np.bincount(index.layer_F[order_K], minlength=len(index.layers)).tolist()
+def filters(index: FilterIndex, selection: Selection, dead_F: np.ndarray) -> dict[str, Any]:
+    """How many filters the network has, how many never respond, how many are relevant, also by layer, and how many
+    each control has."""
+    counts = np.bincount(index.layer_F[selection.order_K], minlength=len(index.layers)).tolist()
     return {
         "total": len(index.layer_F),
         "dead": int(dead_F.sum()),
-        "relevant": len(order_K),
+        "relevant": len(selection.order_K),
+        "random": [len(control) for control in selection.controls],
         "per_layer": dict(zip(index.layers, counts, strict=True)),
     }
 
@@ -121,7 +129,7 @@ def sentence(record: dict[str, Any]) -> str:
         f"mu={record['mu']:g}: {filters['relevant']} of {filters['total']} filters relevant "
         f"({certificate}, relative gap {max(selection['relative_gap']):.0e}); test accuracy "
         f"{100 * accuracy['intact']:.2f} % intact, {100 * accuracy['selected']:.2f} % without them, "
-        f"{100 * float(np.mean(accuracy['random'])):.2f} % without as many random ones"
+        f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[record['protocol']['control']]}"
     )
 
 
@@ -222,6 +230,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "model": record["model"]["name"],
         **{key: options.get(key, "") for key in varying if key not in NAMED},
         "protocol": record["protocol"]["name"],
+        "control": record["protocol"]["control"],
         "seed": record["seed"],
         "mu": record["mu"],
         "filters": filters["total"],
@@ -248,7 +257,9 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
         percent |= {"relevant": f"{row['relevant']} of {row['filters']}", "mu": f"{row['mu']:g}"}
         cells.append([str(percent.get(key, row[key])) for key in shown])
     widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
-    print("\nTest accuracy intact, without the relevant filters, and without as many random ones of the same layers\n")
+    controls = {row["control"] for row in rows}
+    random = MATCHES[controls.pop()] if len(controls) == 1 else "random ones"
+    print(f"\nTest accuracy intact, without the relevant filters, and without {random}\n")
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
