@@ -18,12 +18,14 @@ from torch.nn import functional
 from tipping import evaluation, models
 from tipping.ablation import ablated, gone_channels, layer_values
 from tipping.callbacks import AccuracyDropCurve
-from tipping.chain import Chain, NotAChain, Prefix
+from tipping.chain import Chain, NotAChain
 from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split
 from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
 from tipping.mu_lasso import Solution
+from tipping.narrowing import Prefix, without_first_input
+from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
 from tipping.selection import Selection
 from tipping.store import Store, digest
@@ -76,6 +78,11 @@ def pooled() -> nn.Module:
     return model
 
 
+ABLATIONS = pytest.mark.parametrize(
+    ("mean", "scope"),
+    [(False, "filter"), (True, "filter"), (False, "first_input_channel")],
+    ids=["zero", "mean", "first input channel"],
+)
 BUILDS = {"keras": keras, "dense": keras_with_dense, "matconvnet": matconvnet, "pooled": pooled}
 
 
@@ -103,14 +110,11 @@ def samples(model: nn.Module, rng: np.random.Generator) -> list[np.ndarray]:
     return [*chosen, np.arange(len(layer_F))]
 
 
-@pytest.mark.parametrize("scope", ["filter", "first_input_channel"])
-@pytest.mark.parametrize("mean", [False, True], ids=["zero", "mean"])
+@ABLATIONS
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
     name: str, mean: bool, scope: str, device: torch.device, rng: np.random.Generator
 ) -> None:
-    if mean and scope != "filter":
-        pytest.skip("weights are set to zero, not to a mean")
     model, split = prepared(BUILDS[name], device)
     value = mean_activations(model, split) if mean else None
     chosen = samples(model, rng)
@@ -120,7 +124,7 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
         spread = exact(split.images_NCHW.double()).std()
         for filters in chosen:
             gone = gone_channels(model, filters)
-            left = chain.without(gone, values) if scope == "filter" else chain.without_first_input(gone)
+            left = narrowed(chain, gone, values) if scope == "filter" else without_first_input(chain, gone)
             logits = Prefix(chain, split.images_NCHW).finish(left)
             with ablated(exact, filters, value=value, scope=scope):
                 expected = exact(split.images_NCHW.double())
@@ -128,14 +132,11 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
             assert torch.allclose(logits.double(), expected, rtol=1e-5, atol=1e-5 * float(spread))
 
 
-@pytest.mark.parametrize("scope", ["filter", "first_input_channel"])
-@pytest.mark.parametrize("mean", [False, True], ids=["zero", "mean"])
+@ABLATIONS
 @pytest.mark.parametrize("name", BUILDS)
 def test_predictions_are_those_of_the_masked_network(
     name: str, mean: bool, scope: str, device: torch.device, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if mean and scope != "filter":
-        pytest.skip("weights are set to zero, not to a mean")
     model, split = prepared(BUILDS[name], device)
     value = mean_activations(model, split) if mean else None
     chosen = samples(model, rng)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tipping.ablation import ablated, check_scope, gone_channels, layer_values
-from tipping.chain import Chain, NotAChain, Prefix
+from tipping.chain import Chain, NotAChain
 from tipping.data import Split, evaluation_batches
 from tipping.models import evaluating
+from tipping.narrowing import Prefix, first_layer, without, without_first_input
 from tipping.store import Store
 
 log = logging.getLogger(__name__)
@@ -98,13 +99,13 @@ def _narrowed(
     """Some images at a time, whose intact maps go with them from one ablation to the next."""
     check_scope(scope, value)
     values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
-    rows = sorted(range(len(gone)), key=lambda row: chain.first(gone[row]))
+    rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
     size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
     for start in range(0, len(split), size):
         batches = evaluation_batches(split[start : start + size])
         prefixes = [(Prefix(chain, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
         for row in rows:
-            left = chain.without(gone[row], values) if scope == "filter" else chain.without_first_input(gone[row])
+            left = without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
             for number, (prefix, images_NCHW) in enumerate(prefixes):
                 logits_NC = prefix.finish(left)
                 if left.rounded and bool((tied_N := _nearly_tied(logits_NC)).any()):
