@@ -364,6 +364,19 @@ def test_ties_and_lost_digits_are_predicted_by_the_masked_network(split: Split) 
                     assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
 
 
+def test_rounding_does_not_decide_between_tied_classes(
+    model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():  # classes 4 and 7 are one and the same, and always the largest
+        model.dense3.weight[7] = model.dense3.weight[4]
+        model.dense3.bias[[4, 7]] = 10
+    finish = Prefix.finish
+    noise = torch.zeros(10, device=split.images_NCHW.device)
+    noise[7] = 1e-6  # what sums in another order may come to
+    monkeypatch.setattr(Prefix, "finish", lambda prefix, narrow: finish(prefix, narrow) + noise)
+    assert (evaluate_ablations(model, split, [np.array([0]), np.array([3, 7])]) == 4).all()
+
+
 def test_a_first_module_may_work_in_place(split: Split) -> None:
     torch.manual_seed(0)
     layers = OrderedDict(clip=nn.Hardtanh(0, 0.5, inplace=True), conv=nn.Conv2d(1, 4, 3), relu=nn.ReLU(inplace=True))

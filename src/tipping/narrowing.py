@@ -136,7 +136,7 @@ def without_first_input(chain: Chain, gone: Mapping[str, Tensor]) -> Pass:
 
 def _intact(chain: Chain) -> Pass:
     last = chain.mixing[-1]
-    return Pass(last, lambda _, output: output().clone(), list(chain.modules[last + 1 :]), rounded=False)
+    return Pass(last, lambda _, output: output(), list(chain.modules[last + 1 :]), rounded=False)
 
 
 def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
