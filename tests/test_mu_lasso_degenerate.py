@@ -179,6 +179,9 @@ degenerate_problems = st.builds(
 @example(
     problems=degenerate(142, 30, 6, 3, True, 3, 2, 2), mu=[2.001953125, 140.65156468233786, 0.25]
 )  # needs refining
+@example(
+    problems=degenerate(26, 35, 8, 2, False, 1, 0, 1), mu=[5.0]
+)  # breakpoints that rounding would put out of order
 @given(problems=degenerate_problems, mu=st.lists(st.floats(0.01, 300), min_size=1, max_size=3))
 def test_degenerate_problems_are_solved_to_the_same_minimum(
     problems: tuple[MuLassoProblem, MuLassoProblem], mu: list[float]
