@@ -242,9 +242,6 @@ class LowPrecision(Grouped):
         self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
         self.bfloat16()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images)
-
 
 class Patched(Grouped):
     def __init__(self) -> None:
@@ -271,9 +268,6 @@ class Unflattened(Grouped):
     def __init__(self) -> None:
         super().__init__()
         self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(8), nn.Linear(1, 10)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images)
 
 
 class HalfFlat(Grouped):

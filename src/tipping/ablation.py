@@ -84,10 +84,15 @@ def layer_values(model: nn.Module, value: Tensor | None) -> dict[str, Tensor]:
 
 def _replacing(gone_C: Tensor, value_C: Tensor) -> Hook:
     def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> Tensor:
-        shape = (-1, *[1] * (maps_NCHW.ndim - 2))  # of dense units, (N, C)
-        return torch.where(gone_C.view(shape), value_C.view(shape).to(maps_NCHW.dtype), maps_NCHW)
+        return replaced(maps_NCHW, gone_C, value_C)
 
     return hook
+
+
+def replaced(maps_NCHW: Tensor, gone_C: Tensor, value_C: Tensor) -> Tensor:
+    """Maps, or outputs (N, C) of dense units, with each ablated channel at its value."""
+    shape = (-1, *[1] * (maps_NCHW.ndim - 2))
+    return torch.where(gone_C.view(shape), value_C.view(shape).to(maps_NCHW.dtype), maps_NCHW)
 
 
 def weights_without_first_input(layer: nn.Module, gone_C: Tensor) -> Mapping[str, Tensor]:

@@ -53,7 +53,8 @@ def evaluate_ablations(
     for filters in ablations:
         gone_channels(model, filters)  # or a mask would be taken for positions
     sets = [tuple(np.unique(filters).tolist()) for filters in ablations]
-    distinct = [np.array(filters, dtype=int) for filters in dict.fromkeys(sets)]
+    row_of = {filters: row for row, filters in enumerate(dict.fromkeys(sets))}
+    distinct = [np.array(filters, dtype=int) for filters in row_of]
     with evaluating(model), torch.inference_mode():
         image_1CHW = split.images_NCHW[:1]
         logits_1C = model(image_1CHW.clone())
@@ -75,7 +76,6 @@ def evaluate_ablations(
                 found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
                 bar.update(len(logits_NC))
     predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
-    row_of = {filters: row for row, filters in enumerate(dict.fromkeys(sets))}
     return predictions_AN[[row_of[filters] for filters in sets]]
 
 

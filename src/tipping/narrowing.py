@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tipping.ablation import weights_without_first_input
+from tipping.ablation import replaced, weights_without_first_input
 from tipping.chain import MIXING, Chain
 
 SWAMPED = 16  # times the largest value left, beyond which what is taken off an intact output leaves too few digits
@@ -146,9 +146,7 @@ def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tenso
     for position, module in enumerate(chain.modules):
         maps = module(maps)
         if position in at_site:
-            shape = (-1, *[1] * (maps.ndim - 2))
-            layer = at_site[position]
-            maps = torch.where(gone[layer].view(shape), values[layer].view(shape), maps)
+            maps = replaced(maps, gone[at_site[position]], values[at_site[position]])
     return maps
 
 
