@@ -19,7 +19,8 @@ from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
-CACHED = 2**20  # activations whose squares stay in a CPU's cache
+SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
+TOGETHER = 1000  # images whose responses are normalised at once
 
 
 @contextmanager
@@ -44,8 +45,8 @@ def frobenius(maps_NFHW: Tensor) -> Tensor:
     """The Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute value."""
     if maps_NFHW.ndim == 2:
         return maps_NFHW.abs()
-    few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, CACHED // maps_NFHW[0].numel())
-    parts = torch.split(maps_NFHW, few)  # torch.linalg.norm is far slower
+    few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, SQUARED // maps_NFHW[0].numel())
+    parts = torch.split(maps_NFHW, few)  # torch.linalg.norm takes twice as long
     return torch.cat([part.square().sum((2, 3)) for part in parts]).sqrt()
 
 
@@ -112,15 +113,28 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
 
 
 def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """Responses (N, F) and one-hot labels (N, C) of all images, batch by batch.
+    """Responses (N, F) and one-hot labels (N, C) of all images, some at a time.
 
     Raises:
         InputError: a response is not finite.
     """
+    batches = evaluation_batches(split)
+    waiting: list[tuple[list[Tensor], Tensor]] = []
     with evaluating(model), recorded(model) as norms:
-        for images_NCHW, labels_N in tqdm(evaluation_batches(split), desc="responses", leave=False, disable=None):
+        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             model(images_NCHW.clone())  # its first module may work in place
-            responses_NF = torch.cat([normalize(norms[layer]) for layer in activations(model)], dim=1)
-            if not responses_NF.isfinite().all():
-                raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
-            yield responses_NF, functional.one_hot(labels_N, CLASSES)
+            waiting.append(([norms[layer] for layer in activations(model)], labels_N))
+            if len(waiting) * batches.size >= TOGETHER:
+                yield _normalized(waiting)
+                waiting.clear()
+    if waiting:
+        yield _normalized(waiting)
+
+
+def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
+    """Responses and one-hot labels of batches of norms, layer by layer, and labels."""
+    layers = zip(*(norms for norms, _ in batches), strict=True)
+    responses_NF = torch.cat([normalize(torch.cat(layer)) for layer in layers], dim=1)
+    if not responses_NF.isfinite().all():
+        raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
+    return responses_NF, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)
