@@ -20,7 +20,7 @@ from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
-TOGETHER = 1000  # images whose responses are normalised at once
+TOGETHER = 1000  # images at most whose responses are normalised at once
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, T
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             model(images_NCHW.clone())  # its first module may work in place
             waiting.append(([norms[layer] for layer in activations(model)], labels_N))
-            if len(waiting) * batches.size >= TOGETHER:
+            if (len(waiting) + 1) * batches.size > TOGETHER:
                 yield _normalized(waiting)
                 waiting.clear()
     if waiting:
