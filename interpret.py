@@ -8,14 +8,13 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tipping import command, data, models, results, tracking
-from tipping.callbacks import AccuracyDropCurve
+from tipping import command, data, models, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import parse
-from tipping.evaluation import accuracies, evaluate_ablations, find_or_predict
-from tipping.responses import find_or_collect
+from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
 from tipping.selection import select
-from tipping.store import Store, digest
+from tipping.store import Store
+from tipping.subject import Subject
 
 log = logging.getLogger(__name__)
 
@@ -23,46 +22,56 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def interpret(composed: DictConfig) -> None:
     """Data → network → responses → selection → ablation → record, for one mu."""
-    directory, stage = Path(HydraConfig.get().runtime.output_dir), results.Stopwatch()
+    job, stage = HydraConfig.get(), results.Stopwatch()
+    directory = Path(job.runtime.output_dir)
     results.clear(directory)
     config = parse(composed)
     store, device = Store(config.store.dir), pick_device(config.device)
     with stage("data"):
         dataset = data.load(config.data).to(device)
+        images = dataset.split(config.protocol.evaluated_on)
         model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
-        index = models.filter_index(model)
+        randomized = sanity.layers_to_randomize(model, config.randomize)
 
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, logger=run)
-        weights = digest(network.tensors)
+            trained = sanity.trained_selection(model, dataset, config, store)
+            sanity.randomize(model, randomized, dataset.image_shape, config)
+        subject = Subject.of(model, dataset, config)
         with stage("responses"):
-            problem, responses = find_or_collect(model, weights, dataset.train, store)
+            problem, responses = subject.responses(store)
         with stage("selection"):
-            selection = select(problem, index.layer_F, config)
+            selection = select(problem, subject.probe, config)
         with stage("intact"):
-            intact_N = find_or_predict(model, weights, dataset.test, store)
+            manner = subject.manner(store)
+            intact_N = find_or_predict(subject.probe.model, subject.weights, images, store)
         with stage("ablation"):
-            predictions_AN = evaluate_ablations(model, dataset.test, [selection.order_K, *selection.controls])
+            ablations = [selection.order_K, *selection.controls]
+            predictions_AN = evaluate_ablations(subject.probe.model, images, ablations, **manner)
         with stage("curve"):
-            curve_images = dataset.test.spread(config.curve.images)
-            curve = AccuracyDropCurve(lambda _: selection, curve_images, config.curve.points).measure(model)
+            few = images.spread(config.curve.images)
+            curve = drop_curve(
+                subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
+            )
 
-        intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), dataset.test.labels_N)
+        index = subject.probe.index
+        intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
-            **results.describe(config, device),
+            **results.describe(config, device, job.overrides.task),
             "accuracy": {"intact": intact, "selected": selected, "random": random},
-            "filters": results.filters(index, selection, problem.dead_F()),
-            "selection": {"solver": config.selection.solver, **results.certificate(selection.solution)},
+            "filters": results.filters(index, selection),
+            "selection": {"solver": config.selection.solver, **results.certificate(selection)},
+            "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
             "curve": curve.record(),
-            "store": {"network": network.key, "weights": weights, "responses": responses.key},
+            "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
         }
-        results.write_selection(directory, selection, index)
-        results.write_predictions(directory, dataset.test, intact_N, predictions_AN, curve_images, curve)
+        results.write_selection(directory, selection, subject.probe)
+        results.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
         results.write(directory, record)
-        run.log_result(record, results.relevant_filters(index, selection))
+        run.log_result(record, results.relevant_filters(subject.probe, selection))
     log.info("%s", results.sentence(record))
 
 

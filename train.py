@@ -12,9 +12,10 @@ from tipping import command, data, models, results, tracking
 from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse
-from tipping.responses import collect
-from tipping.selection import Selection, select
+from tipping.evaluation import DropCurve, drop_curve
+from tipping.selection import select
 from tipping.store import Store, digest
+from tipping.subject import Subject
 
 log = logging.getLogger(__name__)
 
@@ -22,25 +23,31 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def train(composed: DictConfig) -> None:
     """Data → network, in the store → test accuracy; on the way, the accuracy-drop curve every few epochs."""
-    directory, stage = Path(HydraConfig.get().runtime.output_dir), results.Stopwatch()
+    job, stage = HydraConfig.get(), results.Stopwatch()
+    directory = Path(job.runtime.output_dir)
     results.clear(directory)
     config = parse(composed)
     store, device = Store(config.store.dir), pick_device(config.device)
     dataset = data.load(config.data).to(device)
     model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
 
-    def selection(model: nn.Module) -> Selection:
-        return select(collect(model, dataset.train), models.filter_index(model).layer_F, config)
+    images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
+
+    def measure(model: nn.Module) -> DropCurve:
+        subject = Subject.of(model, dataset, config)
+        selection = select(subject.fresh_responses(), subject.probe, config)
+        order_K, controls, points = selection.order_K, selection.controls, config.curve.points
+        return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
 
     with tracking.track(config, "train", directory) as run:
-        test_images, every = dataset.test.spread(config.curve.images), config.curve.every_n_epochs
-        drop = AccuracyDropCurve(selection, test_images, config.curve.points, every, run.log_curve)
+        every = config.curve.every_n_epochs
+        drop = AccuracyDropCurve(measure, every, run.log_curve)
         with stage("network"):  # curves of a training can only be had by training
             network = find_or_train(model, dataset, config, store, callbacks=[drop], logger=run, anew=every > 0)
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
-            **results.describe(config, device),
+            **results.describe(config, device, job.overrides.task),
             "accuracy": {"intact": accuracy},
             "curves": {epoch: curve.record() for epoch, curve in drop.curves.items()},
             "store": {"network": network.key, "weights": digest(network.tensors)},

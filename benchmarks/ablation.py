@@ -27,7 +27,7 @@ import torch_pruning
 from measuring import measure, pin, table, timed
 from torch import nn
 
-from tipping import config, data, models
+from tipping import config, data, layers, models
 from tipping.classifier import train
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split, evaluation_batches
@@ -51,22 +51,23 @@ def network(dataset: Dataset, filters: int) -> nn.Module:
 
 def relevant_and_random(model: nn.Module, split: Split, counts: Sequence[int]) -> Ablations:
     """For each number of filters: the strongest at the first mu that makes as many relevant, and five controls."""
-    problem, layer_F = collect(model, split), models.filter_index(model).layer_F
-    orders = [strongest_first(spg(problem, [mu]).weights_MFC[0].cpu().numpy()) for mu in np.geomspace(10, 1e5, 40)]
+    problem, layer_F = collect(model, split), layers.filter_index(model).layer_F
+    weights = [spg(problem, [mu]).weights_MFC[0].cpu().numpy() for mu in np.geomspace(10, 1e5, 40)]
+    orders = [strongest_first(np.abs(weights_FC).sum(1), (weights_FC != 0).any(1)) for weights_FC in weights]
     chosen = [next(order[:count] for order in orders if len(order) >= count) for count in counts]
     return [order for filters in chosen for order in (filters, *_controls(filters, layer_F))]
 
 
 def evenly_spread(model: nn.Module, counts: Sequence[int]) -> Ablations:
     """As many filters, spread over all layers alike: the arithmetic that is hardest to save."""
-    layer_F, rng = models.filter_index(model).layer_F, np.random.default_rng(0)
+    layer_F, rng = layers.filter_index(model).layer_F, np.random.default_rng(0)
     chosen = [np.linspace(0, len(layer_F) - 1, count).astype(int) for count in counts]
     return [rng.permutation(order) for filters in chosen for order in (filters, *_controls(filters, layer_F))]
 
 
 def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
     nothing = np.zeros(len(layer_F))
-    return controls(filters, Filters(layer_F, nothing > 0, nothing, nothing), seed=0, mu=1.0, draws=5)
+    return controls(filters, Filters(layer_F, nothing > 0, nothing, nothing, nothing == 0), seed=0, mu=1.0, draws=5)
 
 
 # ---- what a user would do instead
@@ -84,11 +85,12 @@ def masked(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
 
 
 def _masked(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
-    index, handles = models.filter_index(model), []
-    for position, module in enumerate(models.activations(model).values()):
+    index, handles = layers.filter_index(model), []
+    for position, site in enumerate(layers.filter_layers(model).values()):
         kept = ~np.isin(np.flatnonzero(index.layer_F == position), filters)
         mask = torch.from_numpy(kept).to(split.images_NCHW)[:, None, None]
-        handles.append(module.register_forward_hook(lambda _, __, maps, mask=mask: maps * mask))
+        hook = lambda _, __, maps, mask=mask: maps * mask  # noqa: E731
+        handles.append(model.get_submodule(site).register_forward_hook(hook))
     found = predictions(model, split)
     for handle in handles:
         handle.remove()
@@ -101,7 +103,7 @@ def pruned(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
 
 
 def _pruned(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
-    index, smaller = models.filter_index(model), copy.deepcopy(model)
+    index, smaller = layers.filter_index(model), copy.deepcopy(model)
     graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=split.images_NCHW[:1])
     for position, layer in enumerate(index.layers):
         channels = index.channel_F[filters[index.layer_F[filters] == position]].tolist()
@@ -132,14 +134,14 @@ def evaluations(model: nn.Module, split: Split, kinds: dict[str, Ablations]) -> 
                 ratio = f"{run.seconds / base.seconds:.2f}"
                 yield kind, way, run.seconds, ratio, str(different), f"{run.megabytes:.0f}"
 
-    filters = len(models.filter_index(model).layer_F)
+    filters = len(layers.filter_index(model).layer_F)
     columns = ("ablations", "way", "seconds", "of the masked loop's", "predictions that differ", "MB")
     table(f"{filters} filters, {len(split):,} test images", columns, rows())
 
 
 def layers_keep_some(model: nn.Module, filters: np.ndarray) -> bool:
     """Whether an ablation leaves each layer a filter."""
-    layer_F = models.filter_index(model).layer_F
+    layer_F = layers.filter_index(model).layer_F
     return len(np.unique(np.delete(layer_F, filters))) == len(np.unique(layer_F))
 
 

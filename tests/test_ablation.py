@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tipping import models
+from tipping import layers, models
 from tipping.ablation import ablated
 from tipping.data import Split
 from tipping.responses import mean_activations
@@ -16,7 +16,7 @@ from tipping.responses import mean_activations
 def without(model: nn.Module, filters: list[int]) -> nn.Module:
     """The slow way for a network of ReLUs: all of the filter's weights, and its bias, are set to zero."""
     model = copy.deepcopy(model)
-    index = models.filter_index(model)
+    index = layers.filter_index(model)
     with torch.no_grad():
         for f in filters:
             layer = model.get_submodule(index.layers[index.layer_F[f]])

@@ -10,9 +10,7 @@ from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import evaluate, pick_device, train
 from tipping.config import InputError
 from tipping.data import Dataset
-from tipping.evaluation import drop_curve
-from tipping.mu_lasso import Solution
-from tipping.selection import Selection
+from tipping.evaluation import DropCurve, drop_curve
 
 MODEL = {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 2, "dropout": 0.5}
 
@@ -49,12 +47,12 @@ def test_same_seed_same_weights_and_the_global_state_is_left_alone(digits: Datas
 
 def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits: Dataset) -> None:
     order_K = np.array([4, 0, 5])
-    none = torch.zeros(0)
-    selection = Selection(
-        np.zeros((8, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
-    )
     split = digits.test.spread(100)
-    callback = AccuracyDropCurve(lambda _: selection, split, points=2, every_n_epochs=2)
+
+    def measure(model: torch.nn.Module) -> DropCurve:
+        return drop_curve(model, split, order_K, [order_K[::-1].copy()], points=2)
+
+    callback = AccuracyDropCurve(measure, every_n_epochs=2)
     model = models.build(MODEL, digits.image_shape, data.CLASSES, seed=0)
     settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3, precision="float32")
     train(model, digits, settings, seed=0, callbacks=[callback])

@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, accuracy
 from test_ablation import without
 
-from tipping import charts, config, data, models, results
+from tipping import charts, config, data, layers, models, results
 from tipping.controls import Filters, controls
 from tipping.mu_lasso import spg
 from tipping.responses import collect
@@ -101,8 +101,8 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     assert np.allclose(weights_FC, expected, atol=1e-9)
     order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
     assert 2 < len(order) < 16
-    layer_F, rest = models.filter_index(model).layer_F, np.zeros(16)
-    drawn = controls(np.array(order), Filters(layer_F, rest > 0, rest, rest), seed=0, mu=1.0, draws=2)
+    layer_F, rest = layers.filter_index(model).layer_F, np.zeros(16)
+    drawn = controls(np.array(order), Filters(layer_F, rest > 0, rest, rest, rest == 0), seed=0, mu=1.0, draws=2)
 
     def left(filters: list[int]) -> float:
         return accuracy(without(model, filters), dataset.test)
@@ -221,7 +221,17 @@ def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_pa
         ("trainer.batch_size=0", "trainer.batch_size=0"),
         ("trainer.learning_rate=0", "trainer.learning_rate=0"),
         ("protocol.draws=0", "protocol.draws=0"),
-        ("protocol.name=keras", "protocol.name=keras"),
+        ("protocol.norm=l1", "protocol.norm=l1: give frobenius, spectral, squared"),
+        ("protocol.labels=false", "protocol.labels=false: give true, predicted, permuted"),
+        ("protocol.sites=dense", "protocol.sites=dense"),
+        ("protocol=nosuch", "nosuch"),
+        ("randomize=from:conv9", "randomize=from:conv9: give none, all, from:LAYER or only:LAYER, a layer of conv1"),
+        ("randomize=conv1", "randomize=conv1"),
+        ("model._target_=tipping.models.build", "model._target_=tipping.models.build"),
+        ("model._target_=tipping.store.Store", "model._target_=tipping.store.Store: is no torch.nn.Module"),
+        ("+model.layers=[conv1,conv9]", "model.layers: conv9 is no layer with filters; there are conv1, conv2"),
+        ("+model.layers=conv1", "model.layers"),
+        ("+model.checkpoint=nosuch.pt", "model.checkpoint=nosuch.pt"),
         ("model.name=null", "model.name"),
         ("selection.solver=magic", "selection.solver=magic"),
         ("selection.tolerance=0", "selection.tolerance=0"),
@@ -400,7 +410,7 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     for line in job.stdout:
         if line.startswith("training"):
             break
-    time.sleep(2)
+    time.sleep(5)  # until its first steps are logged, also beside other work
     job.send_signal(number)
     time.sleep(0.2)
     job.send_signal(number)  # an impatient user must not cut the end short

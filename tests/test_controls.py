@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, permutations
 
 import numpy as np
@@ -15,7 +16,7 @@ DEAD_F = np.isin(np.arange(16), [3, 9, 10])
 MASS_F = np.where(DEAD_F, 0, np.linspace(0.2, 1.7, 16))
 ORDER = np.array([0, 6, 1, 5, 7])  # two of layer 0, three of layer 1
 STRENGTH_F = np.where(np.isin(np.arange(16), ORDER), 2.0, 0)
-FILTERS = Filters(LAYER_F, DEAD_F, MASS_F, STRENGTH_F)
+FILTERS = Filters(LAYER_F, DEAD_F, MASS_F, STRENGTH_F, np.ones(16, dtype=bool))
 
 
 def uniform(counts: list[int]) -> bool:
@@ -85,9 +86,9 @@ def test_norm_matches_the_mass_of_each_layer_uniformly_among_sets_of_a_size() ->
 
 def test_norm_takes_the_nearest_mass_where_none_is_near(rng: np.random.Generator) -> None:
     layer_F, alive_F = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
-    filters = Filters(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4))
+    filters = Filters(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4), ~alive_F)
     assert {control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
-    filters = Filters(layer_F, alive_F, np.array([20.0, 5.0, 6.0, 7.0]), np.zeros(4))
+    filters = Filters(layer_F, alive_F, np.array([20.0, 5.0, 6.0, 7.0]), np.zeros(4), ~alive_F)
     assert {frozenset(control(np.array([0]), filters, rng, "norm").tolist()) for _ in range(20)} <= {
         frozenset([0]),
         frozenset([1, 2, 3]),
@@ -98,7 +99,7 @@ def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:
     drawn = np.array(draws("least_relevant"))
     assert not (STRENGTH_F[drawn] > 0).any()
     assert uniform([(drawn == member).sum() for member in (2, 3, 4)])
-    filters = Filters(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0))
+    filters = Filters(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0), np.ones(16, dtype=bool))
     whole = control(np.array([4, 3, 2, 1]), filters, np.random.default_rng(0), "least_relevant")
     assert whole.tolist() == [0, 1, 2, 3]
 
@@ -132,6 +133,12 @@ def test_bad_input_is_refused(rng: np.random.Generator) -> None:
             control(order_K, FILTERS, rng, "live")
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_every_control_can_be_configured(match: str) -> None:
-    assert config.Protocol("described", match, 1).control == match
+def test_every_control_can_be_configured() -> None:
+    assert config.AXES["control"] == tuple(MATCHES)
+
+
+def test_a_global_control_keeps_to_what_may_be_ablated() -> None:
+    filters = replace(FILTERS, ablatable_F=LAYER_F != 1)
+    drawn = np.array([control(np.array([0, 1, 2]), filters, np.random.default_rng(i), "global") for i in range(3000)])
+    assert uniform([(drawn == member).sum() for member in np.flatnonzero(LAYER_F != 1)])
+    assert not (LAYER_F[drawn] == 1).any()

@@ -15,7 +15,7 @@ from test_ablation import OneReLU, without
 from torch import nn
 from torch.nn import functional
 
-from tipping import evaluation, models
+from tipping import evaluation, layers, models
 from tipping.ablation import ablated, gone_channels, layer_values
 from tipping.callbacks import AccuracyDropCurve
 from tipping.chain import Chain, NotAChain
@@ -23,11 +23,9 @@ from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split
 from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
-from tipping.mu_lasso import Solution
 from tipping.narrowing import Prefix, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
-from tipping.selection import Selection
 from tipping.store import Store, digest
 
 Build = Callable[[], nn.Module]
@@ -100,7 +98,7 @@ def prepared(build: Build, device: torch.device) -> tuple[nn.Module, Split]:
 
 def samples(model: nn.Module, rng: np.random.Generator) -> list[np.ndarray]:
     """Nothing; one filter of each layer, all others of it, the whole layer; and mixtures of all layers."""
-    layer_F = models.filter_index(model).layer_F
+    layer_F = layers.filter_index(model).layer_F
     chosen = [np.array([], dtype=int)]
     for layer in np.unique(layer_F):
         members = np.flatnonzero(layer_F == layer)
@@ -432,7 +430,7 @@ def teacher(model: nn.Module, split: Split) -> Split:
 def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Split) -> None:
     split = teacher(model, split)
     order_K, rest = np.array([6, 0, 13, 7, 1, 8, 14]), np.zeros(18)
-    filters = Filters(models.filter_index(model).layer_F, rest > 0, rest, rest)
+    filters = Filters(layers.filter_index(model).layer_F, rest > 0, rest, rest, rest == 0)
     drawn = controls(order_K, filters, seed=0, mu=1.0, draws=2)
     curve = drop_curve(model, split, order_K, drawn, points=4)
     assert curve.removed == [0, 2, 4, 5, 7]
@@ -460,10 +458,6 @@ def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: 
 def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, split: Split) -> None:
     split = teacher(model, split)
     order_K = np.array([6, 0, 13])
-    none = torch.zeros(0)
-    selection = Selection(
-        np.zeros((18, 10)), order_K, [order_K[::-1].copy()], Solution(none, none, none, none, none, {})
-    )
-    callback = AccuracyDropCurve(lambda _: selection, split, points=3)
+    callback = AccuracyDropCurve(lambda model: drop_curve(model, split, order_K, [order_K[::-1].copy()], points=3))
     assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
     assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}

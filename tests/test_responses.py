@@ -63,7 +63,7 @@ def test_an_all_zero_layer_stays_zero_and_a_dead_filter_is_found(model: nn.Modul
 
 
 def test_hooks_are_gone_after_an_exception(model: nn.Module) -> None:
-    with pytest.raises(RuntimeError, match="on purpose"), recorded(model):
+    with pytest.raises(RuntimeError, match="on purpose"), recorded(model, list(model.filter_layers.items())):
         raise RuntimeError("on purpose")
     assert not any(module._forward_hooks for module in model.modules())
 

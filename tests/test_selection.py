@@ -1,22 +1,80 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from conftest import problem_of, responses_like
+from torch import nn
 
-from tipping.selection import masses, relevant, strongest_first
-
-
-def test_relevant_filters_have_a_weight_for_some_class_strongest_first() -> None:
-    weights_FC = np.zeros((5, 2))
-    weights_FC[1], weights_FC[2, 1], weights_FC[4, 0] = (-2, 2), -3, 1e-12
-    assert relevant(weights_FC).tolist() == [False, True, True, False, True]
-    assert strongest_first(weights_FC).tolist() == [1, 2, 4]
-    assert strongest_first(np.zeros((5, 2))).tolist() == []
+from tipping.data import Split
+from tipping.layers import Probe
+from tipping.mu_lasso import spg
+from tipping.selection import by_filter, explained, explained_by_noise, masses, strongest_first
 
 
-def test_mass_is_the_sum_of_a_filter_s_responses(rng: np.random.Generator, device: torch.device) -> None:
-    responses = responses_like(rng, images=50, sizes=[4, 6], dead=1)
+def probe(sizes: list[int], places: list[int]) -> Probe:
+    """A chain of dense layers of those sizes; the responses are of these layers, some more than once."""
+    model = nn.Sequential(*(nn.Linear(1, size) for size in sizes))
+    model.filter_layers = {str(layer): str(layer) for layer in range(len(sizes))}
+    starts = np.cumsum([0, *sizes])
+    filter_R = np.concatenate([np.arange(starts[layer], starts[layer + 1]) for layer in places])
+    maps = tuple((str(layer), str(layer)) for layer in places)
+    return Probe(model, maps, filter_R, np.ones(sum(sizes), dtype=bool))
+
+
+def test_strongest_first_among_the_chosen_ties_in_order() -> None:
+    strength_F = np.array([0.0, 4, 3, 5, 4])
+    assert strongest_first(strength_F, np.array([True, True, True, False, True])).tolist() == [1, 4, 2, 0]
+    assert strongest_first(strength_F, np.zeros(5, dtype=bool)).tolist() == []
+
+
+def test_a_filter_has_the_sum_of_its_responses() -> None:
+    assert by_filter(np.arange(7.0), probe([2, 3], [0, 1, 0])).tolist() == [0 + 5, 1 + 6, 2, 3, 4]
+
+
+def test_mass_is_the_sum_of_a_response_over_images(rng: np.random.Generator, device: torch.device) -> None:
+    responses = responses_like(rng, images=50, sizes=[4, 6, 4], dead=1)
     responses[7, :4] = 0  # an image to which a layer gives nothing
     problem = problem_of(responses, np.ones((50, 1)), device)
-    assert np.allclose(masses(problem, np.repeat([0, 1], [4, 6])), responses.sum(0), rtol=1e-12)
+    assert np.allclose(masses(problem, probe([4, 6], [0, 1, 0])), responses.sum(0), rtol=1e-12)
+
+
+def test_explained_is_r_squared(rng: np.random.Generator, device: torch.device) -> None:
+    from sklearn.metrics import r2_score
+
+    responses = responses_like(rng, images=90, sizes=[5, 6])
+    onehot_NC = np.eye(4)[rng.integers(3, size=90)]  # nobody is of the last class
+    problem = problem_of(responses, onehot_NC, device)
+    weights_RC = spg(problem, [2.0]).weights_MFC[0].cpu().numpy()
+    expected = r2_score(onehot_NC[:, :3], responses @ weights_RC[:, :3], multioutput="raw_values")
+    assert np.allclose(explained(problem, weights_RC), [*expected, 0], atol=1e-10)
+
+
+@pytest.mark.parametrize("sizes", [[3, 4], [8, 9, 8]])
+def test_noise_explains_as_much_as_simulated(sizes: list[int], device: torch.device) -> None:
+    """Least squares on responses that the labels do not depend on, 2,000 times: the largest R² of three classes stays
+    under the bound in 95 % of cases, up to the binomial error of the simulation and Bonferroni's slack."""
+    rng = np.random.default_rng(0)
+    under = 0
+    for _ in range(2000):
+        responses = responses_like(rng, 60, sizes)
+        labels = np.eye(3)[rng.integers(3, size=60)]
+        residual = labels - responses @ np.linalg.lstsq(responses, labels, rcond=None)[0]
+        shares = 1 - (residual**2).sum(0) / ((labels - labels.mean(0)) ** 2).sum(0)
+        under += shares.max() <= explained_by_noise(problem_of(responses, labels, device))
+    assert 0.94 < under / 2000 < 0.97
+
+
+def test_with_as_many_responses_as_images_noise_explains_all(rng: np.random.Generator, device: torch.device) -> None:
+    problem = problem_of(rng.random((10, 12)), np.eye(2)[rng.integers(2, size=10)], device)
+    assert explained_by_noise(problem) == 1
+
+
+def test_probe_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, split: Split) -> None:
+    everywhere = Probe.of(model, split.images_NCHW[:1], maps="all")
+    assert everywhere.maps[:3] == (("conv1", "conv1"), ("conv1", "relu1"), ("conv2", "conv2"))
+    expected = [range(6), range(6), range(6, 12), range(6, 12), range(12, 18), range(12, 18)]
+    assert everywhere.filter_R.tolist() == [f for place in expected for f in place]
+    dense = Probe.of(model, split.images_NCHW[:1], dense=True, sites="conv")
+    assert [layer for layer, _ in dense.maps] == ["conv1", "conv2", "conv3", "dense1", "dense2"]
+    assert dense.ablatable_F.tolist() == [True] * 18 + [False] * 256

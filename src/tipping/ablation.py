@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tipping.models import Hook, filter_index, hooked
+from tipping.layers import Hook, filter_index, filter_layers, hooked
 
 SCOPES = ("filter", "first_input_channel")
 
@@ -36,8 +36,9 @@ def ablated(
     check_scope(scope, value)
     with ExitStack() as stack:
         if scope == "filter":
-            values = layer_values(model, value)
-            stack.enter_context(hooked(model, {layer: _replacing(gone[layer], values[layer]) for layer in gone}))
+            values, sites = layer_values(model, value), filter_layers(model)
+            hooks = [(layer, sites[layer], _replacing(gone[layer], values[layer])) for layer in gone]
+            stack.enter_context(hooked(model, hooks))
         else:
             for layer, gone_C in gone.items():
                 stack.enter_context(_without_first_input(model.get_submodule(layer), gone_C))

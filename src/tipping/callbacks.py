@@ -7,18 +7,14 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 from torch import nn
 
-from tipping.data import Split
-from tipping.evaluation import DropCurve, drop_curve
-from tipping.selection import Selection
+from tipping.evaluation import DropCurve
 
 
 class AccuracyDropCurve(pl.Callback):
     """Measures the accuracy-drop curve of a network when it is tested, or every few epochs of its training.
 
     Args:
-        select: gives the network's relevant filters, strongest first, and their random controls.
-        split: the images to measure accuracy on.
-        points: evaluations along each curve.
+        measure: gives the curve of a network as it is now.
         every_n_epochs: after how many epochs of training to measure; 0 for never.
         on_curve: called with each curve and its epoch.
 
@@ -28,14 +24,11 @@ class AccuracyDropCurve(pl.Callback):
 
     def __init__(
         self,
-        select: Callable[[nn.Module], Selection],
-        split: Split,
-        points: int,
+        measure: Callable[[nn.Module], DropCurve],
         every_n_epochs: int = 0,
         on_curve: Callable[[DropCurve, int], None] = lambda curve, epoch: None,
     ) -> None:
-        self.select, self.split, self.points = select, split, points
-        self.every_n_epochs, self.on_curve = every_n_epochs, on_curve
+        self.measure, self.every_n_epochs, self.on_curve = measure, every_n_epochs, on_curve
         self.curves: dict[int, DropCurve] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
@@ -45,11 +38,6 @@ class AccuracyDropCurve(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         self._measure(classifier, epoch=0)
-
-    def measure(self, model: nn.Module) -> DropCurve:
-        """The curve of a network as it is now."""
-        selection = self.select(model)
-        return drop_curve(model, self.split, selection.order_K, selection.controls, self.points)
 
     def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
         assert isinstance(classifier.model, nn.Module)

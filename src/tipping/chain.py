@@ -10,15 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Tracer
 
-from tipping.models import activations
+from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, filter_layers
 
-MIXING = (nn.Conv2d, nn.Linear)
-POINTWISE = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid),
-    *(nn.Tanh, nn.Softplus, nn.Hardtanh),
-)
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-KNOWN = (*MIXING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
+KNOWN = (*MIXING, *PASSING, *ACTIVATIONS, *POOLING, nn.BatchNorm2d, nn.Flatten)
 
 
 class NotAChain(Exception):
@@ -50,17 +44,16 @@ class Chain:
         Raises:
             NotAChain: the network is none, or cannot be shown to be.
         """
-        activations(model)  # names its filter layers
         names = _traced(model)
         modules = tuple(model.get_submodule(name) for name in names)
         for name, module in zip(names, modules, strict=True):
             _check(name, module)
-        filter_layers: Mapping[str, str] = getattr(model, "filter_layers")  # noqa: B009  not a name nn.Module knows
-        for name in (*filter_layers, *filter_layers.values()):
+        wanted = filter_layers(model)
+        for name in (*wanted, *wanted.values()):
             if name not in names:
                 raise NotAChain(f"{name} is not among its modules")
-        layers = {layer: names.index(layer) for layer in filter_layers}
-        sites = {layer: names.index(site) for layer, site in filter_layers.items()}
+        layers = {layer: names.index(layer) for layer in wanted}
+        sites = {layer: names.index(site) for layer, site in wanted.items()}
         shapes, maps = [], image_1CHW
         for name, module in zip(names, modules, strict=True):
             if isinstance(module, nn.Linear) and maps.ndim != 2:

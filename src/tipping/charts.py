@@ -87,7 +87,7 @@ def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerCh
     """Means as lines, and bands from the smallest to the largest value."""
     scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
     color = alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
-    y = alt.Y("accuracy:Q", aggregate="mean", title="test accuracy (band: all draws)")
+    y = alt.Y("accuracy:Q", aggregate="mean", title="accuracy (band: all draws)")
     y = y.scale(domain=[0, 1]).axis(format="%")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=color, **encoding)
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from torch.nn import functional
 from tipping import config
 from tipping.config import InputError
 from tipping.data import Batches, Dataset, evaluation_batches
+from tipping.models import OURS, load_checkpoint
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
@@ -101,11 +103,17 @@ def find_or_train(
     logger: Logger | None = None,
     anew: bool = False,
 ) -> Item:
-    """Give the model the weights of the configured network: from the store, or trained now and kept there.
+    """Give the model the weights of the configured network: of its checkpoint, from the store, or trained now and kept
+    there.
 
     Raises:
-        InputError: the stored network does not fit the model, or the training diverged.
+        InputError: the checkpoint or stored network does not fit the model, or the training diverged.
     """
+    checkpoint = options.model.get("checkpoint")
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+        model.to(dataset.train.labels_N.device).eval()
+        return Item(dict(model.state_dict()), f"checkpoint {checkpoint}", Path(checkpoint), found=True)
 
     def make() -> dict[str, Tensor]:
         log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)
@@ -116,7 +124,7 @@ def find_or_train(
         "model": {
             option: float(value) if isinstance(value, int) else value  # a dropout of 0 is one of 0.0
             for option, value in options.model.items()
-            if option != "name"
+            if option not in OURS
         },
         "trainer": asdict(options.trainer),
         "data": dataset.name,

@@ -55,18 +55,43 @@ class Trainer:
         require(self.precision in precisions, "trainer.precision", self.precision, f"give {', '.join(precisions)}")
 
 
+AXES = {  # of a protocol; docs/protocols.md says what each value means
+    "norm": ("frobenius", "spectral", "squared"),
+    "maps": ("after_relu", "before_pooling", "all"),
+    "labels": ("true", "predicted", "permuted"),
+    "scope": ("filter", "first_input_channel"),
+    "value": ("zero", "mean"),
+    "sites": ("conv", "conv+dense"),
+    "control": ("layer", "global", "live", "norm", "least_relevant"),
+    "evaluated_on": ("test", "train"),
+}
+
+
 @dataclass
 class Protocol:
     """How responses, labels, ablation and control are defined; a result always names it."""
 
     name: str
+    norm: str
+    maps: str
+    dense: bool
+    labels: str
+    scope: str
+    value: str
+    sites: str
     control: str
     draws: int
+    evaluated_on: str
 
     def __post_init__(self) -> None:
-        matches = ("layer", "global", "live", "norm", "least_relevant")  # those of `controls`
-        require(self.control in matches, "protocol.control", self.control, f"give {', '.join(matches)}")
-        require(self.name == "described", "protocol.name", self.name, "the protocol is described")
+        self.labels = self.labels.lower()  # YAML's true
+        for axis, values in AXES.items():
+            value = getattr(self, axis)
+            require(value in values, f"protocol.{axis}", value, f"give {', '.join(values)}")
+        plain = self.scope == "filter" or self.value == "zero"
+        require(
+            plain, "protocol.value", self.value, "protocol.scope=first_input_channel sets weights to zero; give zero"
+        )
         require_whole("protocol.draws", self.draws, 1)
 
 
@@ -117,7 +142,8 @@ class Tracking:
 
 @dataclass
 class Config:
-    """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself."""
+    """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
+    `checkpoint` is a file of weights and `layers` names those that count, if not all."""
 
     data: Data
     model: dict[str, Any]
@@ -129,10 +155,15 @@ class Config:
     store: Store
     mu: float
     seed: int
+    randomize: str
     device: str
 
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
+        checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
+        require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
+        named = isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
+        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
         require_positive("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")

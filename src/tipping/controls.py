@@ -25,12 +25,14 @@ class Filters:
         dead_F: whether it never responds.
         mass_F: its share of its layer's response, summed over images.
         strength_F: its relevance Σ_c |w_fc|.
+        ablatable_F: whether it may be ablated.
     """
 
     layer_F: np.ndarray
     dead_F: np.ndarray
     mass_F: np.ndarray
     strength_F: np.ndarray
+    ablatable_F: np.ndarray
 
 
 def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
@@ -41,7 +43,7 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
         match: what the control has in common with them:
             `layer`, the number of filters in each layer, for the first k of both and every k;
             `live`, the same, among filters that are not dead, as no relevant filter is;
-            `global`, the number of filters in all, whatever their layers;
+            `global`, the number of filters in all, whatever their layers, among those that may be ablated;
             `norm`, the response mass in each layer, to within a tenth (or the nearest of a hundred draws): live
             filters in random order, cut where they come nearest to it, so their number may differ;
             `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
@@ -56,7 +58,7 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
     if filters.dead_F[order_K].any():
         raise ValueError("filters.dead_F must not hold for relevant filters")
     if match == "global":
-        return rng.choice(len(filters.layer_F), size=len(order_K), replace=False)
+        return rng.choice(np.flatnonzero(filters.ablatable_F), size=len(order_K), replace=False)
     parts, places = [], []
     for layer in np.unique(filters.layer_F[order_K]):
         places_K = np.flatnonzero(filters.layer_F[order_K] == layer)

@@ -119,6 +119,10 @@ class Dataset:
         channels, height, width = self.train.images_NCHW.shape[1:]
         return channels, height, width
 
+    def split(self, name: str) -> Split:
+        """The `train` or the `test` images."""
+        return {"train": self.train, "test": self.test}[name]
+
     def to(self, device: torch.device) -> Dataset:
         """The same data set on another device."""
         return Dataset(self.name, self.train.to(device), self.test.to(device))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tipping.ablation import ablated, check_scope, gone_channels, layer_values
 from tipping.chain import Chain, NotAChain
 from tipping.data import Split, evaluation_batches
-from tipping.models import evaluating
+from tipping.layers import evaluating
 from tipping.narrowing import Prefix, first_layer, without, without_first_input
 from tipping.store import Store
 
@@ -150,10 +150,10 @@ def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:
 
 @dataclass(frozen=True)
 class DropCurve:
-    """Accuracy on `images` test images against the number of filters ablated.
+    """Accuracy on `images` images against the number of filters ablated.
 
     Attributes:
-        images: how many test images the accuracies are shares of.
+        images: how many images the accuracies are shares of.
         removed: numbers of filters, from 0 to all the relevant ones.
         selected: accuracies with the strongest relevant filters ablated.
         weakest: the same with the weakest.
@@ -174,17 +174,25 @@ class DropCurve:
 
 
 def drop_curve(
-    model: nn.Module, split: Split, order_K: np.ndarray, controls: Sequence[np.ndarray], points: int
+    model: nn.Module,
+    split: Split,
+    order_K: np.ndarray,
+    controls: Sequence[np.ndarray],
+    points: int,
+    *,
+    value: Tensor | None = None,
+    scope: str = "filter",
 ) -> DropCurve:
     """Accuracy as the filters of an order, strongest or weakest first, and of its controls go one after another.
 
-    Measured at evenly spaced counts. A control of another length loses the same share of its filters.
+    Measured at evenly spaced counts. A control of another length loses the same share of its filters. `value` and
+    `scope` as in `ablated`.
     """
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
     orders = [order_K, order_K[::-1], *controls]
     lengths = [[round(count * len(order) / max(1, len(order_K))) for count in removed] for order in orders]
     ablations = [order[:length] for order, counts in zip(orders, lengths, strict=True) for length in counts]
-    predictions_AN = evaluate_ablations(model, split, ablations)
+    predictions_AN = evaluate_ablations(model, split, ablations, value=value, scope=scope)
     predictions_OPN = predictions_AN.reshape(len(orders), len(removed), len(split))
     selected, weakest, *random = (accuracies(predictions_PN, split.labels_N) for predictions_PN in predictions_OPN)
     return DropCurve(len(split), removed, selected, weakest, random, predictions_OPN)

@@ -1,33 +1,22 @@
-"""The networks, as plain modules, and which of their layers have filters.
-
-A network names its filter layers in ``filter_layers``: for each convolution, the submodule whose output
-holds the activation maps, an (N, filters, H, W) tensor. Responses are measured and filters are ablated there.
-"""
+"""The networks, as plain modules, and any other one by its class and checkpoint."""
 
 from __future__ import annotations
 
+import inspect
+import pickle
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from tipping.config import InputError, require, require_whole
+from tipping.layers import convolutions, evaluating
 
-Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
-
-
-class FilterIndex(NamedTuple):
-    """Which layer and channel each of the network's F filters is."""
-
-    layers: tuple[str, ...]  # names, in the order of the network
-    layer_F: np.ndarray  # position in `layers`
-    channel_F: np.ndarray
+OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
 
 
 class KerasCNN(nn.Sequential):
@@ -63,7 +52,6 @@ class KerasCNN(nn.Sequential):
         layers["dropout"] = nn.Dropout(dropout)
         layers["dense3"] = nn.Linear(128, classes)
         super().__init__(layers)
-        self.filter_layers = {f"conv{i}": f"relu{i}" for i in range(1, depth + 1)}
         for name, parameter in self.named_parameters():
             nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.xavier_uniform_(parameter)
 
@@ -94,98 +82,85 @@ class MatConvNet(nn.Sequential):
                 flatten=nn.Flatten(),
             )
         )
-        self.filter_layers = {"conv1": "conv1", "conv2": "conv2", "conv3": "relu3"}
 
 
 def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A new network of the configured class; its initial weights depend on the seed only.
 
+    The class is given `image_shape` and `classes` if it takes them. Unless it names its `filter_layers`, they are its
+    convolutions.
+
     Raises:
-        InputError: an argument is out of its range, or the images do not fit the network.
-        hydra.errors.InstantiationException: `_target_` or an argument is unknown.
+        InputError: `_target_` is no network's class, an argument is out of its range, or the network does not make
+            logits (N, classes) of the images.
+        hydra.errors.InstantiationException: an argument is unknown.
     """
-    arguments = {key: value for key, value in options.items() if key != "name"}
+    arguments = {key: value for key, value in options.items() if key not in OURS}
+    known = {"image_shape": image_shape, "classes": classes}
+    taken = inspect.signature(_class(options["_target_"])).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        known = {key: value for key, value in known.items() if key in taken}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = instantiate(arguments, image_shape=image_shape, classes=classes)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far the faster layout on CPU
+        model: nn.Module = instantiate(arguments, **known)
+    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far faster on CPU
+    _try(channels_last, options, image_shape, classes)
+    if not hasattr(channels_last, "filter_layers"):
+        image_1CHW, only = torch.zeros(1, *image_shape), options.get("layers")
+        channels_last.filter_layers = convolutions(channels_last, image_1CHW, only)  # type: ignore[assignment]
+    return channels_last
 
 
-def activations(model: nn.Module) -> dict[str, nn.Module]:
-    """For each filter layer, the submodule whose output holds its activation maps.
+def _class(path: str) -> type[nn.Module]:
+    """A network's class by its dotted path, looked for in the working directory too."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = get_class(path)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"model._target_={path}: cannot be imported ({error}); give the path of a class") from error
+    if not issubclass(found, nn.Module):
+        raise InputError(f"model._target_={path}: is no torch.nn.Module")
+    return found
+
+
+def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:
+    """Raise `InputError` unless the network makes logits of an image."""
+    size, name = "x".join(map(str, image_shape)), options.get("name", options["_target_"])
+    try:
+        with evaluating(model), torch.no_grad():
+            logits = model(torch.zeros(1, *image_shape))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"model={name} does not take images of {size}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
+
+
+def load_checkpoint(model: nn.Module, path: str) -> None:
+    """Give a network the weights of a file, saved by ``torch.save``: a state dict, or a dictionary with one under
+    `state_dict` (as Lightning writes, whose prefix ``model.`` is taken off) or `tensors` (as the store's).
 
     Raises:
-        ValueError: the network does not name its filter layers.
+        InputError: unreadable, or of another architecture.
     """
-    names = getattr(model, "filter_layers", None)
-    if not isinstance(names, dict) or not names:
-        raise ValueError(f"{type(model).__name__} must have filter_layers, such as {{'conv1': 'relu1'}}")
-    return {layer: model.get_submodule(name) for layer, name in names.items()}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode, its convolutions not in TF32; afterwards all is as before."""
-    training = [module for module in model.modules() if module.training]
-    cudnn = torch.backends.cudnn
-    model.eval()
     try:
-        with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def hooked(model: nn.Module, hooks: dict[str, Hook]) -> Iterator[None]:
-    """Within it, each named filter layer's maps go through its forward hook; afterwards the model is as before.
-
-    Where layers share one activation module, each hook sees the call after its own layer's.
-    """
-    modules: dict[str, nn.Module] = activations(model)
-    handles: list[RemovableHandle] = []
+        content = torch.load(Path(path), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"model.checkpoint={path} cannot be read as weights ({reason})") from error
+    for key in ("state_dict", "tensors"):
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise InputError(f"model.checkpoint={path} holds no state dict: save one by torch.save(model.state_dict(), …)")
+    weights = content if set(content) == set(model.state_dict()) else _unprefixed(content)
     try:
-        for layer, hook in hooks.items():
-            source, site = model.get_submodule(layer), modules[layer]
-            if site is not source:
-                forget, note, hook = _after_own_layer(hook)
-                handles.append(model.register_forward_pre_hook(forget))  # what a pass that failed left behind
-                handles.append(source.register_forward_hook(note))
-            handles.append(site.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.checkpoint={path} is of another architecture: {reason[:200]}") from error
 
 
-def _after_own_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:
-    """Hooks for a network before it runs, for a layer, which notes that it ran, and for its activation, which acts
-    only then."""
-    ran = False
-
-    def forget(_: nn.Module, __: object) -> None:
-        nonlocal ran
-        ran = False
-
-    def note(_: nn.Module, __: object, ___: Tensor) -> None:
-        nonlocal ran
-        ran = True
-
-    def act(module: nn.Module, inputs: object, maps: Tensor) -> Tensor | None:
-        nonlocal ran
-        ran, due = False, ran
-        return hook(module, inputs, maps) if due else None
-
-    return forget, note, act
-
-
-def filter_index(model: nn.Module) -> FilterIndex:
-    """The (layer, channel) of every filter of the network, layer after layer."""
-    layers = tuple(activations(model))
-    sizes = [len(model.get_submodule(layer).weight) for layer in layers]  # type: ignore[arg-type]
-    return FilterIndex(
-        layers,
-        layer_F=np.repeat(np.arange(len(layers)), sizes),
-        channel_F=np.concatenate([np.arange(size) for size in sizes]),
-    )
+def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): tensor for name, tensor in weights.items()}

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tipping.ablation import replaced, weights_without_first_input
-from tipping.chain import MIXING, Chain
+from tipping.chain import Chain
+from tipping.layers import MIXING
 
 SWAMPED = 16  # times the largest value left, beyond which what is taken off an intact output leaves too few digits
 Step = Callable[[Tensor], Tensor]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -14,40 +14,41 @@ from tqdm import tqdm
 
 from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
-from tipping.models import Hook, activations, evaluating, hooked
+from tipping.layers import Hook, evaluating, filter_layers, hooked
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
 TOGETHER = 1000  # images at most whose responses are normalised at once
-
-
-@contextmanager
-def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within it, each forward pass fills the dictionary with the Frobenius norm of each map, layer by layer.
-
-    Norms are (N, filters) tensors; the maps themselves are never kept.
-    """
-    norms: dict[str, Tensor] = {}
-
-    def recording(layer: str) -> Hook:
-        def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> None:
-            norms[layer] = frobenius(maps_NFHW)
-
-        return hook
-
-    with hooked(model, {layer: recording(layer) for layer in activations(model)}):
-        yield norms
+Maps = Sequence[tuple[str, str]]  # layers, and submodules that give their maps
 
 
 def frobenius(maps_NFHW: Tensor) -> Tensor:
     """The Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute value."""
+    return squared(maps_NFHW).sqrt()
+
+
+def squared(maps_NFHW: Tensor) -> Tensor:
+    """The square of each map's Frobenius norm, (N, filters)."""
     if maps_NFHW.ndim == 2:
-        return maps_NFHW.abs()
+        return maps_NFHW.square()
     few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, SQUARED // maps_NFHW[0].numel())
     parts = torch.split(maps_NFHW, few)  # torch.linalg.norm takes twice as long
-    return torch.cat([part.square().sum((2, 3)) for part in parts]).sqrt()
+    return torch.cat([part.square().sum((2, 3)) for part in parts])
+
+
+def spectral(maps_NFHW: Tensor) -> Tensor:
+    """The largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
+    if maps_NFHW.ndim == 2:
+        return maps_NFHW.abs()
+    maps = maps_NFHW.contiguous()
+    if maps.shape[2] > maps.shape[3]:
+        maps = maps.mT
+    return torch.linalg.eigvalsh(maps @ maps.mT)[..., -1].clamp(min=0).sqrt()
+
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {"frobenius": frobenius, "squared": squared, "spectral": spectral}
 
 
 def normalize(norms_NF: Tensor) -> Tensor:
@@ -57,17 +58,52 @@ def normalize(norms_NF: Tensor) -> Tensor:
     return norms_NF / torch.where(totals_N1 > 0, totals_N1, 1)
 
 
-def find_or_collect(model: nn.Module, weights: str, split: Split, store: Store) -> tuple[MuLassoProblem, Item]:
+@contextmanager
+def recorded(model: nn.Module, maps: Maps, norm: str = "frobenius") -> Iterator[list[Tensor]]:
+    """Within it, each forward pass fills the list with the norms of all maps, (N, filters) for each place measured.
+
+    The maps themselves are never kept.
+    """
+    norms: list[Tensor] = [torch.empty(0)] * len(maps)
+
+    def recording(place: int) -> Hook:
+        def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> None:
+            norms[place] = NORMS[norm](maps_NFHW)
+
+        return hook
+
+    with hooked(model, [(layer, module, recording(place)) for place, (layer, module) in enumerate(maps)]):
+        yield norms
+
+
+def find_or_collect(
+    model: nn.Module,
+    weights: str,
+    split: Split,
+    store: Store,
+    *,
+    maps: Maps | None = None,
+    norm: str = "frobenius",
+    labels: str = "true",
+    seed: int = 0,
+) -> tuple[MuLassoProblem, Item]:
     """The mu-lasso problem of a network: from the store, or collected now and kept there.
 
     Args:
         weights: the digest of the network's tensors.
+        maps, norm, labels, seed: as in `collect`.
 
     Raises:
         InputError: a response is not finite, or the stored problem cannot be read.
     """
-    recipe = {"weights": weights, "images": split.fingerprint, "norm": "frobenius", "labels": "true"}
-    item = store.fetch("responses", recipe, lambda: asdict(collect(model, split)))
+    maps = _maps(model, maps)
+    labels_from = f"permuted by {seed}" if labels == "permuted" else labels
+    recipe = {"weights": weights, "images": split.fingerprint, "norm": norm, "labels": labels_from, "maps": maps}
+
+    def make() -> dict[str, Tensor]:
+        return asdict(collect(model, split, maps=maps, norm=norm, labels=labels, seed=seed))
+
+    item = store.fetch("responses", recipe, make)
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
     try:
         problem = MuLassoProblem(**item.tensors)
@@ -77,16 +113,80 @@ def find_or_collect(model: nn.Module, weights: str, split: Split, store: Store) 
 
 
 @torch.inference_mode()
-def collect(model: nn.Module, split: Split) -> MuLassoProblem:
-    """The mu-lasso problem of a network: responses X of all images against their one-hot labels L.
+def collect(
+    model: nn.Module,
+    split: Split,
+    *,
+    maps: Maps | None = None,
+    norm: str = "frobenius",
+    labels: str = "true",
+    seed: int = 0,
+) -> MuLassoProblem:
+    """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
-    X (N, F) is the L1-normalised Frobenius norm of each filter's map [oramas2019]; it is never held whole:
-    XᵀX and XᵀL are summed batch by batch, in float64.
+    X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
+    XᵀL are summed batch by batch, in float64.
+
+    Args:
+        maps: layers, and submodules that give their maps; by default one for each filter layer, so that R = F.
+        norm: of each map: frobenius, squared or spectral.
+        labels: true, predicted (by the network) or permuted (at random among the images).
+        seed: of that permutation.
 
     Raises:
         InputError: a response is not finite.
     """
-    return MuLassoProblem.stream(response_batches(model, split))
+    return MuLassoProblem.stream(response_batches(model, split, maps, norm, labels, seed))
+
+
+def _maps(model: nn.Module, maps: Maps | None) -> Maps:
+    return list(filter_layers(model).items()) if maps is None else list(maps)
+
+
+def response_batches(
+    model: nn.Module,
+    split: Split,
+    maps: Maps | None = None,
+    norm: str = "frobenius",
+    labels: str = "true",
+    seed: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Responses (N, R) and one-hot labels (N, C) of all images, some at a time; arguments as in `collect`.
+
+    Raises:
+        InputError: a response is not finite.
+    """
+    if labels == "permuted":
+        order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
+    batches = evaluation_batches(split)
+    waiting: list[tuple[list[Tensor], Tensor]] = []
+    with evaluating(model), recorded(model, _maps(model, maps), norm) as norms:
+        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
+            logits_NC = model(images_NCHW.clone())  # its first module may work in place
+            waiting.append((norms.copy(), logits_NC.argmax(1) if labels == "predicted" else labels_N))
+            if (len(waiting) + 1) * batches.size > TOGETHER:
+                yield _normalized(waiting)
+                waiting.clear()
+    if waiting:
+        yield _normalized(waiting)
+
+
+def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
+    """Responses and one-hot labels of batches of norms, place by place, and labels."""
+    places = zip(*(norms for norms, _ in batches), strict=True)
+    responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
+    if not responses_NR.isfinite().all():
+        raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
+    return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)
+
+
+def find_or_average(model: nn.Module, weights: str, split: Split, store: Store) -> Tensor:
+    """The `mean_activations` of a network: from the store, or measured now and kept there."""
+    maps = _maps(model, None)
+    recipe = {"weights": weights, "images": split.fingerprint, "maps": maps}
+    item = store.fetch("means", recipe, lambda: {"means": mean_activations(model, split)})
+    return item.tensors["means"].to(next(model.parameters()))
 
 
 @torch.inference_mode()
@@ -105,36 +205,9 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
 
         return hook
 
-    with evaluating(model), hooked(model, {layer: summing(layer) for layer in activations(model)}):
+    maps = _maps(model, None)
+    with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
             model(images_NCHW.clone())
-    means_F = torch.cat([sums[layer] for layer in activations(model)]) / len(split)
+    means_F = torch.cat([sums[layer] for layer, _ in maps]) / len(split)
     return means_F.to(next(model.parameters()))
-
-
-def response_batches(model: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """Responses (N, F) and one-hot labels (N, C) of all images, some at a time.
-
-    Raises:
-        InputError: a response is not finite.
-    """
-    batches = evaluation_batches(split)
-    waiting: list[tuple[list[Tensor], Tensor]] = []
-    with evaluating(model), recorded(model) as norms:
-        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
-            model(images_NCHW.clone())  # its first module may work in place
-            waiting.append(([norms[layer] for layer in activations(model)], labels_N))
-            if (len(waiting) + 1) * batches.size > TOGETHER:
-                yield _normalized(waiting)
-                waiting.clear()
-    if waiting:
-        yield _normalized(waiting)
-
-
-def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
-    """Responses and one-hot labels of batches of norms, layer by layer, and labels."""
-    layers = zip(*(norms for norms, _ in batches), strict=True)
-    responses_NF = torch.cat([normalize(torch.cat(layer)) for layer in layers], dim=1)
-    if not responses_NF.isfinite().all():
-        raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
-    return responses_NF, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)

@@ -28,19 +28,14 @@ from tipping.config import InputError
 from tipping.controls import MATCHES
 from tipping.data import Split
 from tipping.evaluation import DropCurve
-from tipping.models import FilterIndex
-from tipping.mu_lasso import Solution
+from tipping.layers import FilterIndex, Probe
 from tipping.selection import Selection
 
-SCHEMA = 3
+SCHEMA = 4
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
-NAMED = {
-    "data.name": "data",
-    "model.name": "model",
-    "protocol.name": "protocol",
-    "protocol.control": "control",
-}  # options with a column of their own
+NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
+NAMED |= {f"protocol.{axis}": axis for axis in config.AXES}  # options with a column of their own
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -58,8 +53,12 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def describe(options: config.Config, device: torch.device) -> dict[str, Any]:
-    """What any record begins with: what was run, and on what."""
+def describe(options: config.Config, device: torch.device, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What any record begins with: what was run, and on what.
+
+    Args:
+        overrides: the options given on the command line: those of the protocol become part of its name.
+    """
     cpu = f"cpu, {torch.get_num_threads()} threads"
     return {
         "schema": SCHEMA,
@@ -68,10 +67,16 @@ def describe(options: config.Config, device: torch.device) -> dict[str, Any]:
         "seed": options.seed,
         "model": options.model,
         "data": options.data.name,
-        "protocol": asdict(options.protocol),
+        "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol.name, overrides)},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "versions": _versions(),
     }
+
+
+def _full_name(name: str, overrides: Sequence[str]) -> str:
+    """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
+    given = sorted(override.removeprefix("protocol.") for override in overrides if override.startswith("protocol."))
+    return ", ".join([name, *(axis for axis in given if not axis.startswith("draws="))])
 
 
 def _versions() -> dict[str, str | None]:
@@ -86,51 +91,76 @@ def _versions() -> dict[str, str | None]:
     return {"python": sys.version.split()[0], **packages, "commit": commit if (root / ".git").exists() else None}
 
 
-def filters(index: FilterIndex, selection: Selection, dead_F: np.ndarray) -> dict[str, Any]:
-    """How many filters the network has, how many never respond, how many are relevant, also by layer, and how many
-    each control has."""
+def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:
+    """How many filters the network has, how many never respond, are relevant, and are ablated, these also by layer,
+    and how many each control has."""
     counts = np.bincount(index.layer_F[selection.order_K], minlength=len(index.layers)).tolist()
     return {
         "total": len(index.layer_F),
-        "dead": int(dead_F.sum()),
-        "relevant": len(selection.order_K),
+        "dead": int((~selection.live_F).sum()),
+        "relevant": int(selection.relevant_F.sum()),
+        "ablated": len(selection.order_K),
         "random": [len(control) for control in selection.controls],
         "per_layer": dict(zip(index.layers, counts, strict=True)),
     }
 
 
-def certificate(solution: Solution) -> dict[str, Any]:
-    """Of every class: the relative duality gap, whether its support is the only one, and the solver's iterations."""
+def certificate(selection: Selection) -> dict[str, Any]:
+    """Of every class: the relative duality gap, whether its support is the only one, the solver's iterations, and the
+    share of its variance that the responses explain, beside what noise would."""
+    solution = selection.solution
     return {
         "relative_gap": solution.relative_gap_MC[0].tolist(),
         "certified": bool(solution.certified_MC.all()),
         "unique": solution.unique_MC[0].tolist(),
         "iterations": solution.iterations_MC[0].tolist(),
+        "explained": selection.explained_C.tolist(),
+        "explained_by_noise": selection.noise,
     }
 
 
-def relevant_filters(index: FilterIndex, selection: Selection) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the table of relevant filters, strongest first: layer, channel, weight of each class."""
-    weights_KC = selection.weights_FC[selection.order_K]
-    columns = ["layer", "channel", *(f"class {c}" for c in range(weights_KC.shape[1]))]
+def relevant_filters(probe: Probe, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
+    the weight of each class."""
+    layer_R, channel_R, map_R = _of_responses(probe)
+    columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
+    strongest = np.argsort(-selection.strength_F[probe.filter_R], kind="stable")
     rows = [
-        [index.layers[index.layer_F[f]], int(index.channel_F[f]), *weights_C.tolist()]
-        for f, weights_C in zip(selection.order_K, weights_KC, strict=True)
+        [layer_R[r], int(channel_R[r]), map_R[r], *selection.weights_RC[r].tolist()]
+        for r in strongest
+        if selection.weights_RC[r].any()
     ]
     return columns, rows
+
+
+def _of_responses(probe: Probe) -> tuple[list[str], np.ndarray, list[str]]:
+    """Layer and channel of the filter of each response, and the submodule whose maps were measured."""
+    index = probe.index
+    sizes = np.bincount(index.layer_F)
+    layer_R = [index.layers[index.layer_F[f]] for f in probe.filter_R]
+    map_R = [module for layer, module in probe.maps for _ in range(sizes[index.layers.index(layer)])]
+    return layer_R, index.channel_F[probe.filter_R], map_R
 
 
 def sentence(record: dict[str, Any]) -> str:
     """A job's result in one line."""
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
+    protocol, overlap = record["protocol"], record["overlap"]
     certificate = "certified" if selection["certified"] else "NOT certified"
     certificate += "" if all(selection["unique"]) else ", others may do as well"
-    return (
-        f"mu={record['mu']:g}: {filters['relevant']} of {filters['total']} filters relevant "
-        f"({certificate}, relative gap {max(selection['relative_gap']):.0e}); test accuracy "
+    only = "" if filters["ablated"] == filters["relevant"] else f", {filters['ablated']} of them ablated"
+    text = (
+        f"{protocol['name']}, mu={record['mu']:g}: {filters['relevant']} of {filters['total']} filters relevant{only} "
+        f"({certificate}, relative gap {max(selection['relative_gap']):.0e}); {protocol['evaluated_on']} accuracy "
         f"{100 * accuracy['intact']:.2f} % intact, {100 * accuracy['selected']:.2f} % without them, "
-        f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[record['protocol']['control']]}"
+        f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[protocol['control']]}"
     )
+    if max(selection["explained"]) <= selection["explained_by_noise"]:
+        text += "; nothing is relevant: no class is explained better than by noise"
+    if overlap and overlap["jaccard"] is not None:
+        shared, low, high = (round(100 * share) for share in (overlap["jaccard"], *overlap["jaccard_by_chance"]))
+        text += f"; {shared} % overlap with the trained network's ({low} to {high} % by chance)"
+    return text
 
 
 def clear(directory: Path) -> None:
@@ -139,23 +169,25 @@ def clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def write_selection(directory: Path, selection: Selection, index: FilterIndex) -> None:
-    """Write a job's ``selection.npz``: W (F, C), and the layer and channel of each filter."""
-    layer_F = np.array(index.layers)[index.layer_F]
+def write_selection(directory: Path, selection: Selection, probe: Probe) -> None:
+    """Write a job's ``selection.npz``: W (R, C), and of each response the layer and channel of its filter, and the
+    submodule whose maps were measured."""
+    layer_R, channel_R, map_R = _of_responses(probe)
     with replacing(directory / SELECTION) as part, part.open("wb") as file:
-        np.savez(file, weights=selection.weights_FC, layer=layer_F, channel=index.channel_F)
+        np.savez(file, weights=selection.weights_RC, layer=layer_R, channel=channel_R, maps=map_R)
 
 
 def write_predictions(
-    directory: Path, test: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
+    directory: Path, evaluated: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
 ) -> None:
     """Write a job's ``predictions.npz``: the class predicted for each image, and its label.
 
-    ``intact`` (N,), ``selected`` (N,) and ``random`` (draws, N) for the test images; ``curve`` (orders, points, images)
-    for those of the accuracy-drop curve, with the orders selected, weakest and random; ``labels`` and ``curve_labels``.
+    ``intact`` (N,), ``selected`` (N,) and ``random`` (draws, N) for the images evaluated; ``curve`` (orders, points,
+    images) for those of the accuracy-drop curve, with the orders selected, weakest and random; ``labels`` and
+    ``curve_labels``.
     """
     arrays = {
-        "labels": test.labels_N.cpu().numpy().astype(intact_N.dtype),
+        "labels": evaluated.labels_N.cpu().numpy().astype(intact_N.dtype),
         "intact": intact_N,
         "selected": predictions_AN[0],
         "random": predictions_AN[1:],
@@ -230,12 +262,14 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "model": record["model"]["name"],
         **{key: options.get(key, "") for key in varying if key not in NAMED},
         "protocol": record["protocol"]["name"],
-        "control": record["protocol"]["control"],
+        **{axis: record["protocol"][axis] for axis in config.AXES},
+        "randomize": record["config"]["randomize"],
         "seed": record["seed"],
         "mu": record["mu"],
         "filters": filters["total"],
         "dead": filters["dead"],
         "relevant": filters["relevant"],
+        "ablated": filters["ablated"],
         "intact": accuracy["intact"],
         "selected": accuracy["selected"],
         "random_mean": float(np.mean(accuracy["random"])),
@@ -243,12 +277,21 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "random_max": max(accuracy["random"]),
         "relative_gap": max(selection["relative_gap"]),
         "certified": selection["certified"],
+        **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
         "seconds": round(sum(record["seconds"].values()), 1),
     }
 
 
+def _implied(option: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether an option is one of a protocol's axes that its name already tells."""
+    axis = option.removeprefix("protocol.")
+    told = {(row["protocol"], row.get(axis)) for row in rows}
+    return axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
+
+
 def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
-    shown = [NAMED.get(key, key) for key in dict.fromkeys(["model.name", *varying])] + ["seed", "mu", "relevant"]
+    shown = [NAMED.get(key, key) for key in dict.fromkeys(["model.name", *varying]) if not _implied(key, rows)]
+    shown += ["seed", "mu", "relevant"]
     shown += ["intact", "selected", "random_mean", "certified"]
     titles = {"intact": "intact %", "selected": "without them %", "random_mean": "without random %"}
     cells = [[titles.get(key, key) for key in shown]]

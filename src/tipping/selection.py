@@ -6,9 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from scipy.stats import beta
 
 from tipping import config
 from tipping.controls import Filters, controls
+from tipping.layers import Probe
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
 log = logging.getLogger(__name__)
@@ -19,29 +22,51 @@ class Selection:
     """The relevant filters of a network at one mu.
 
     Attributes:
-        weights_FC: W of the mu-lasso.
-        order_K: the relevant filters' positions, strongest first.
+        weights_RC: W of the mu-lasso, a row for each response.
+        strength_F: the relevance of each filter, Σ_c |w_rc| over its responses r.
+        relevant_F: whether each is relevant: a response of its has a weight for some class.
+        live_F: whether each responds to some image.
+        order_K: positions of those relevant ones that are ablated, strongest first.
         controls: controls of that order.
         solution: the certificate.
+        explained_C: the share of each class's variance that the responses explain.
+        noise: the share that as many responses of noise stay under, for all classes at once, with 95 % probability.
     """
 
-    weights_FC: np.ndarray
+    weights_RC: np.ndarray
+    strength_F: np.ndarray
+    relevant_F: np.ndarray
+    live_F: np.ndarray
     order_K: np.ndarray
     controls: list[np.ndarray]
     solution: Solution
+    explained_C: np.ndarray
+    noise: float
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether no class is explained better than by noise: then nothing is relevant."""
+        return bool((self.explained_C <= self.noise).all())
 
 
-def select(problem: MuLassoProblem, layer_F: np.ndarray, options: config.Config) -> Selection:
+def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Selection:
     """Solve the mu-lasso at the configured mu, order its relevant filters and draw controls of that order."""
     solution = solve(problem, options.mu, options.selection)
     for sentence in solution.stopped.values():
         log.warning(sentence)
-    weights_FC = solution.weights_MFC[0].cpu().numpy()
-    order_K = strongest_first(weights_FC)
-    filters = Filters(layer_F, problem.dead_F(), masses(problem, layer_F), np.abs(weights_FC).sum(1))
-    protocol = options.protocol
+    layer_F, protocol = probe.index.layer_F, options.protocol
+    weights_RC = solution.weights_MFC[0].cpu().numpy()
+    strength_F = by_filter(np.abs(weights_RC).sum(1), probe)
+    relevant_F = by_filter((weights_RC != 0).any(1), probe) > 0
+    live_F = by_filter(~problem.dead_F(), probe) > 0
+    mass_F = by_filter(masses(problem, probe), probe)
+    order_K = strongest_first(strength_F, relevant_F & probe.ablatable_F)
+    filters = Filters(layer_F, ~live_F, mass_F, strength_F, probe.ablatable_F)
     drawn = controls(order_K, filters, options.seed, options.mu, protocol.draws, protocol.control)
-    return Selection(weights_FC, order_K, drawn, solution)
+    shares_C = explained(problem, weights_RC)
+    return Selection(
+        weights_RC, strength_F, relevant_F, live_F, order_K, drawn, solution, shares_C, explained_by_noise(problem)
+    )
 
 
 def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solution:
@@ -55,22 +80,49 @@ def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solu
     return spg(problem, [mu], tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
-def relevant(weights_FC: np.ndarray) -> np.ndarray:
-    """Whether each filter is relevant: a non-zero weight for some class; boolean (F,)."""
-    return (weights_FC != 0).any(1)
+def by_filter(values_R: np.ndarray, probe: Probe) -> np.ndarray:
+    """The sum over each filter's responses: (F,)."""
+    sums_F: np.ndarray = np.bincount(probe.filter_R, weights=values_R, minlength=len(probe.ablatable_F))
+    return sums_F
 
 
-def strongest_first(weights_FC: np.ndarray) -> np.ndarray:
-    """The relevant filters' positions, by falling Σ_c |w_fc|; ties in the order of the network."""
-    strength_F = np.abs(weights_FC).sum(1)
+def strongest_first(strength_F: np.ndarray, chosen_F: np.ndarray) -> np.ndarray:
+    """The chosen filters' positions, by falling strength; ties in the order of the network."""
     order_F = np.argsort(-strength_F, kind="stable")
-    return order_F[: int(relevant(weights_FC).sum())]
+    return order_F[chosen_F[order_F]]
 
 
-def masses(problem: MuLassoProblem, layer_F: np.ndarray) -> np.ndarray:
-    """Each filter's response, its share of its layer's, summed over images: (F,).
+def masses(problem: MuLassoProblem, probe: Probe) -> np.ndarray:
+    """Each response, its share of those at its place, summed over images: (R,).
 
-    Σ_n x_nf is Σ_g Σ_n x_nf x_ng over the filters g of its layer, since their responses sum to 1.
+    Σ_n x_nr is Σ_s Σ_n x_nr x_ns over the responses s of its place, since they sum to 1.
     """
-    gram_FF = problem.gram_FF.cpu().numpy()
-    return (gram_FF * (layer_F[:, None] == layer_F)).sum(1)
+    gram_RR = problem.gram_FF.cpu().numpy()
+    sizes = [int((probe.index.layer_F == probe.index.layers.index(layer)).sum()) for layer, _ in probe.maps]
+    place_R = np.repeat(np.arange(len(sizes)), sizes)
+    masses_R: np.ndarray = (gram_RR * (place_R[:, None] == place_R)).sum(1)
+    return masses_R
+
+
+def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
+    """R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l; 0 for a class without images: (C,)."""
+    count_C = problem.label_sq_C.cpu().numpy()
+    spread_C = count_C * (1 - count_C / count_C.sum())
+    left_C = 2 * problem.objective(torch.as_tensor(weights_RC).to(problem.gram_FF)).cpu().numpy()
+    shares_C: np.ndarray = 1 - np.divide(left_C, spread_C, out=np.ones_like(left_C), where=spread_C > 0)
+    return shares_C
+
+
+def explained_by_noise(problem: MuLassoProblem, confidence: float = 0.95) -> float:
+    """What R² stays under for every class, with this probability, if the labels do not depend on the responses.
+
+    Without a bound mu, R² of N images on responses of rank r that span a constant, as these do, is then of the Beta
+    distribution with (r − 1)/2 and (N − r)/2 [anderson2003]; the bound only lowers it. Bonferroni over classes.
+    """
+    images, classes = round(float(problem.label_sq_C.sum())), len(problem.label_sq_C)
+    normalised_RR, _ = problem.normalised()
+    values = torch.linalg.eigvalsh(normalised_RR)
+    rank = int((values > len(values) * torch.finfo(values.dtype).eps * values.max()).sum())
+    if not 1 < rank < images:
+        return 1.0 if rank >= images else 0.0
+    return float(beta.ppf(1 - (1 - confidence) / classes, (rank - 1) / 2, (images - rank) / 2))

@@ -1,0 +1,70 @@
+"""A network under a protocol: its responses, its relevant filters, and how these are ablated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tipping import config
+from tipping.data import Dataset, Split
+from tipping.layers import Probe
+from tipping.mu_lasso import MuLassoProblem
+from tipping.responses import collect, find_or_average, find_or_collect, mean_activations
+from tipping.store import Item, Store, digest
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and how the configured protocol treats it.
+
+    Attributes:
+        probe: what of it is measured and ablated.
+        weights: the digest of its tensors.
+        options: of the job.
+        train: the images it is measured on.
+    """
+
+    probe: Probe
+    weights: str
+    options: config.Config
+    train: Split
+
+    @classmethod
+    def of(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
+        """A network as it is now.
+
+        Raises:
+            InputError: it has no filters of the kind wanted.
+        """
+        protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
+        only = options.model.get("layers")
+        probe = Probe.of(model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only)
+        return cls(probe, digest(dict(model.state_dict())), options, dataset.train)
+
+    def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
+        """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
+        return find_or_collect(self.probe.model, self.weights, self.train, store, **self._measure())
+
+    def fresh_responses(self) -> MuLassoProblem:
+        """The mu-lasso problem of its responses, collected now."""
+        return collect(self.probe.model, self.train, **self._measure())
+
+    def _measure(self) -> dict[str, Any]:
+        protocol = self.options.protocol
+        return {
+            "maps": self.probe.maps,
+            "norm": protocol.norm,
+            "labels": protocol.labels,
+            "seed": self.options.seed,
+        }
+
+    def manner(self, store: Store | None = None) -> dict[str, Any]:
+        """How `ablated` ablates its filters; means of activations are from the store, if there is one."""
+        protocol, value = self.options.protocol, None
+        if protocol.value == "mean" and store:
+            value = find_or_average(self.probe.model, self.weights, self.train, store)
+        elif protocol.value == "mean":
+            value = mean_activations(self.probe.model, self.train)
+        return {"value": value, "scope": protocol.scope}
