@@ -107,7 +107,7 @@ def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:
 
 def certificate(selection: Selection) -> dict[str, Any]:
     """Of every class: the relative duality gap, whether its support is the only one, the solver's iterations, and the
-    share of its variance that the responses explain, beside what noise would."""
+    share of its variance that the weights explain, that any weights could, and that noise would seem to."""
     solution = selection.solution
     return {
         "relative_gap": solution.relative_gap_MC[0].tolist(),
@@ -115,7 +115,8 @@ def certificate(selection: Selection) -> dict[str, Any]:
         "unique": solution.unique_MC[0].tolist(),
         "iterations": solution.iterations_MC[0].tolist(),
         "explained": selection.explained_C.tolist(),
-        "explained_by_noise": selection.noise,
+        "explainable": selection.explainable_C.tolist(),
+        "explainable_by_noise": selection.noise,
     }
 
 
@@ -155,7 +156,7 @@ def sentence(record: dict[str, Any]) -> str:
         f"{100 * accuracy['intact']:.2f} % intact, {100 * accuracy['selected']:.2f} % without them, "
         f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[protocol['control']]}"
     )
-    if max(selection["explained"]) <= selection["explained_by_noise"]:
+    if max(selection["explainable"]) <= selection["explainable_by_noise"]:
         text += "; nothing is relevant: no class is explained better than by noise"
     if overlap and overlap["jaccard"] is not None:
         shared, low, high = (round(100 * share) for share in (overlap["jaccard"], *overlap["jaccard_by_chance"]))

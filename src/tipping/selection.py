@@ -29,8 +29,9 @@ class Selection:
         order_K: positions of those relevant ones that are ablated, strongest first.
         controls: controls of that order.
         solution: the certificate.
-        explained_C: the share of each class's variance that the responses explain.
-        noise: the share that as many responses of noise stay under, for all classes at once, with 95 % probability.
+        explained_C: the share of each class's variance that the weights explain.
+        explainable_C: the share that the best weights without the bound mu explain.
+        noise: the share that these stay under for responses of noise, for all classes at once, with 95 % probability.
     """
 
     weights_RC: np.ndarray
@@ -41,12 +42,8 @@ class Selection:
     controls: list[np.ndarray]
     solution: Solution
     explained_C: np.ndarray
+    explainable_C: np.ndarray
     noise: float
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether no class is explained better than by noise: then nothing is relevant."""
-        return bool((self.explained_C <= self.noise).all())
 
 
 def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Selection:
@@ -65,7 +62,7 @@ def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Sel
     drawn = controls(order_K, filters, options.seed, options.mu, protocol.draws, protocol.control)
     shares_C = explained(problem, weights_RC)
     return Selection(
-        weights_RC, strength_F, relevant_F, live_F, order_K, drawn, solution, shares_C, explained_by_noise(problem)
+        weights_RC, strength_F, relevant_F, live_F, order_K, drawn, solution, shares_C, *explainable(problem)
     )
 
 
@@ -105,24 +102,36 @@ def masses(problem: MuLassoProblem, probe: Probe) -> np.ndarray:
 
 
 def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
-    """R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l; 0 for a class without images: (C,)."""
-    count_C = problem.label_sq_C.cpu().numpy()
+    """R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l: (C,)."""
+    objective_C = problem.objective(torch.as_tensor(weights_RC).to(problem.gram_FF))
+    return _share(problem, 2 * objective_C.double().cpu().numpy())
+
+
+def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
+    """What responses can explain at all, and what noise in their place would seem to.
+
+    Returns:
+        R² of each class by least squares, without the bound mu: (C,).
+        what these stay under for all classes, with 95 % probability, if the labels do not depend on the responses: for
+            N images and responses of rank r that span a constant, as these do, R² is then of the Beta distribution with
+            (r − 1)/2 and (N − r)/2 [anderson2003], up to the normality of the labels; Bonferroni over classes.
+    """
+    gram_RR, norm_R = problem.normalised()
+    values_R, vectors_RR = torch.linalg.eigh(gram_RR)
+    range_R = values_R > len(values_R) * torch.finfo(values_R.dtype).eps * values_R.max()
+    along_RC = vectors_RR[:, range_R].T @ (problem.cross_FC.double() / norm_R[:, None])
+    fitted_C = (along_RC.square() / values_R[range_R, None]).sum(0).cpu().numpy()
+    images, classes, rank = round(float(problem.label_sq_C.sum())), len(fitted_C), int(range_R.sum())
+    if rank >= images:
+        noise = 1.0
+    else:
+        noise = float(beta.ppf(1 - 0.05 / classes, (rank - 1) / 2, (images - rank) / 2)) if rank > 1 else 0.0
+    return _share(problem, problem.label_sq_C.double().cpu().numpy() - fitted_C), noise
+
+
+def _share(problem: MuLassoProblem, left_C: np.ndarray) -> np.ndarray:
+    """1 − what is left of each class's squares beside its variance over images; 0 for a class without images: (C,)."""
+    count_C = problem.label_sq_C.double().cpu().numpy()
     spread_C = count_C * (1 - count_C / count_C.sum())
-    left_C = 2 * problem.objective(torch.as_tensor(weights_RC).to(problem.gram_FF)).cpu().numpy()
     shares_C: np.ndarray = 1 - np.divide(left_C, spread_C, out=np.ones_like(left_C), where=spread_C > 0)
     return shares_C
-
-
-def explained_by_noise(problem: MuLassoProblem, confidence: float = 0.95) -> float:
-    """What R² stays under for every class, with this probability, if the labels do not depend on the responses.
-
-    Without a bound mu, R² of N images on responses of rank r that span a constant, as these do, is then of the Beta
-    distribution with (r − 1)/2 and (N − r)/2 [anderson2003]; the bound only lowers it. Bonferroni over classes.
-    """
-    images, classes = round(float(problem.label_sq_C.sum())), len(problem.label_sq_C)
-    normalised_RR, _ = problem.normalised()
-    values = torch.linalg.eigvalsh(normalised_RR)
-    rank = int((values > len(values) * torch.finfo(values.dtype).eps * values.max()).sum())
-    if not 1 < rank < images:
-        return 1.0 if rank >= images else 0.0
-    return float(beta.ppf(1 - (1 - confidence) / classes, (rank - 1) / 2, (images - rank) / 2))

@@ -1,0 +1,199 @@
+"""Filter layers of networks that the project has no code of its own for."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tipping import models
+from tipping.ablation import ablated
+from tipping.config import InputError
+from tipping.data import Split
+from tipping.layers import FilterLayer, Probe, find, modular
+from tipping.responses import collect
+
+IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Block(nn.Module):
+    """Two convolutions with a skip connection around them; one activation module for both."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.norm2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        out = self.relu(self.norm1(self.conv1(maps)))
+        out = self.norm2(self.conv2(out))
+        out += self.shortcut(maps)
+        return self.relu(out)
+
+
+class SmallResNet(nn.Module):
+    """Stride, normalisation, skip connections, pooling over the whole map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(Block(4, 6, 2), Block(6, 6, 1))
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))
+
+
+class Functional(nn.Module):
+    """As in PyTorch's own MNIST example: relu and pooling are function calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
+        self.dense1, self.dense2 = nn.Linear(20, 7), nn.Linear(7, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = functional.max_pool2d(functional.relu(self.conv2(self.conv1(images).relu())), 2)
+        maps = functional.dropout(maps, 0.5, self.training)
+        return self.dense2(torch.relu(self.dense1(torch.flatten(maps, 1))))
+
+
+class Untraceable(Functional):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if images.sum() > 0 else -images)
+
+
+def located(model: nn.Module) -> dict[str, str]:
+    return {layer.name: layer.activation for layer in find(model, IMAGE)}
+
+
+def test_the_report_s_networks_have_their_filters_after_the_relu_before_pooling() -> None:
+    keras = models.build(
+        {"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 2, "dropout": 0}, (1, 8, 8), 10, 0
+    )
+    assert located(keras) == {"conv1": "relu1", "conv2": "relu2", "dense1": "dense1_relu", "dense2": "dense2_relu"}
+    assert keras.filter_layers == {"conv1": "relu1", "conv2": "relu2"}
+    matconvnet = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, 0)
+    first, second, third = find(matconvnet, torch.rand(1, 1, 28, 28))
+    assert first == FilterLayer("conv1", "conv1", "conv1", ("conv1", "pool1"), single=False)
+    assert second.measured("all") == ("conv2", "pool2")
+    assert third == FilterLayer("conv3", "relu3", "relu3", ("conv3", "relu3"), single=True)
+
+
+def test_stride_normalisation_and_skip_connections() -> None:
+    model = SmallResNet()
+    assert located(model) == {
+        "stem.0": "stem.2",
+        "blocks.0.conv1": "blocks.0.relu",
+        "blocks.0.conv2": "blocks.0.norm2",  # the skip connection is added to its maps
+        "blocks.0.shortcut.0": "blocks.0.shortcut.1",
+        "blocks.1.conv1": "blocks.1.relu",
+        "blocks.1.conv2": "blocks.1.norm2",
+        "blocks.1.shortcut.0": "blocks.1.shortcut.1",
+    }
+    stem = find(model, IMAGE)[0]
+    assert stem.maps == ("stem.0", "stem.1", "stem.2", "stem.3")
+    assert stem.measured("before_pooling") == ("stem.2",)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_activation_behind_pooling() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(27, 10))
+    (layer,) = find(model, IMAGE)
+    assert (layer.activation, layer.before_pooling) == ("2", "0")
+    assert layer.measured("all") == ("0", "1", "2")
+
+
+def test_maps_that_go_elsewhere_too_are_taken_before_they_do() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.pool, self.head = (
+                nn.Conv2d(1, 3, 3),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Linear(27, 10),
+            )
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = self.conv(images)
+            return self.head((self.pool(self.relu(maps)) + self.pool(maps)).flatten(1))
+
+    (layer,) = find(Twice(), IMAGE)
+    assert layer.activation == "conv", "the maps also go around the relu"
+
+
+def test_a_layer_used_twice_is_taken_as_it_is() -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Linear(64, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.relu(self.conv(self.relu(self.conv(images)))).flatten(1))
+
+    assert located(Again()) == {"conv": "conv"}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_calls_of_relu_become_modules(split: Split, training: bool) -> None:
+    torch.manual_seed(0)
+    model = Functional().train(training)
+    state = copy.deepcopy(model.state_dict())
+    whole = modular(model, IMAGE)
+    assert model.training == training
+    assert located(whole) == {"conv1": "relu_call1", "conv2": "relu_call2", "dense1": "relu_call3"}
+    assert torch.equal(whole(split.images_NCHW), model.eval()(split.images_NCHW))
+    assert whole.conv1.weight is model.conv1.weight
+    assert all(torch.equal(state[name], tensor) for name, tensor in whole.state_dict().items())
+
+
+def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module) -> None:
+    untraceable = Untraceable()
+    assert modular(model, IMAGE) is model
+    assert modular(untraceable, IMAGE) is untraceable
+    assert located(untraceable) == {"conv1": "conv1", "conv2": "conv2", "dense1": "dense1"}
+
+
+@pytest.mark.parametrize("kind", [SmallResNet, Functional])
+def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -> None:
+    """Every filter in turn: the next layers see zeros in its place, and the output no longer depends on its weights."""
+    torch.manual_seed(0)
+    probe = Probe.of(kind().eval(), IMAGE)
+    model, index = probe.model, probe.index
+    images = split.images_NCHW[:20]
+    for f, (layer, channel) in enumerate(zip(index.layer_F, index.channel_F, strict=True)):
+        weight = model.get_parameter(f"{index.layers[layer]}.weight")
+        with torch.no_grad(), ablated(model, np.array([f])):
+            before, kept = model(images), weight[channel].clone()
+            weight[channel] = torch.randn_like(kept)
+            assert torch.equal(model(images), before), f"{index.layers[layer]}, channel {channel}"
+            weight[channel] = kept
+        assert torch.isfinite(before).all()
+
+
+def test_responses_of_a_network_with_function_calls_are_those_after_relu(split: Split) -> None:
+    torch.manual_seed(0)
+    model = Functional().eval()
+    probe = Probe.of(model, IMAGE)
+    problem = collect(probe.model, split, maps=probe.maps)
+    with torch.no_grad():
+        one = model.conv1(split.images_NCHW).relu().double()
+        two = model.conv2(one.float()).relu().double()
+    places = [maps.square().sum((2, 3)).sqrt() for maps in (one, two)]
+    responses_NR = torch.cat([norms / norms.sum(1, keepdim=True) for norms in places], 1)
+    assert torch.allclose(problem.gram_FF, responses_NR.T @ responses_NR, rtol=1e-5)
+
+
+def test_only_some_layers_count() -> None:
+    assert [layer.name for layer in find(SmallResNet(), IMAGE, only=["stem.0"])] == ["stem.0"]
+    with pytest.raises(InputError, match=r"model\.layers: conv1 is no layer with filters; there are stem\.0, blocks"):
+        find(SmallResNet(), IMAGE, only=["conv1"])
+    with pytest.raises(InputError, match="it has no filters"):
+        find(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), IMAGE)
