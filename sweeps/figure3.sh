@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The report's Figure 3: MatConvNet's network, accuracy on the training images; its 500 dense units ablated or not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+.venv/bin/python interpret.py -m model=matconvnet protocol=matconvnet_report protocol.sites=conv+dense,conv \
+  mu=10,100,200 seed=0,1,2 trainer.max_epochs=5 tracking=off hydra.sweep.dir=outputs/figure3 "$@"
