@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # How the curve moves with the number of filters and with dropout: 8 to 32 filters a layer, five epochs, three seeds.
-# sweeps/widths.sh model.filters=64,128 … takes hours on 2 cores.
+# Then the same filters against live controls, and ones of the same response.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m protocol=keras_report,described model.filters=8,16,32 model.dropout=0.5,0 seed=0,1,2 \
   mu=10,20,50,100,200,500,700 trainer.max_epochs=5 tracking=off hydra.sweep.dir=outputs/widths "$@"
+.venv/bin/python interpret.py -m protocol.control=live,norm model.filters=8,16,32 model.dropout=0.5,0 seed=0,1,2 \
+  mu=10,20,50,100,200,500,700 trainer.max_epochs=5 tracking=off hydra.sweep.dir=outputs/widths_controls "$@"
