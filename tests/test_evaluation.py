@@ -461,3 +461,65 @@ def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, spl
     callback = AccuracyDropCurve(lambda model: drop_curve(model, split, order_K, [order_K[::-1].copy()], points=3))
     assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
     assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e6])
+def test_channels_of_different_scale_keep_their_digits(scale: float, split: Split) -> None:
+    """A filter that dwarfs the others in some channels, beside channels of its scale that normalisation evens out."""
+    torch.manual_seed(0)
+    layers = OrderedDict(conv1=nn.Conv2d(1, 6, 3), relu1=nn.ReLU(), conv2=nn.Conv2d(6, 6, 3), norm=nn.BatchNorm2d(6))
+    layers |= OrderedDict(relu2=nn.ReLU(), flatten=nn.Flatten(), dense=nn.Linear(96, 10))
+    model = nn.Sequential(layers).eval().to(split.images_NCHW.device)
+    model.filter_layers = {"conv1": "relu1", "conv2": "relu2"}
+    with torch.no_grad():
+        model.conv1.weight.abs_()
+        model.conv2.weight[:3, 0], model.conv2.weight[3:, 0] = scale, 0
+        model.conv2.weight[3:] *= scale
+        model.norm.running_var[3:] = scale**2
+        narrow = narrowed(
+            chain := Chain.of(model, split.images_NCHW[:1]),
+            gone_channels(model, np.array([0])),
+            layer_values(model, None),
+        )
+        logits = Prefix(chain, split.images_NCHW).finish(narrow)
+        exact = copy.deepcopy(model).double()
+        with ablated(exact, np.array([0])):
+            expected = exact(split.images_NCHW.double())
+    # float32 sums of some 50 numbers
+    assert (logits.double() - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("scope", ["filter", "first_input_channel"])
+def test_an_exception_beside_the_masked_network_leaves_it_as_before(
+    scope: str, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while its traceback is still held, as in a notebook."""
+    model = Skipping().eval().to(split.images_NCHW.device)
+    before = copy.deepcopy(model.state_dict())
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation.tqdm, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:
+        evaluate_ablations(model, split, [np.array([1])], scope=scope)
+    assert held.value.__traceback__
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_neither_autocast_nor_low_precision_products_reach_an_evaluation(model: nn.Module, split: Split) -> None:
+    ablations = [np.array([0]), np.array([0, 7, 8, 13])]
+    expected = evaluate_ablations(model, split, ablations)
+    seen = []
+    model.conv1.register_forward_hook(
+        lambda _, __, maps: seen.append((maps.dtype, torch.get_float32_matmul_precision()))
+    )
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast(split.images_NCHW.device.type, torch.bfloat16):
+            assert np.array_equal(evaluate_ablations(model, split, ablations), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {(torch.float32, "highest")}

@@ -119,6 +119,10 @@ def _check(name: str, module: nn.Module) -> None:
         raise NotAChain(f"{name} has a weight or bias that is no parameter")
     if isinstance(module, nn.Conv2d) and module.groups > 1:
         raise NotAChain(f"{name} has groups")
+    if isinstance(module, nn.Conv2d) and (
+        len(set(module.stride)) > 1 or (max(module.dilation) > 1 and 1 in module.kernel_size)
+    ):
+        raise NotAChain(f"{name} is of a shape that some builds of torch compute wrongly for few channels on a CPU")
     if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
         raise NotAChain(f"{name} normalises by each batch's own statistics")
     if getattr(module, "return_indices", False):

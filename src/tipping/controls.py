@@ -44,8 +44,8 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
             `layer`, the number of filters in each layer, for the first k of both and every k;
             `live`, the same, among filters that are not dead, as no relevant filter is;
             `global`, the number of filters in all, whatever their layers, among those that may be ablated;
-            `norm`, the response mass in each layer, to within a tenth (or the nearest of a hundred draws): live
-            filters in random order, cut where they come nearest to it, so their number may differ;
+            `norm`, the response mass in each layer, to within a tenth (or the nearest of a hundred draws), by live
+            filters, whose number may differ: it is uniform for each number;
             `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
 
     A control may contain filters of the order itself.
@@ -85,7 +85,11 @@ def _draw(
 
 
 def _of_mass(mass: float, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Some filters of a layer, at least one, whose mass comes near to that wanted."""
+    """Some filters of a layer, at least one, whose mass comes near to that wanted.
+
+    Random orders, cut where they come nearest, say how many it takes; as cuts favour some sets, so many are then drawn
+    anew.
+    """
     nearest, best = np.inf, layer
     for _ in range(DRAWS):
         shuffled = rng.permutation(layer)
@@ -94,6 +98,10 @@ def _of_mass(mass: float, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.
             nearest, best = off.min(), shuffled[: int(off.argmin()) + 1]
         if nearest <= NEAR * mass:
             break
+    for _ in range(DRAWS):
+        drawn = rng.choice(layer, len(best), replace=False)
+        if abs(float(mass_F[drawn].sum()) - mass) <= NEAR * mass:
+            return drawn
     return best
 
 

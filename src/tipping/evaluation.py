@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,10 +59,9 @@ def evaluate_ablations(
     with evaluating(model), torch.inference_mode():
         image_1CHW = split.images_NCHW[:1]
         logits_1C = model(image_1CHW.clone())
-        if logits_1C.ndim != 2:
-            raise ValueError(
-                f"{type(model).__name__} must give logits (N, C), got {tuple(logits_1C.shape)} for an image"
-            )
+        if not isinstance(logits_1C, Tensor) or logits_1C.ndim != 2:
+            got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
+            raise ValueError(f"{type(model).__name__} must give logits (N, C), got {got} for an image")
         try:
             chain = Chain.of(model, image_1CHW)
         except NotAChain as reason:
@@ -71,7 +71,8 @@ def evaluate_ablations(
             batches = _narrowed(chain, model, split, distinct, value, scope)
         found_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
         total = len(distinct) * len(split)
-        with tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None) as bar:
+        bar = tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None)
+        with bar, closing(batches):  # or an exception here would leave the network ablated while its traceback lives
             for row, start, logits_NC in batches:
                 found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
                 bar.update(len(logits_NC))
@@ -79,7 +80,9 @@ def evaluate_ablations(
     return predictions_AN[[row_of[filters] for filters in sets]]
 
 
-Logits = Iterator[tuple[int, int, Tensor]]  # number of the ablation, first image, logits (N, C) of some images
+Logits = Generator[
+    tuple[int, int, Tensor], None, None
+]  # number of the ablation, first image, logits (N, C) of some images
 
 
 def _masked(

@@ -69,14 +69,21 @@ def filter_index(model: nn.Module) -> FilterIndex:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode, its convolutions not in TF32; afterwards all is as before."""
+    """Within it the network is in eval mode and computes in its own precision, neither in TF32 nor under autocast;
+    afterwards all is as before."""
     training = [module for module in model.modules() if module.training]
-    cudnn = torch.backends.cudnn
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
     model.eval()
+    torch.set_float32_matmul_precision("highest")
     try:
-        with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+        with (
+            cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
             yield
     finally:
+        torch.set_float32_matmul_precision(matmul)
         for module in training:
             module.training = True
 

@@ -19,7 +19,9 @@ from tipping.ablation import replaced, weights_without_first_input
 from tipping.chain import Chain
 from tipping.layers import MIXING
 
-SWAMPED = 16  # times the largest value left, beyond which what is taken off an intact output leaves too few digits
+SWAMPED = (
+    16  # times a channel's largest value left, beyond which what is taken off an intact output leaves too few digits
+)
 Step = Callable[[Tensor], Tensor]
 
 
@@ -231,7 +233,7 @@ class _Mixing:
         def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
             change = _mix(self.module, constant - channels.pick(maps, removed), weight, None)
             result = change + (output() if out is None else _pick(output(), out))
-            if float(_largest(change)) <= SWAMPED * float(_largest(result)) < torch.inf:
+            if bool((_largest(change) <= SWAMPED * _largest(result)).all()) and bool(result.isfinite().all()):
                 return result
             return self.from_narrow()(channels.pick(maps, channels.kept))  # the difference has lost its digits
 
@@ -251,9 +253,8 @@ class _Mixing:
 
 
 def _largest(maps: Tensor) -> Tensor:
-    """The largest magnitude; NaN if there is one."""
-    low, high = torch.aminmax(maps)
-    return torch.maximum(-low, high)
+    """The largest magnitude of each channel, which later layers may bring to one scale; NaN if there is one."""
+    return maps.abs().amax((0, *range(2, maps.ndim)))
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:

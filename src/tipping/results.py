@@ -1,6 +1,6 @@
 """One record per job: written whole, gathered into a sweep's table and chart.
 
-``python -m tipping.results SWEEP_DIR`` gathers a sweep again.
+``python -m tipping.results SWEEP_DIR`` gathers a sweep again; ``--against report`` compares it with the report.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tipping import config
+from tipping import comparison, config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
@@ -36,6 +36,7 @@ RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.np
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
 NAMED |= {f"protocol.{axis}": axis for axis in config.AXES}  # options with a column of their own
+SHAPE = ("model.filters", "model.depth", "model.dropout")
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -261,7 +262,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "job": record["job"],
         "data": record["data"],
         "model": record["model"]["name"],
-        **{key: options.get(key, "") for key in varying if key not in NAMED},
+        **{key: options.get(key, "") for key in dict.fromkeys([*SHAPE, *varying]) if key not in NAMED},
         "protocol": record["protocol"]["name"],
         **{axis: record["protocol"][axis] for axis in config.AXES},
         "randomize": record["config"]["randomize"],
@@ -276,10 +277,13 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "random_mean": float(np.mean(accuracy["random"])),
         "random_min": min(accuracy["random"]),
         "random_max": max(accuracy["random"]),
+        "random": " ".join(map(str, accuracy["random"])),
         "relative_gap": max(selection["relative_gap"]),
         "certified": selection["certified"],
         **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
         "seconds": round(sum(record["seconds"].values()), 1),
+        "device": record["device"],
+        "commit": record["versions"]["commit"] or "",
     }
 
 
@@ -300,22 +304,47 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
         percent = {key: f"{100 * row[key]:.2f}" for key in ("intact", "selected", "random_mean")}
         percent |= {"relevant": f"{row['relevant']} of {row['filters']}", "mu": f"{row['mu']:g}"}
         cells.append([str(percent.get(key, row[key])) for key in shown])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
     controls = {row["control"] for row in rows}
     random = MATCHES[controls.pop()] if len(controls) == 1 else "random ones"
     print(f"\nTest accuracy intact, without the relevant filters, and without {random}\n")
-    for line in cells:
+    _print_lines(cells)
+
+
+def _print_lines(lines: Sequence[Sequence[str]]) -> None:
+    """Print a table whose columns line up, the first line its headings."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
+def print_against_report(sweeps: Sequence[Path]) -> None:
+    """Print the report's numbers beside those of sweeps, cell by cell.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
+    rows = [row for sweep in sweeps for row in comparison.read(sweep / TABLE)]
+    tables = comparison.against_report(rows)
+    if not tables:
+        raise InputError("--against report: no job of keras_cnn or matconvnet on mnist at a mu of the report's")
+    for title, lines in tables:
+        print(f"\n{title}\n")
+        _print_lines(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gather a sweep from the command line."""
+    """Gather sweeps from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tipping.results", description="Write the table and the chart of a sweep."
+        prog="python -m tipping.results", description="Write the table and the chart of each sweep."
     )
-    parser.add_argument("sweep", type=Path, metavar="SWEEP_DIR", help="the folder of a multirun")
+    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun")
+    parser.add_argument("--against", choices=["report"], help="print the report's numbers beside those of the sweeps")
+    given = parser.parse_args(arguments)
     try:
-        return 1 if gather(parser.parse_args(arguments).sweep) else 0
+        missing = [job for sweep in given.sweeps for job in gather(sweep)]
+        if given.against:
+            print_against_report(given.sweeps)
+        return 1 if missing else 0
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,0 +1,199 @@
+"""Rows of sweeps' tables → how far selected filters differ from random ones, and from the report's numbers."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import t
+
+from tipping.config import InputError
+
+Row = dict[str, Any]
+NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
+EXACT = 10**6  # exchanges at most that are counted one by one; beyond, as many are drawn
+
+# the report's Figure 4 [cukran2019]: accuracy in % without the selected filters, without random ones, filters dropped
+FIGURE_4 = {
+    10: (99.01, 99.14, 23),
+    100: (98.81, 99.08, 69),
+    500: (80.03, 98.71, 301),
+    600: (58.61, 98.47, 333),
+    700: (11.42, 98.73, 397),
+}
+# filters dropped for an accuracy of some 80 %, by dropout
+TIPPED = {0.5: (80.03, 301), 0.0: (80.11, 394)}
+# its Figure 3: filters dropped, then for conv + dense and for conv, accuracy in % without the selected, without random
+FIGURE_3 = {
+    10: (17, {"conv+dense": (86.0, 99.0), "conv": (87.5, 90.34)}),
+    100: (175, {"conv+dense": (30.0, 96.0)}),
+    200: (387, {"conv+dense": (21.0, 32.0)}),
+}
+
+
+class Difference(NamedTuple):
+    """Accuracy without the selected filters minus that without random ones, of networks that differ by their seed.
+
+    Attributes:
+        mean: over networks.
+        low, high: its 95 % interval by Student's t over networks, whose spread includes that of the draws; None for
+            one network.
+        p: probability of so low a mean if in each network the selected filters were one more random draw.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float
+
+
+def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
+    """How far the selected filters of S networks differ from their D random controls.
+
+    p is exact, by counting all exchanges of the selected filters with one of their controls in each network, or an
+    estimate from a million of them.
+    """
+    gaps_S = selected_S - random_SD.mean(1)
+    seeds, mean = len(gaps_S), float(gaps_S.mean())
+    low = high = None
+    if seeds > 1:
+        reach = float(t.ppf(0.975, seeds - 1) * gaps_S.std(ddof=1) / np.sqrt(seeds))
+        low, high = mean - reach, mean + reach
+    sets_SE = np.column_stack([selected_S, random_SD])
+    rounding = 1e-12
+    if sets_SE.shape[1] ** seeds <= EXACT:
+        sums = np.zeros(1)
+        for sets_E in sets_SE:
+            sums = (sums[:, None] + sets_E).ravel()
+        return Difference(mean, low, high, float((sums <= selected_S.sum() + rounding).mean()))
+    drawn = np.random.default_rng(0).integers(sets_SE.shape[1], size=(EXACT, seeds))
+    sums = sets_SE[np.arange(seeds), drawn].sum(1)
+    return Difference(mean, low, high, float(((sums <= selected_S.sum() + rounding).sum() + 1) / (EXACT + 1)))
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a sweep's table.
+
+    Raises:
+        InputError: it is missing or no such table.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows: list[Row] = list(csv.DictReader(file))
+        for row in rows:
+            row["random"] = [float(value) for value in row["random"].split()]
+            row |= {key: float(row[key]) for key in NUMBERS if row.get(key)}
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        reason = f"{path} cannot be read as a sweep's table ({error})"
+        raise InputError(f"{reason}; python -m tipping.results writes it") from error
+    return rows
+
+
+def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by the values of some columns, in the order of their first appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key, "") for key in keys), []).append(row)
+    return groups
+
+
+def percent(values: Sequence[float]) -> str:
+    """The mean of shares in %, and the smallest and largest if they differ."""
+    mean, low, high = (f"{100 * value:.2f}" for value in (np.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def randoms(rows: Sequence[Row]) -> list[float]:
+    """The mean accuracy over each row's random controls."""
+    return [float(np.mean(row["random"])) for row in rows]
+
+
+# ---- the report
+
+
+def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
+    """For each network and protocol, the report's numbers beside ours: titles, and tables with a line of headings."""
+    tables, on_mnist = [], [row for row in rows if row["data"] == "mnist"]
+    networks = ("model", "model.filters", "model.dropout", "protocol", "control")
+    for (model, filters, dropout, protocol, control), group in grouped(on_mnist, *networks).items():
+        size = "".join(
+            f", {name} {value:g}" for name, value in (("filters", filters), ("dropout", dropout)) if value != ""
+        )
+        title = f"{model}{size}; {protocol}, control {control}; {_seeds(group)}"
+        cells = _figure_4(group, dropout) if model == "keras_cnn" else _figure_3(group) if model == "matconvnet" else []
+        if cells:
+            tables.append((title, [["where", "cell", "report", "ours", "difference"], *cells]))
+    return tables
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    seeds = sorted({str(row["seed"]) for row in rows}, key=float)
+    return f"seed {', '.join(seeds)}" if len(seeds) == 1 else f"seeds {', '.join(seeds)}"
+
+
+def _cells(where: str, cells: Sequence[tuple[str, float, Sequence[float], float]]) -> list[list[str]]:
+    """Lines of a table: what each cell is, the report's number, ours over seeds, and the factor to its unit."""
+    lines = []
+    for name, theirs, ours, factor in cells:
+        mean = factor * float(np.mean(ours))
+        spread = "" if min(ours) == max(ours) else f" ({factor * min(ours):.4g} to {factor * max(ours):.4g})"
+        lines.append([where, name, f"{theirs:g}", f"{mean:.4g}{spread}", f"{mean - theirs:+.2f}"])
+    return lines
+
+
+def _figure_4(rows: Sequence[Row], dropout: float) -> list[list[str]]:
+    lines = []
+    for mu, (selected, random, dropped) in FIGURE_4.items():
+        at_mu = [row for row in rows if row["mu"] == mu]
+        if at_mu:
+            cells = [
+                ("selected filters ablated, %", selected, [row["selected"] for row in at_mu], 100.0),
+                ("random filters ablated, %", random, randoms(at_mu), 100.0),
+                ("filters dropped", dropped, [row["ablated"] for row in at_mu], 1.0),
+            ]
+            lines += _cells(f"Figure 4, mu = {mu}", cells)
+    if dropout in TIPPED:
+        accuracy, dropped = TIPPED[dropout]
+        ours = [count_at(group, accuracy / 100) for group in grouped(rows, "seed").values()]
+        reached = [count for count in ours if count is not None]
+        name = f"filters dropped at {accuracy} %"
+        if len(reached) == len(ours):
+            lines += _cells("its text", [(name, dropped, reached, 1.0)])
+        else:
+            lines.append(["its text", name, str(dropped), "not reached at these mu", ""])
+    return lines
+
+
+def count_at(rows: Sequence[Row], accuracy: float) -> float | None:
+    """How many selected filters, ablated, first bring one network's accuracy down to a value.
+
+    Interpolated between values of mu, from the intact network on; None where it is not reached.
+    """
+    points = [(0.0, rows[0]["intact"]), *sorted((row["ablated"], row["selected"]) for row in rows)]
+    for (fewer, above), (more, below) in itertools.pairwise(points):
+        if below <= accuracy < above:
+            return float(fewer + (more - fewer) * (above - accuracy) / (above - below))
+    return None
+
+
+def _figure_3(rows: Sequence[Row]) -> list[list[str]]:
+    lines = []
+    for mu, (dropped, sites) in FIGURE_3.items():
+        for where, (selected, random) in sites.items():
+            at_mu = [row for row in rows if row["mu"] == mu and row["sites"] == where]
+            if at_mu:
+                cells = [
+                    (f"{where}, %", selected, [row["selected"] for row in at_mu], 100.0),
+                    (f"{where} (random), %", random, randoms(at_mu), 100.0),
+                    *(
+                        [("filters dropped", dropped, [row["ablated"] for row in at_mu], 1.0)]
+                        if where != "conv"
+                        else []
+                    ),
+                ]
+                lines += _cells(f"Figure 3, mu = {mu}", cells)
+    return lines

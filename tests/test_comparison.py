@@ -1,0 +1,134 @@
+"""Differences between selected and random filters, and the report's numbers beside ours."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from tipping import comparison, results
+from tipping.comparison import against_report, count_at, difference, read
+from tipping.config import InputError
+
+
+def test_interval_is_student_s(rng: np.random.Generator) -> None:
+    selected_S, random_SD = rng.random(4), rng.random((4, 5))
+    found = difference(selected_S, random_SD)
+    interval = ttest_1samp(selected_S - random_SD.mean(1), 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx((selected_S - random_SD.mean(1)).mean())
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert difference(selected_S[:1], random_SD[:1])[1:3] == (None, None)
+
+
+def test_p_counts_all_exchanges(rng: np.random.Generator) -> None:
+    """Every way to call one of the D + 1 sets of each network the selected one, in plain loops."""
+    for _ in range(20):
+        sets_SE = rng.integers(4, size=(3, 4)) / 3  # with ties
+        means = [sum(choice) for choice in itertools.product(*sets_SE.tolist())]
+        expected = np.mean([mean <= sets_SE[:, 0].sum() + 1e-9 for mean in means])
+        assert difference(sets_SE[:, 0], sets_SE[:, 1:]).p == pytest.approx(expected)
+
+
+def test_p_of_many_networks_is_estimated(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets_SE = rng.random((6, 6))
+    exact = difference(sets_SE[:, 0], sets_SE[:, 1:]).p
+    monkeypatch.setattr(comparison, "EXACT", 40_000)
+    estimate = difference(sets_SE[:, 0], sets_SE[:, 1:]).p
+    assert estimate != exact
+    assert estimate == pytest.approx(exact, abs=0.01)  # four standard errors of 40,000 draws
+
+
+def test_p_is_uniform_where_selected_filters_are_random_ones() -> None:
+    rng = np.random.default_rng(0)
+    p = np.array([difference(sets[:, 0], sets[:, 1:]).p for sets in rng.random((2000, 3, 6))])
+    for level in (0.05, 0.2, 0.5):
+        assert abs((p <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 2000)
+    assert difference(np.zeros(3), np.ones((3, 5))).p == pytest.approx(6**-3)
+
+
+def rows_of(points: list[tuple[float, int, float]], seed: int = 0, **others: object) -> list[dict]:
+    network = {"data": "mnist", "model": "keras_cnn", "model.filters": 128.0, "model.dropout": 0.5}
+    protocol = {"protocol": "keras_report", "control": "layer", "sites": "conv", "seed": str(seed), "intact": 0.99}
+    return [
+        {
+            **network,
+            **protocol,
+            "mu": mu,
+            "ablated": float(ablated),
+            "selected": selected,
+            "random": [0.98, 0.96],
+            **others,
+        }
+        for mu, ablated, selected in points
+    ]
+
+
+def test_the_count_at_an_accuracy_is_interpolated() -> None:
+    rows = rows_of([(500, 300, 0.5), (10, 100, 0.9), (700, 400, 0.7)])
+    assert count_at(rows, 0.7) == pytest.approx(200)
+    assert count_at(rows, 0.95) == pytest.approx(100 * 0.04 / 0.09)
+    assert count_at(rows, 0.4) is None
+
+
+def test_figure_4_cell_by_cell() -> None:
+    rows = rows_of([(10, 20, 0.98), (500, 300, 0.7)], seed=0) + rows_of([(10, 24, 0.96), (500, 310, 0.6)], seed=1)
+    ((title, (headings, *lines)),) = against_report([*rows, *rows_of([(10, 20, 0.9)], data="kmnist")])
+    assert title == "keras_cnn, filters 128, dropout 0.5; keras_report, control layer; seeds 0, 1"
+    assert headings == ["where", "cell", "report", "ours", "difference"]
+    assert lines[0] == ["Figure 4, mu = 10", "selected filters ablated, %", "99.01", "97 (96 to 98)", "-2.01"]
+    assert lines[1] == ["Figure 4, mu = 10", "random filters ablated, %", "99.14", "97", "-2.14"]
+    assert lines[2] == ["Figure 4, mu = 10", "filters dropped", "23", "22 (20 to 24)", "-1.00"]
+    assert [line[0] for line in lines[3:6]] == ["Figure 4, mu = 500"] * 3
+    where, cell, theirs, ours, _ = lines[6]
+    assert (where, cell, theirs) == ("its text", "filters dropped at 80.03 %", "301")
+    expected = [20 + 280 * (0.98 - 0.8003) / 0.28, 24 + 286 * (0.96 - 0.8003) / 0.36]
+    assert ours.startswith(f"{np.mean(expected):.4g} (")
+    ((_, (_, *lines)),) = against_report(rows_of([(10, 20, 0.98)], **{"model.dropout": 0.0}))
+    assert lines[-1] == ["its text", "filters dropped at 80.11 %", "394", "not reached at these mu", ""]
+
+
+def test_figure_3_cell_by_cell() -> None:
+    others = {"model": "matconvnet", "model.filters": "", "model.dropout": "", "control": "global"}
+    rows = rows_of([(10, 17, 0.86), (200, 380, 0.2)], **{**others, "sites": "conv+dense"})
+    rows += rows_of([(10, 9, 0.9)], **{**others, "sites": "conv"})
+    ((title, (_, *lines)),) = against_report(rows)
+    assert title == "matconvnet; keras_report, control global; seed 0"
+    assert [line[:3] for line in lines] == [
+        ["Figure 3, mu = 10", "conv+dense, %", "86"],
+        ["Figure 3, mu = 10", "conv+dense (random), %", "99"],
+        ["Figure 3, mu = 10", "filters dropped", "17"],
+        ["Figure 3, mu = 10", "conv, %", "87.5"],
+        ["Figure 3, mu = 10", "conv (random), %", "90.34"],
+        ["Figure 3, mu = 200", "conv+dense, %", "21"],
+        ["Figure 3, mu = 200", "conv+dense (random), %", "32"],
+        ["Figure 3, mu = 200", "filters dropped", "387"],
+    ]
+    assert lines[0][3:] == ["86", "+0.00"]
+
+
+def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run_script("interpret", "mu=10", "protocol=keras_report", multirun=True)
+    assert code == 0, err
+    (row,) = read(tmp_path / "out" / results.TABLE)
+    assert (row["mu"], row["protocol"], row["scope"], row["model.filters"]) == (
+        10,
+        "keras_report",
+        "first_input_channel",
+        4,
+    )
+    assert len(row["random"]) == 2
+    assert float(row["random_mean"]) == pytest.approx(np.mean(row["random"]))
+    assert results.main([str(tmp_path / "out"), "--against", "report"]) == 1
+    assert "no job of keras_cnn or matconvnet on mnist" in capfd.readouterr().err
+    table = tmp_path / "out" / results.TABLE
+    table.write_text(table.read_text().replace("digits", "mnist"))
+    results.print_against_report([tmp_path / "out"])
+    out = capfd.readouterr().out
+    assert "keras_cnn, filters 4, dropout 0.5; keras_report, control layer; seed 0" in out
+    assert "99.01" in out
+    table.write_text("mu,selected\n1,2\n")
+    with pytest.raises(InputError, match="cannot be read as a sweep's table"):
+        read(table)
