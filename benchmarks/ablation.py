@@ -158,6 +158,7 @@ def collection(filters: int, model: nn.Module, split: Split) -> Sequence[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
     parser.add_argument("--images", type=int, default=1000, help="test images of the 30 ablations")
     parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -169,7 +170,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     mnist = data.load(config.Data("mnist", str(arguments.data))).to(torch.device(arguments.device))
     few = replace(mnist, train=mnist.train.spread(6000))
-    networks = {filters: network(few, filters) for filters in (128, 32)}
+    networks = {filters: network(few, filters) for filters in arguments.filters}
     for filters, model in networks.items():
         counts = [count * filters // 128 for count in COUNTS]
         kinds = {
