@@ -36,7 +36,7 @@ RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.np
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
 NAMED |= {f"protocol.{axis}": axis for axis in config.AXES}  # options with a column of their own
-SHAPE = ("model.filters", "model.depth", "model.dropout")
+ALWAYS = ("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")  # in each table
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -262,7 +262,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "job": record["job"],
         "data": record["data"],
         "model": record["model"]["name"],
-        **{key: options.get(key, "") for key in dict.fromkeys([*SHAPE, *varying]) if key not in NAMED},
+        **{key: options.get(key, "") for key in dict.fromkeys([*ALWAYS, *varying]) if key not in NAMED},
         "protocol": record["protocol"]["name"],
         **{axis: record["protocol"][axis] for axis in config.AXES},
         "randomize": record["config"]["randomize"],
@@ -281,10 +281,16 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "relative_gap": max(selection["relative_gap"]),
         "certified": selection["certified"],
         **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
+        "overlap_by_chance": _range((record["overlap"] or {}).get("jaccard_by_chance")),
+        "rank_correlation_by_chance": _range((record["overlap"] or {}).get("rank_correlation_by_chance")),
         "seconds": round(sum(record["seconds"].values()), 1),
         "device": record["device"],
         "commit": record["versions"]["commit"] or "",
     }
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return " to ".join(f"{end:.3f}" for end in ends or ())
 
 
 def _implied(option: str, rows: Sequence[dict[str, Any]]) -> bool:
