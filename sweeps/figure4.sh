@@ -5,6 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m protocol=keras_report,described mu=10,100,500,600,700 model.filters=128 \
-  trainer.max_epochs=5 tracking=off hydra.sweep.dir=outputs/figure4 "$@"
+  trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4 "$@"
 .venv/bin/python interpret.py -m protocol.control=live,norm mu=10,100,500,600,700 model.filters=128 \
   trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4_controls "$@"
