@@ -31,7 +31,8 @@ def interpret(composed: DictConfig) -> None:
         dataset = data.load(config.data).to(device)
         images = dataset.split(config.protocol.evaluated_on)
         model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
-        randomized = sanity.layers_to_randomize(model, config.randomize)
+        randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
+        Subject.of(model, dataset, config).check()  # before it is trained
 
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
@@ -58,7 +59,7 @@ def interpret(composed: DictConfig) -> None:
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
-            **results.describe(config, device, job.overrides.task),
+            **results.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": intact, "selected": selected, "random": random},
             "filters": results.filters(index, selection),
             "selection": {"solver": config.selection.solver, **results.certificate(selection)},

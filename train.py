@@ -11,7 +11,7 @@ from torch import nn
 from tipping import command, data, models, results, tracking
 from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import evaluate, find_or_train, pick_device
-from tipping.config import parse
+from tipping.config import parse, require
 from tipping.evaluation import DropCurve, drop_curve
 from tipping.selection import select
 from tipping.store import Store, digest
@@ -27,6 +27,7 @@ def train(composed: DictConfig) -> None:
     directory = Path(job.runtime.output_dir)
     results.clear(directory)
     config = parse(composed)
+    require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     store, device = Store(config.store.dir), pick_device(config.device)
     dataset = data.load(config.data).to(device)
     model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
@@ -47,7 +48,7 @@ def train(composed: DictConfig) -> None:
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
-            **results.describe(config, device, job.overrides.task),
+            **results.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": accuracy},
             "curves": {epoch: curve.record() for epoch, curve in drop.curves.items()},
             "store": {"network": network.key, "weights": digest(network.tensors)},

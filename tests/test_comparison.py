@@ -52,6 +52,7 @@ def test_p_is_uniform_where_selected_filters_are_random_ones() -> None:
 def rows_of(points: list[tuple[float, int, float]], seed: int = 0, **others: object) -> list[dict]:
     network = {"data": "mnist", "model": "keras_cnn", "model.filters": 128.0, "model.dropout": 0.5}
     protocol = {"protocol": "keras_report", "control": "layer", "sites": "conv", "seed": str(seed), "intact": 0.99}
+    protocol |= {"trainer.max_epochs": "5", "trainer.precision": "float32"}
     return [
         {
             **network,
@@ -76,7 +77,7 @@ def test_the_count_at_an_accuracy_is_interpolated() -> None:
 def test_figure_4_cell_by_cell() -> None:
     rows = rows_of([(10, 20, 0.98), (500, 300, 0.7)], seed=0) + rows_of([(10, 24, 0.96), (500, 310, 0.6)], seed=1)
     ((title, (headings, *lines)),) = against_report([*rows, *rows_of([(10, 20, 0.9)], data="kmnist")])
-    assert title == "keras_cnn, filters 128, dropout 0.5; keras_report, control layer; seeds 0, 1"
+    assert title == "keras_cnn, filters 128, dropout 0.5, 5 epochs in float32; keras_report; seeds 0, 1"
     assert headings == ["where", "cell", "report", "ours", "difference"]
     assert lines[0] == ["Figure 4, mu = 10", "selected filters ablated, %", "99.01", "97 (96 to 98)", "-2.01"]
     assert lines[1] == ["Figure 4, mu = 10", "random filters ablated, %", "99.14", "97", "-2.14"]
@@ -90,12 +91,20 @@ def test_figure_4_cell_by_cell() -> None:
     assert lines[-1] == ["its text", "filters dropped at 80.11 %", "394", "not reached at these mu", ""]
 
 
+def test_other_networks_are_not_mixed_and_none_counts_twice() -> None:
+    rows = rows_of([(10, 20, 0.98)])
+    others = [{"trainer.max_epochs": "1"}, {"trainer.precision": "bf16"}, {"randomize": "all"}, {"model.depth": "3"}]
+    assert len(against_report([*rows, *(row for other in others for row in rows_of([(10, 20, 0.5)], **other))])) == 5
+    with pytest.raises(InputError, match="seed=0 mu=10 is there twice for keras_report"):
+        against_report([*rows, *rows_of([(10, 20, 0.98)])])
+
+
 def test_figure_3_cell_by_cell() -> None:
     others = {"model": "matconvnet", "model.filters": "", "model.dropout": "", "control": "global"}
     rows = rows_of([(10, 17, 0.86), (200, 380, 0.2)], **{**others, "sites": "conv+dense"})
-    rows += rows_of([(10, 9, 0.9)], **{**others, "sites": "conv"})
+    rows += rows_of([(10, 9, 0.9)], **{**others, "sites": "conv", "protocol": "keras_report, sites=conv"})
     ((title, (_, *lines)),) = against_report(rows)
-    assert title == "matconvnet; keras_report, control global; seed 0"
+    assert title == "matconvnet, 5 epochs in float32; keras_report; seed 0"
     assert [line[:3] for line in lines] == [
         ["Figure 3, mu = 10", "conv+dense, %", "86"],
         ["Figure 3, mu = 10", "conv+dense (random), %", "99"],
@@ -127,7 +136,7 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     table.write_text(table.read_text().replace("digits", "mnist"))
     results.print_against_report([tmp_path / "out"])
     out = capfd.readouterr().out
-    assert "keras_cnn, filters 4, dropout 0.5; keras_report, control layer; seed 0" in out
+    assert "keras_cnn, filters 4, dropout 0.5, 1 epochs in float32; keras_report; seed 0" in out
     assert "99.01" in out
     table.write_text("mu,selected\n1,2\n")
     with pytest.raises(InputError, match="cannot be read as a sweep's table"):

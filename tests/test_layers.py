@@ -141,15 +141,61 @@ def test_a_layer_used_twice_is_taken_as_it_is() -> None:
     assert located(Again()) == {"conv": "conv"}
 
 
+def test_an_activation_shared_by_branches_is_not_taken_for_another_s() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.relu = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 3, 3), nn.ReLU()
+            self.head = nn.Linear(5 * 36, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            one, two = self.one(images), self.two(images)
+            return self.head(torch.cat([self.relu(one), self.relu(two)], 1).flatten(1))
+
+    assert located(Branches()) == {"one": "relu", "two": "two"}
+
+
+def test_convolutions_of_one_s_own_class_are_convolutions_beside_calls_of_relu() -> None:
+    class Scaled(nn.Conv2d):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(maps)
+
+    class Net(Functional):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv2 = Scaled(4, 5, 3)
+
+    assert located(modular(Net().eval(), IMAGE)) == {
+        "conv1": "relu_call1",
+        "conv2": "relu_call2",
+        "dense1": "relu_call3",
+    }
+
+
+def test_modules_called_by_keyword_or_giving_more_than_maps() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.pool = nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)
+            self.head = nn.Linear(27, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps, _ = self.pool(self.relu(input=self.conv(images)))
+            return self.head(maps.flatten(1))
+
+    with torch.inference_mode():
+        assert located(Net()) == {"conv": "relu"}
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_calls_of_relu_become_modules(split: Split, training: bool) -> None:
     torch.manual_seed(0)
     model = Functional().train(training)
     state = copy.deepcopy(model.state_dict())
     whole = modular(model, IMAGE)
-    assert model.training == training
+    assert all(module.training == training for module in model.modules()), "it may yet be trained"
     assert located(whole) == {"conv1": "relu_call1", "conv2": "relu_call2", "dense1": "relu_call3"}
-    assert torch.equal(whole(split.images_NCHW), model.eval()(split.images_NCHW))
+    assert torch.equal(whole.eval()(split.images_NCHW), model.eval()(split.images_NCHW))
     assert whole.conv1.weight is model.conv1.weight
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.state_dict().items())
 

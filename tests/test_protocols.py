@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
+import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from test_ablation import without
 from test_layers import SmallResNet
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from tipping import config, data, models
 from tipping.ablation import ablated
@@ -178,13 +181,96 @@ def test_a_record_is_of_its_protocol(run_script, tmp_path: Path, options: list[s
     assert record["accuracy"]["intact"] == accuracy(model, images)
     assert record["accuracy"]["selected"] == accuracy(left, images)
     assert record["accuracy"]["selected"] != record["accuracy"]["intact"]
-    assert protocol["name"] == ", ".join([record["config"]["protocol"]["name"], *sorted(given_axes(options))])
+    assert protocol["name"] == name_of(options)
     assert f"{protocol['name']}, mu=3" in out
     assert f"{protocol['evaluated_on']} accuracy" in out
 
 
-def given_axes(options: list[str]) -> list[str]:
-    return [option.removeprefix("protocol.") for option in options if option.startswith("protocol.")]
+def name_of(options: list[str]) -> str:
+    preset = next((option.split("=")[1] for option in options if option.startswith("protocol=")), "described")
+    return ", ".join([preset, *sorted(o.removeprefix("protocol.") for o in options if o.startswith("protocol."))])
+
+
+def test_a_protocol_s_name_is_what_it_is(run_script, tmp_path: Path) -> None:
+    for options, name in (
+        (["++protocol.control=live", "protocol.labels=TRUE"], "described, control=live"),
+        (["protocol.control=layer", "protocol.sites=conv+dense"], "described"),
+        (["protocol=authors", "mu=1", "protocol.dense=false"], "authors, dense=false"),
+    ):
+        code, _, err = run_script("interpret", *options)
+        assert code == 0, err
+        assert record_of(tmp_path / "out")["protocol"]["name"] == name
+
+
+def test_the_same_weights_in_other_code_are_another_network(run_script, tmp_path: Path, monkeypatch) -> None:
+    """Nothing of the store is used for it, whether its weights are given or trained."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for pooled in ("max", "avg"):
+        (tmp_path / "theirs.py").write_text(NET.format(pooled=pooled))
+        sys.modules.pop("theirs", None)
+        importlib.invalidate_caches()
+        code, _, err = run_script("interpret", "model=own", "model._target_=theirs.Net")
+        assert code == 0, err
+        found.append(record_of(tmp_path / "out"))
+    assert [record["made"]["network"] for record in found] == [True, True]
+    (tmp_path / "theirs.pt").write_bytes(next((tmp_path / "store" / "networks").glob("*.pt")).read_bytes())
+    for pooled, key in (("max", "responses"), ("avg", "responses")):
+        (tmp_path / "theirs.py").write_text(NET.format(pooled=pooled) + "\n# edited\n")
+        sys.modules.pop("theirs", None)
+        importlib.invalidate_caches()
+        code, _, err = run_script("interpret", "model=own", "model._target_=theirs.Net", "model.checkpoint=theirs.pt")
+        assert code == 0, err
+        found.append(record_of(tmp_path / "out"))
+        assert key in found[-1]["made"]
+    assert found[2]["store"]["weights"] != found[3]["store"]["weights"]
+
+
+NET = """
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn import functional
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(36, 10)
+
+    def forward(self, images):
+        return self.head(functional.{pooled}_pool2d(functional.relu(self.conv(images)), 2).flatten(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        (["+model.layers=[dense1]"], "protocol.dense=false"),
+        (["model=own", "model._target_=test_protocols.Normed", "protocol=keras_report"], "needs plain weights"),
+        (["model=own", "model._target_=test_protocols.Strict"], "does not take images of 1x8x8: only 28x28"),
+    ],
+)
+def test_what_cannot_be_interpreted_is_refused_before_it_is_trained(
+    run_script, tmp_path: Path, options: list[str], culprit: str
+) -> None:
+    code, out, err = run_script("interpret", *options)
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert culprit in err
+    assert "training" not in out
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(weight_norm(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
+
+class Strict(Normed):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] == 28, "only 28x28"
+        return super().forward(images)
 
 
 def test_conv_leaves_maps_of_single_values_alone(run_script, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from tipping import sanity
 from tipping.config import InputError
@@ -32,7 +33,7 @@ LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
 def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     before = copy.deepcopy(model.state_dict())
-    chosen = sanity.layers_to_randomize(model, wanted)
+    chosen = sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))
     assert chosen == expected
     sanity.randomize(model, chosen, (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     changed = {
@@ -58,10 +59,39 @@ def test_normalisation_starts_anew_with_its_statistics() -> None:
     assert model.blocks[0].norm1.running_mean.any()
 
 
+def test_the_cascade_is_in_the_order_of_an_image() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(256, 10)
+            self.conv = weight_norm(nn.Conv2d(1, 4, 3, padding=1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(images).flatten(1))
+
+    model, image_1CHW = Backwards(), torch.zeros(1, 1, 8, 8)
+    layers = sanity.layers_to_randomize(model, "all", image_1CHW)
+    assert [layer for layer in layers if "parametrizations" not in layer] == ["conv", "head"]
+    assert sanity.layers_to_randomize(model, "from:head", image_1CHW) == ["head"]
+
+
+def test_weights_that_are_the_same_always_are_not_initialised_anew(model: nn.Module) -> None:
+    options = SimpleNamespace(model={"_target_": "test_sanity.Constant"}, seed=0, randomize="all")
+    with pytest.raises(InputError, match="randomize=all: Constant starts with the same weights always"):
+        sanity.randomize(Constant(), ["2"], (1, 8, 8), options)  # type: ignore[arg-type]
+
+
+class Constant(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10))
+        for parameter in self.parameters():
+            nn.init.ones_(parameter)
+
+
 def test_an_unknown_layer_is_refused(model: nn.Module) -> None:
     for wanted in ("conv1", "from:", "only:relu1", "all:conv1", "until:conv1"):
         with pytest.raises(InputError, match=f"randomize={wanted}: give none, all, from:LAYER"):
-            sanity.layers_to_randomize(model, wanted)
+            sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))
 
 
 def selection(strength_F: np.ndarray, live_F: np.ndarray | None = None) -> SimpleNamespace:

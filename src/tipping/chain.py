@@ -12,7 +12,8 @@ from torch.fx import Tracer
 
 from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, filter_layers
 
-KNOWN = (*MIXING, *PASSING, *ACTIVATIONS, *POOLING, nn.BatchNorm2d, nn.Flatten)
+POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # which has a slope for each channel
+KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
 
 
 class NotAChain(Exception):

@@ -19,7 +19,7 @@ from torch.nn import functional
 from tipping import config
 from tipping.config import InputError
 from tipping.data import Batches, Dataset, evaluation_batches
-from tipping.models import OURS, load_checkpoint
+from tipping.models import OURS, load_checkpoint, source
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,8 @@ def find_or_train(
         "images": dataset.train.fingerprint,
         "seed": options.seed,
     }
+    if code := source(options.model["_target_"]):
+        recipe["source"] = code
     item = store.fetch("networks", recipe, make, anew)
     try:
         model.load_state_dict(item.tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from tipping.config import InputError
 
 Row = dict[str, Any]
 NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
+NETWORK = ("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")
 EXACT = 10**6  # exchanges at most that are counted one by one; beyond, as many are drawn
 
 # the report's Figure 4 [cukran2019]: accuracy in % without the selected filters, without random ones, filters dropped
@@ -94,10 +96,19 @@ def read(path: Path) -> list[Row]:
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by the values of some columns, in the order of their first appearance."""
+    """Rows by the values of some columns, in the order of their first appearance.
+
+    Raises:
+        InputError: two rows of a group are of one job: it would count twice.
+    """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.get(key, "") for key in keys), []).append(row)
+    for group in groups.values():
+        jobs = [(row["seed"], row["mu"], row["sites"]) for row in group]
+        if twice := [job for job in jobs if jobs.count(job) > 1]:
+            seed, mu, _ = twice[0]
+            raise InputError(f"seed={seed} mu={mu:g} is there twice for {group[0]['protocol']}: leave one sweep out")
     return groups
 
 
@@ -118,14 +129,16 @@ def randoms(rows: Sequence[Row]) -> list[float]:
 def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
     """For each network and protocol, the report's numbers beside ours: titles, and tables with a line of headings."""
     tables, on_mnist = [], [row for row in rows if row["data"] == "mnist"]
-    networks = ("model", "model.filters", "model.dropout", "protocol", "control")
-    for (model, filters, dropout, protocol, control), group in grouped(on_mnist, *networks).items():
-        size = "".join(
-            f", {name} {value:g}" for name, value in (("filters", filters), ("dropout", dropout)) if value != ""
-        )
-        title = f"{model}{size}; {protocol}, control {control}; {_seeds(group)}"
-        cells = _figure_4(group, dropout) if model == "keras_cnn" else _figure_3(group) if model == "matconvnet" else []
+    for row in on_mnist:
+        row["protocol"] = re.sub(r", sites=[^,]*", "", row["protocol"])  # a cell of its own in Figure 3
+    for group in grouped(on_mnist, *NETWORK, "randomize", "protocol").values():
+        first = group[0]
+        cells = {"keras_cnn": _figure_4, "matconvnet": _figure_3}.get(first["model"], lambda _: [])(group)
         if cells:
+            sizes = {"filters": first.get("model.filters", ""), "dropout": first.get("model.dropout", "")}
+            network = ", ".join([first["model"], *(f"{name} {size:g}" for name, size in sizes.items() if size != "")])
+            epochs, precision = first.get("trainer.max_epochs", "?"), first.get("trainer.precision", "?")
+            title = f"{network}, {epochs} epochs in {precision}; {first['protocol']}; {_seeds(group)}"
             tables.append((title, [["where", "cell", "report", "ours", "difference"], *cells]))
     return tables
 
@@ -145,8 +158,8 @@ def _cells(where: str, cells: Sequence[tuple[str, float, Sequence[float], float]
     return lines
 
 
-def _figure_4(rows: Sequence[Row], dropout: float) -> list[list[str]]:
-    lines = []
+def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
+    lines, dropout = [], rows[0].get("model.dropout", "")
     for mu, (selected, random, dropped) in FIGURE_4.items():
         at_mu = [row for row in rows if row["mu"] == mu]
         if at_mu:

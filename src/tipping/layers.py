@@ -6,6 +6,7 @@ A network says so in ``filter_layers``: for each layer, the submodule whose outp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from tipping.config import InputError
 MIXING = (nn.Conv2d, nn.Linear)
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
 ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Hardtanh),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid),
+    *(nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
 )
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
@@ -33,6 +35,7 @@ RELUS = {
     "call_method": ("relu", "relu_"),
 }
 
+log = logging.getLogger(__name__)
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
 
 
@@ -231,7 +234,7 @@ def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None
     """
     calls, taken = _watch(model, image_1CHW)
     mixing = [call for call in calls if isinstance(call.module, MIXING)]
-    found = {call.name: _follow(call, calls, taken) for call in mixing[:-1]}
+    found = {call.name: _follow(call, calls, taken) for call in mixing[:-1] if len(call.shape) in (2, 4)}
     for name in only or ():
         if name not in found:
             raise InputError(f"model.layers: {name} is no layer with filters; there are {', '.join(found) or 'none'}")
@@ -261,7 +264,7 @@ class _Call(NamedTuple):
 
 
 def _version(tensor: Tensor) -> Version:
-    return id(tensor), tensor._version
+    return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
 def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int]]:
@@ -282,21 +285,27 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
             return result
 
     def before(name: str) -> Any:
-        return lambda _, inputs: given.update({name: _version(inputs[0])})
+        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            first = next(iter((*inputs, *named.values())))
+            given[name] = _version(first)
+
+        return hook
 
     def after(name: str) -> Any:
-        def hook(module: nn.Module, _: object, maps: Tensor) -> None:
-            alive.append(maps)
-            calls.append(_Call(len(calls), name, module, given[name], _version(maps), maps.shape))
+        def hook(module: nn.Module, _: object, maps: Any) -> None:
+            if isinstance(maps, Tensor):
+                alive.append(maps)
+                calls.append(_Call(len(calls), name, module, given[name], _version(maps), maps.shape))
 
         return hook
 
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, (*MIXING, *PASSING, *ACTIVATIONS, *POOLING, *NORMALISING)):
-            handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+            handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+            handles.append(module.register_forward_hook(after(name)))
     try:
-        with evaluating(model), torch.no_grad(), Taking():
+        with torch.inference_mode(False), evaluating(model), torch.no_grad(), Taking():
             model(image_1CHW.clone())
     finally:
         for handle in handles:
@@ -311,7 +320,8 @@ def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> F
         return FilterLayer(call.name, call.name, call.name, (call.name,), single)
     path, alone, sole = [call], True, 1  # how many of the path nothing else takes maps from
     while following := [c for c in calls[path[-1].number + 1 :] if c.given == path[-1].made]:
-        if isinstance(following[0].module, MIXING):
+        named_so = next(c for c in calls[call.number + 1 :] if c.name == following[0].name)
+        if isinstance(following[0].module, MIXING) or named_so is not following[0]:  # hooks would see another's maps
             break
         alone = alone and taken.get(path[-1].made, 0) == 1
         path.append(following[0])
@@ -328,16 +338,24 @@ def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> F
     )
 
 
+class _Tracer(fx.Tracer):
+    """Leaves modules that are followed whole, whatever their class."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, (*MIXING, *NORMALISING)) or super().is_leaf_module(module, name)
+
+
 def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
-    """The network in eval mode with its calls of relu as modules, whose maps can be watched and replaced.
+    """The network with its calls of relu as modules, whose maps can be watched and replaced.
 
     It shares weights and modules with the network, which is returned itself where it calls none, or torch.fx cannot
     trace it, or its trace gives something else: relu is then seen where it is a module.
     """
     with evaluating(model):
         try:
-            traced = fx.symbolic_trace(model)
+            traced = fx.GraphModule(model, _Tracer().trace(model))
         except Exception:  # whatever the network's own code raises when it is given no tensor
+            log.warning("torch.fx cannot trace %s: calls of relu in it are not seen", type(model).__name__)
             return model
         calls = [node for node in traced.graph.nodes if node.target in RELUS.get(node.op, ())]
         for number, node in enumerate(calls, 1):
@@ -349,4 +367,5 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
         traced.recompile()
         with torch.no_grad():
             same = torch.equal(traced(image_1CHW.clone()), model(image_1CHW.clone()))
-    return traced.eval() if calls and same else model
+    traced.training = model.training  # its modules, which are the network's, know already
+    return traced if calls and same else model

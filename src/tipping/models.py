@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import pickle
 import sys
@@ -87,8 +88,8 @@ class MatConvNet(nn.Sequential):
 def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A new network of the configured class; its initial weights depend on the seed only.
 
-    The class is given `image_shape` and `classes` if it takes them. Unless it names its `filter_layers`, they are its
-    convolutions.
+    The class is given `image_shape` and `classes` if it takes them. Its `filter_layers` are its convolutions, unless it
+    names others; a `Probe` finds them anew.
 
     Raises:
         InputError: `_target_` is no network's class, an argument is out of its range, or the network does not make
@@ -130,12 +131,24 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
     try:
         with evaluating(model), torch.no_grad():
             logits = model(torch.zeros(1, *image_shape))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # whatever the network's own code raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"model={name} does not take images of {size}: {reason}") from error
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
+
+
+def source(path: str) -> str | None:
+    """A digest of the file that defines a network's class, where it is none of ours; with it, its weights change."""
+    found = _class(path)
+    if found.__module__ == __name__:
+        return None
+    try:
+        text = Path(inspect.getfile(found)).read_bytes()
+    except (OSError, TypeError):  # of an interactive session
+        return None
+    return hashlib.sha256(text).hexdigest()
 
 
 def load_checkpoint(model: nn.Module, path: str) -> None:

@@ -197,11 +197,13 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
         ValueError: the network does not name its filter layers.
     """
     sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}  # of images; of their passes, where a layer is used more than once
 
     def summing(layer: str) -> Hook:
         def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
             means_C = maps_NCHW.flatten(2).mean(2) if maps_NCHW.ndim > 2 else maps_NCHW
             sums[layer] = sums.get(layer, 0) + means_C.double().sum(0)
+            counts[layer] = counts.get(layer, 0) + len(means_C)
 
         return hook
 
@@ -209,5 +211,5 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
             model(images_NCHW.clone())
-    means_F = torch.cat([sums[layer] for layer, _ in maps]) / len(split)
+    means_F = torch.cat([sums[layer] / counts[layer] for layer, _ in maps])
     return means_F.to(next(model.parameters()))

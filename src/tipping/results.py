@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from tipping import comparison, config
 from tipping.atomic import replacing
@@ -35,7 +36,7 @@ SCHEMA = 4
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
-NAMED |= {f"protocol.{axis}": axis for axis in config.AXES}  # options with a column of their own
+NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
 ALWAYS = ("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")  # in each table
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
@@ -54,11 +55,11 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def describe(options: config.Config, device: torch.device, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
     """What any record begins with: what was run, and on what.
 
     Args:
-        overrides: the options given on the command line: those of the protocol become part of its name.
+        conf: the folder of the presets.
     """
     cpu = f"cpu, {torch.get_num_threads()} threads"
     return {
@@ -68,16 +69,21 @@ def describe(options: config.Config, device: torch.device, overrides: Sequence[s
         "seed": options.seed,
         "model": options.model,
         "data": options.data.name,
-        "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol.name, overrides)},
+        "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "versions": _versions(),
     }
 
 
-def _full_name(name: str, overrides: Sequence[str]) -> str:
+def _full_name(protocol: config.Protocol, conf: Path) -> str:
     """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
-    given = sorted(override.removeprefix("protocol.") for override in overrides if override.startswith("protocol."))
-    return ", ".join([name, *(axis for axis in given if not axis.startswith("draws="))])
+    path = conf / "protocol" / f"{protocol.name}.yaml"
+    if not path.is_file():
+        return protocol.name
+    preset: Any = OmegaConf.load(path)
+    preset = preset.get("protocol", preset)
+    axes = [axis for axis in ("dense", *config.AXES) if getattr(protocol, axis) != preset[axis]]
+    return ", ".join([protocol.name, *sorted(f"{axis}={str(getattr(protocol, axis)).lower()}" for axis in axes)])
 
 
 def _versions() -> dict[str, str | None]:
@@ -158,7 +164,7 @@ def sentence(record: dict[str, Any]) -> str:
         f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[protocol['control']]}"
     )
     if max(selection["explainable"]) <= selection["explainable_by_noise"]:
-        text += "; nothing is relevant: no class is explained better than by noise"
+        text += "; but nothing is relevant: no class is explained better than by noise"
     if overlap and overlap["jaccard"] is not None:
         shared, low, high = (round(100 * share) for share in (overlap["jaccard"], *overlap["jaccard_by_chance"]))
         text += f"; {shared} % overlap with the trained network's ({low} to {high} % by chance)"
@@ -264,7 +270,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "model": record["model"]["name"],
         **{key: options.get(key, "") for key in dict.fromkeys([*ALWAYS, *varying]) if key not in NAMED},
         "protocol": record["protocol"]["name"],
-        **{axis: record["protocol"][axis] for axis in config.AXES},
+        **{axis: record["protocol"][axis] for axis in ("dense", *config.AXES)},
         "randomize": record["config"]["randomize"],
         "seed": record["seed"],
         "mu": record["mu"],
@@ -312,7 +318,9 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
         cells.append([str(percent.get(key, row[key])) for key in shown])
     controls = {row["control"] for row in rows}
     random = MATCHES[controls.pop()] if len(controls) == 1 else "random ones"
-    print(f"\nTest accuracy intact, without the relevant filters, and without {random}\n")
+    images = {row["evaluated_on"] for row in rows}
+    which = images.pop().capitalize() if len(images) == 1 else "Test or training"
+    print(f"\n{which} accuracy intact, without the relevant filters, and without {random}\n")
     _print_lines(cells)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tipping import config, models
 from tipping.config import InputError
 from tipping.data import CLASSES, Dataset
+from tipping.layers import evaluating
 from tipping.selection import Selection, select
 from tipping.store import Store
 from tipping.subject import Subject
@@ -43,17 +44,30 @@ def trained_selection(model: nn.Module, dataset: Dataset, options: config.Config
     return select(problem, subject.probe, options)
 
 
-def layers_to_randomize(model: nn.Module, wanted: str) -> list[str]:
-    """Which of a network's modules with weights are to be initialised anew.
+def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:
+    """Which of a network's layers with weights are to be initialised anew.
 
-    `none`; `all`; ``from:LAYER``, that layer and all after it, the cascade from the output; ``only:LAYER``.
+    `none`; `all`; ``from:LAYER``, that layer and all that an image passes after it, the cascade from the output;
+    ``only:LAYER``.
 
     Raises:
         InputError: no such layer.
     """
     if wanted == "none":
         return []
-    layers = [name for name, module in model.named_modules() if _own_tensors(module)]
+    layers: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: layers.append(name))
+        for name, module in model.named_modules()
+        if _tensors(module)
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(image_1CHW.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = list(dict.fromkeys(layers))
     kind, _, layer = wanted.partition(":")
     if (kind, layer) != ("all", "") and (kind not in ("from", "only") or layer not in layers):
         known = ", ".join(layers)
@@ -65,21 +79,28 @@ def layers_to_randomize(model: nn.Module, wanted: str) -> list[str]:
 def randomize(
     model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], options: config.Config
 ) -> None:
-    """Initialise some layers of a network anew, in place, as its class does for another seed."""
+    """Initialise some layers of a network anew, in place, as its class does for another seed.
+
+    Raises:
+        InputError: the class gives its weights whatever the seed.
+    """
     if not layers:
         return
     other_seed = int(np.random.SeedSequence((options.seed, 1)).generate_state(1)[0])
-    anew = models.build(options.model, image_shape, CLASSES, other_seed)
+    first, anew = (models.build(options.model, image_shape, CLASSES, seed) for seed in (options.seed, other_seed))
+    if all(torch.equal(first.state_dict()[name], tensor) for name, tensor in anew.state_dict().items()):
+        raise InputError(f"randomize={options.randomize}: {type(model).__name__} starts with the same weights always")
     with torch.no_grad():
         for layer in layers:
-            theirs = _own_tensors(anew.get_submodule(layer))
-            for name, tensor in _own_tensors(model.get_submodule(layer)).items():
+            theirs = _tensors(anew.get_submodule(layer))
+            for name, tensor in _tensors(model.get_submodule(layer)).items():
                 tensor.copy_(theirs[name])
 
 
-def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's weights and buffers, without those of its submodules."""
-    return {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights and buffers, without those of its submodules but for its own weights' parametrizations."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: tensor for name, tensor in tensors.items() if "." not in name or name.startswith("parametrizations.")}
 
 
 @dataclass(frozen=True)

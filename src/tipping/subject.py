@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from tipping import config
+from tipping.ablation import ablated
+from tipping.config import InputError
 from tipping.data import Dataset, Split
-from tipping.layers import Probe
+from tipping.layers import Probe, evaluating
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import collect, find_or_average, find_or_collect, mean_activations
+from tipping.responses import collect, find_or_average, find_or_collect, mean_activations, response_batches
 from tipping.store import Item, Store, digest
+
+TRIED = 4  # images
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Subject:
 
     Attributes:
         probe: what of it is measured and ablated.
-        weights: the digest of its tensors.
+        weights: a digest of its tensors, and of what it makes of some images.
         options: of the job.
         train: the images it is measured on.
     """
@@ -41,7 +47,22 @@ class Subject:
         protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
         only = options.model.get("layers")
         probe = Probe.of(model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only)
-        return cls(probe, digest(dict(model.state_dict())), options, dataset.train)
+        with evaluating(model), torch.no_grad():  # other code may make something else of the same weights
+            logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
+        return cls(probe, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
+
+    def check(self) -> None:
+        """Try on an image whether the network can be measured and ablated as the protocol says.
+
+        Raises:
+            InputError: it cannot.
+        """
+        protocol, model = self.options.protocol, self.probe.model
+        try:
+            with ablated(model, np.arange(len(self.probe.ablatable_F)), scope=protocol.scope), torch.no_grad():
+                next(iter(response_batches(model, self.train[:1], self.probe.maps, protocol.norm)))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"protocol={protocol.name} does not suit the network: {error}") from error
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
