@@ -77,7 +77,7 @@ def test_the_cascade_is_in_the_order_of_an_image() -> None:
 
 def test_weights_that_are_the_same_always_are_not_initialised_anew(model: nn.Module) -> None:
     options = SimpleNamespace(model={"_target_": "test_sanity.Constant"}, seed=0, randomize="all")
-    with pytest.raises(InputError, match="randomize=all: Constant starts with the same weights always"):
+    with pytest.raises(InputError, match="randomize=all: Constant has the same weights for every seed"):
         sanity.randomize(Constant(), ["2"], (1, 8, 8), options)  # type: ignore[arg-type]
 
 

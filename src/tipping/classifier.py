@@ -19,7 +19,7 @@ from torch.nn import functional
 from tipping import config
 from tipping.config import InputError
 from tipping.data import Batches, Dataset, evaluation_batches
-from tipping.models import OURS, load_checkpoint, source
+from tipping.models import OURS, load_checkpoint, source_digest
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
@@ -103,8 +103,8 @@ def find_or_train(
     logger: Logger | None = None,
     anew: bool = False,
 ) -> Item:
-    """Give the model the weights of the configured network: of its checkpoint, from the store, or trained now and kept
-    there.
+    """Give the model the weights of the configured network: of its checkpoint, its own if its class says that it is
+    `trained`, from the store, or trained now and kept there.
 
     Raises:
         InputError: the checkpoint or stored network does not fit the model, or the training diverged.
@@ -114,6 +114,10 @@ def find_or_train(
         load_checkpoint(model, checkpoint)
         model.to(dataset.train.labels_N.device).eval()
         return Item(dict(model.state_dict()), f"checkpoint {checkpoint}", Path(checkpoint), found=True)
+    if getattr(model, "trained", False) is True:
+        model.to(dataset.train.labels_N.device).eval()
+        target = options.model["_target_"]
+        return Item(dict(model.state_dict()), f"set by {target}", Path(target), found=True)
 
     def make() -> dict[str, Tensor]:
         log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)
@@ -131,7 +135,7 @@ def find_or_train(
         "images": dataset.train.fingerprint,
         "seed": options.seed,
     }
-    if code := source(options.model["_target_"]):
+    if code := source_digest(options.model["_target_"]):
         recipe["source"] = code
     item = store.fetch("networks", recipe, make, anew)
     try:

@@ -139,7 +139,7 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
         raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
 
 
-def source(path: str) -> str | None:
+def source_digest(path: str) -> str | None:
     """A digest of the file that defines a network's class, where it is none of ours; with it, its weights change."""
     found = _class(path)
     if found.__module__ == __name__:

@@ -82,19 +82,21 @@ def randomize(
     """Initialise some layers of a network anew, in place, as its class does for another seed.
 
     Raises:
-        InputError: the class gives its weights whatever the seed.
+        InputError: that leaves them as they are, as where the class sets trained weights.
     """
     if not layers:
         return
     other_seed = int(np.random.SeedSequence((options.seed, 1)).generate_state(1)[0])
-    first, anew = (models.build(options.model, image_shape, CLASSES, seed) for seed in (options.seed, other_seed))
-    if all(torch.equal(first.state_dict()[name], tensor) for name, tensor in anew.state_dict().items()):
-        raise InputError(f"randomize={options.randomize}: {type(model).__name__} starts with the same weights always")
+    anew = models.build(options.model, image_shape, CLASSES, other_seed)
+    changed = False
     with torch.no_grad():
         for layer in layers:
             theirs = _tensors(anew.get_submodule(layer))
             for name, tensor in _tensors(model.get_submodule(layer)).items():
+                changed = changed or not torch.equal(tensor, theirs[name].to(tensor))
                 tensor.copy_(theirs[name])
+    if not changed:
+        raise InputError(f"randomize={options.randomize}: {type(model).__name__} has the same weights for every seed")
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
