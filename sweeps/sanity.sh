@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m seed=0,1,2 model.filters=16 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 \
-  randomize=all,from:dense3,from:dense1,from:conv4,from:conv2,only:conv1,only:conv3,only:conv5 \
+  randomize=all,from:dense1,from:conv2,only:conv1,only:conv5 \
   hydra.sweep.dir=outputs/sanity "$@"
 .venv/bin/python interpret.py -m seed=0,1,2 model.filters=16 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 \
   protocol.labels=permuted hydra.sweep.dir=outputs/sanity_labels "$@"

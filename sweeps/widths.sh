@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m protocol=keras_report,described model.filters=8,16,32 model.dropout=0.5,0 seed=0,1,2 \
-  mu=10,50,100,200,500 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/widths "$@"
-.venv/bin/python interpret.py -m protocol.control=live,norm model.filters=8,16,32 model.dropout=0.5,0 seed=0,1,2 \
-  mu=10,50,100,200,500 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/widths_controls "$@"
+  mu=10,100,500 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/widths "$@"
+.venv/bin/python interpret.py -m protocol.control=live,norm model.filters=8,16,32 seed=0,1,2 \
+  mu=10,100 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/widths_controls "$@"
