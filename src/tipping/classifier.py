@@ -103,8 +103,8 @@ def find_or_train(
     logger: Logger | None = None,
     anew: bool = False,
 ) -> Item:
-    """Give the model the weights of the configured network: of its checkpoint, from the store, or trained now and kept
-    there.
+    """Give the model the weights of the configured network: of its checkpoint, its own if its class says that it is
+    `trained`, from the store, or trained now and kept there.
 
     Raises:
         InputError: the checkpoint or stored network does not fit the model, or the training diverged.
@@ -114,6 +114,10 @@ def find_or_train(
         load_checkpoint(model, checkpoint)
         model.to(dataset.train.labels_N.device).eval()
         return Item(dict(model.state_dict()), f"checkpoint {checkpoint}", Path(checkpoint), found=True)
+    if getattr(model, "trained", False) is True:
+        model.to(dataset.train.labels_N.device).eval()
+        source = options.model["_target_"]
+        return Item(dict(model.state_dict()), f"set by {source}", Path(source), found=True)
 
     def make() -> dict[str, Tensor]:
         log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)

@@ -1,4 +1,4 @@
-"""Data sets: MNIST-format IDX files and the embedded digits; official splits only."""
+"""Data sets: MNIST-format IDX files and the embedded digits, official splits only; images with planted patterns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm import tqdm
 
-from tipping import config
+from tipping import config, planted
 from tipping.atomic import replacing
 from tipping.config import InputError
 from tipping.store import digest
@@ -169,8 +169,10 @@ def load(options: config.Data) -> Dataset:
 def _load(name: str, root: Path) -> Dataset:
     if name == "digits":
         return _digits()
+    if name == "planted":
+        return Dataset(name, Split(*planted.images(2000, seed=0)), Split(*planted.images(500, seed=1)))
     if name not in SOURCES:
-        raise InputError(f"data.name={name}: give digits, {', '.join(SOURCES)}")
+        raise InputError(f"data.name={name}: give digits, planted, {', '.join(SOURCES)}")
     source = SOURCES[name]
     folder = root / source.folder / "raw"
     paths = [_find(folder, name) for name in FILES]

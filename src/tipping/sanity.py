@@ -65,16 +65,24 @@ def layers_to_randomize(model: nn.Module, wanted: str) -> list[str]:
 def randomize(
     model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], options: config.Config
 ) -> None:
-    """Initialise some layers of a network anew, in place, as its class does for another seed."""
+    """Initialise some layers of a network anew, in place, as its class does for another seed.
+
+    Raises:
+        InputError: that leaves them as they are, as where the class sets trained weights.
+    """
     if not layers:
         return
     other_seed = int(np.random.SeedSequence((options.seed, 1)).generate_state(1)[0])
     anew = models.build(options.model, image_shape, CLASSES, other_seed)
+    changed = False
     with torch.no_grad():
         for layer in layers:
             theirs = _own_tensors(anew.get_submodule(layer))
             for name, tensor in _own_tensors(model.get_submodule(layer)).items():
+                changed = changed or not torch.equal(tensor, theirs[name].to(tensor))
                 tensor.copy_(theirs[name])
+    if not changed:
+        raise InputError(f"randomize={options.randomize}: {type(model).__name__} has the same weights for every seed")
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:

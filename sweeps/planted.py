@@ -1,0 +1,29 @@
+"""How many of the planted filters each job of a sweep found: python sweeps/planted.py SWEEP_DIR"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tipping import data, models, planted, results
+
+
+def main(sweep: Path) -> None:
+    """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
+    print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
+    for record in results.collect(sweep)[0]:
+        model = models.build(record["model"], planted.IMAGE_SHAPE, data.CLASSES, record["seed"])
+        assert isinstance(model, planted.PlantedNet), "of model=planted"
+        with np.load(sweep / record["job"] / results.SELECTION) as saved:
+            relevant_F = saved["weights"].any(1)
+            planted_F = (saved["layer"] == "conv2") & np.isin(saved["channel"], model.planted)
+        found, accuracy = (relevant_F & planted_F).sum(), record["accuracy"]
+        recall, precision = found / planted_F.sum(), found / relevant_F.sum()
+        left, random = (f"{100 * np.mean(accuracy[which]):.1f} %" for which in ("selected", "random"))
+        print(f"| {record['mu']:g} | {relevant_F.sum()} | {recall:.2f} | {precision:.2f} | {left} | {random} |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
