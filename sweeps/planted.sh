@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The table of docs/planted.md: filters known to be relevant, found at eight values of mu; under a minute on 2 cores.
+# The table of docs/planted.md: filters known to be relevant, found at eight values of mu; about a minute on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${PYTHON:=.venv/bin/python}"

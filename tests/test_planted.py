@@ -113,6 +113,8 @@ def test_planted_filters_are_found_and_precision_falls_as_mu_grows(
         assert record["accuracy"]["selected"] == left(selection.order_K, model, dataset.test)
         ends = [left(selection.order_K[:k], model, dataset.test) for k in record["curve"]["removed"]]
         assert record["curve"]["selected"] == ends
+        strongest = np.isin(selection.order_K[:PLANTED], places(model))
+        assert strongest.all() == (record["mu"] < 30), "first also where others are relevant, until these are fitted"
         assert record["selection"]["certified"]
         assert record["filters"]["dead"] == 2
 
