@@ -157,23 +157,28 @@ def filled(text: str) -> str:
 
 
 def chart() -> alt.HConcatChart:
-    """Figure 4 under both readings: accuracy against mu, the report's numbers as hollow points."""
+    """Figure 4 under both readings: accuracy by filters ablated, the report's numbers as hollow points."""
     colors = {"selected filters": "#c1272d", "random filters": "#0067a5"}
     charts = []
     for (protocol,), rows in grouped(with_dropout(), "protocol").items():
         points = [
-            {"mu": row["mu"], "ablated": kind, "accuracy": value}
+            {"filters": row["ablated"], "ablated": kind, "accuracy": value}
             for row in rows
             for kind, values in (("selected filters", [row["selected"]]), ("random filters", row["random"]))
             for value in values
         ]
         report = [
-            {"mu": float(mu), "ablated": kind, "accuracy": value / 100}
-            for mu, (selected, random, _) in FIGURE_4.items()
+            {"filters": dropped, "ablated": kind, "accuracy": value / 100}
+            for selected, random, dropped in FIGURE_4.values()
             for kind, value in (("selected filters", selected), ("random filters", random))
         ]
-        x = alt.X("mu:Q").scale(domain=[0, 720]).axis(values=[10, 100, 500, 600, 700])
-        color = alt.Color("ablated:N").scale(domain=list(colors), range=list(colors.values())).title("ablated")
+        x = alt.X("filters:Q").scale(domain=[0, 480]).title("filters ablated, of 640")
+        color = (
+            alt.Color("ablated:N")
+            .scale(domain=list(colors), range=list(colors.values()))
+            .title("ablated")
+            .legend(symbolOpacity=1)
+        )
         y = alt.Y("accuracy:Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
         base = alt.Chart(alt.InlineData(values=points)).encode(x=x, color=color)
         band = base.mark_area(opacity=0.15).encode(y="min(accuracy):Q", y2="max(accuracy):Q")

@@ -47,5 +47,5 @@ def test_the_chart_draws_every_accuracy_of_figure_4(publish: ModuleType) -> None
     drawn = publish.chart().to_dict()
     points = [point for values in drawn["datasets"].values() for point in values]
     for row in publish.kept("figure4"):
-        if row["control"] == "layer":
-            assert {"mu": row["mu"], "ablated": "selected filters", "accuracy": row["selected"]} in points
+        if row["control"] == "layer" and row["model.dropout"] == 0.5:
+            assert {"filters": row["ablated"], "ablated": "selected filters", "accuracy": row["selected"]} in points
