@@ -143,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "figure 4 differences": lambda: differences("figure4", "protocol", "model.dropout"),
     "widths": lambda: differences("widths", "protocol", "model.filters", "model.dropout"),
     "controls": lambda: differences("controls", "protocol", "model.filters", "model.dropout"),
+    "controls of figure 4": lambda: differences("figure4_controls", "protocol", "model.dropout"),
     "sanity": sanity,
 }
 
