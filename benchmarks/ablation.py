@@ -168,7 +168,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     pin(arguments.threads)
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
-    mnist = data.load(config.Data("mnist", str(arguments.data))).to(torch.device(arguments.device))
+    try:
+        mnist = data.load(config.Data("mnist", str(arguments.data))).to(torch.device(arguments.device))
+    except config.InputError as error:
+        parser.error(str(error))
     few = replace(mnist, train=mnist.train.spread(6000))
     networks = {filters: network(few, filters) for filters in arguments.filters}
     for filters, model in networks.items():

@@ -23,7 +23,7 @@ PAGES, KEPT = (ROOT / "README.md", ROOT / "docs" / "results.md"), ROOT / "docs" 
 COLUMNS = (
     *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision"),
     *("protocol", "control", "sites", "labels", "randomize", "seed", "mu", "filters", "dead", "relevant", "ablated"),
-    *("intact", "selected", "random", "relative_gap", "certified", "overlap_jaccard", "overlap_by_chance"),
+    *("shared", "intact", "selected", "random", "relative_gap", "certified", "overlap_jaccard", "overlap_by_chance"),
     *("overlap_rank_correlation", "rank_correlation_by_chance", "device", "commit"),
 )
 
@@ -58,26 +58,28 @@ def against_report(name: str) -> str:
     return "\n\n".join(f"**{title}**\n\n{table(lines[0], lines[1:])}" for title, lines in tables)
 
 
-def differences(name: str, *keys: str) -> str:
+def differences(rows: Sequence[Row], *keys: str) -> str:
     """Selected against random filters for each value of some columns and mu, over seeds."""
-    lines = []
-    for (*values, mu), rows in grouped(kept(name), *keys, "mu").items():
-        gap = difference(np.array([row["selected"] for row in rows]), np.array([row["random"] for row in rows]))
+    lines, counted = [], all(row.get("shared") for row in rows)  # rows of older jobs do not say
+    for (*values, mu), group in grouped(rows, *keys, "mu").items():
+        gap = difference(np.array([row["selected"] for row in group]), np.array([row["random"] for row in group]))
         interval = "one seed" if gap.low is None or gap.high is None else f"{100 * gap.low:.1f} to {100 * gap.high:.1f}"
         lines.append(
             [
                 *(f"{value:g}" if isinstance(value, float) else value for value in values),
                 f"{mu:g}",
-                f"{np.mean([row['ablated'] for row in rows]):.0f} of {rows[0]['filters']}",
-                percent([row["intact"] for row in rows]),
-                percent([row["selected"] for row in rows]),
-                percent(randoms(rows)),
+                f"{np.mean([row['ablated'] for row in group]):.0f} of {group[0]['filters']}",
+                *([f"{np.mean([float(row['shared']) for row in group]):.0f}"] if counted else []),
+                percent([row["intact"] for row in group]),
+                percent([row["selected"] for row in group]),
+                percent(randoms(group)),
                 f"{100 * gap.mean:+.1f} ({interval})",
                 f"{gap.p:.3f}",
             ]
         )
     names = {"model.filters": "filters a layer", "model.dropout": "dropout"}
-    heads = ["mu", "ablated", "intact %", "selected %", "random %", "difference (95 %)", "p"]
+    heads = ["mu", "ablated", *(["also random"] if counted else [])]
+    heads += ["intact %", "selected %", "random %", "difference (95 %)", "p"]
     return table([*(names.get(key, key) for key in keys), *heads], lines)
 
 
@@ -140,10 +142,10 @@ def answer() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "answer": answer,
     "figure 4 against the report": lambda: against_report("figure4"),
-    "figure 4 differences": lambda: differences("figure4", "protocol", "model.dropout"),
-    "widths": lambda: differences("widths", "protocol", "model.filters", "model.dropout"),
-    "controls": lambda: differences("controls", "protocol", "model.filters", "model.dropout"),
-    "controls of figure 4": lambda: differences("figure4_controls", "protocol", "model.dropout"),
+    "figure 4 differences": lambda: differences(kept("figure4"), "protocol", "model.dropout"),
+    "widths": lambda: differences(kept("widths"), "protocol", "model.filters", "model.dropout"),
+    "controls": lambda: differences(kept("controls"), "protocol", "model.filters", "model.dropout"),
+    "controls of figure 4": lambda: differences(kept("figure4_controls"), "protocol", "model.dropout"),
     "sanity": sanity,
 }
 

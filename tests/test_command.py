@@ -55,7 +55,6 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
         assert (record["seed"], record["data"], record["protocol"]["name"]) == (0, "digits", "described")
         assert sum(record["filters"]["per_layer"].values()) == record["filters"]["relevant"]
         assert len(record["accuracy"]["random"]) == 2
-        assert record["filters"]["random"] == [record["filters"]["relevant"]] * 2
         assert len(record["selection"]["relative_gap"]) == 10
         assert record["selection"]["certified"] == (max(record["selection"]["relative_gap"]) <= 1e-8)
         assert record["curve"]["removed"][-1] == record["filters"]["relevant"]
@@ -110,6 +109,7 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     half = record["curve"]["removed"][1]
     intact, selected, random = left([]), left(order), [left(control.tolist()) for control in drawn]
     assert record["accuracy"] == {"intact": intact, "selected": selected, "random": random}
+    assert record["filters"]["shared"] == [len(set(order) & set(control.tolist())) for control in drawn]
     assert len({intact, selected, *random}) > 2, "the figures must differ to be told apart"
     assert record["curve"]["selected"] == [intact, left(order[:half]), selected]
     assert record["curve"]["weakest"] == [intact, left(order[::-1][:half]), selected]

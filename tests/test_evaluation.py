@@ -443,11 +443,6 @@ def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Spli
             assert value == accuracy(without(model, order[:count].tolist()), split)
 
 
-def test_a_control_of_another_length_loses_the_same_share(model: nn.Module, split: Split) -> None:
-    curve = drop_curve(model, split, np.arange(4), [np.arange(8)], points=2)
-    assert curve.random[0] == [accuracy(without(model, list(range(count))), split) for count in (0, 4, 8)]
-
-
 def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: Split) -> None:
     nothing = np.array([], dtype=int)
     curve = drop_curve(model, split, nothing, [nothing], points=4)

@@ -1,4 +1,4 @@
-"""Random controls: as many filters as the relevant ones, or as much response, chosen without regard to relevance."""
+"""Random controls: as many filters as the relevant ones, chosen without regard to relevance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MATCHES = {
     "layer": "as many random ones of the same layers",
     "global": "as many random ones of any layer",
     "live": "as many random live ones of the same layers",
-    "norm": "random ones of the same response in each layer",
+    "norm": "as many random ones of the same layers and response",
     "least_relevant": "as many of the least relevant ones of the same layers",
 }
-NEAR, DRAWS = 0.1, 100  # of the response matched, and draws at most until one comes so near
+NEAR, EXCHANGES = 0.1, 100  # of the response matched, and exchanges tried for each filter of a layer
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
             `layer`, the number of filters in each layer, for the first k of both and every k;
             `live`, the same, among filters that are not dead, as no relevant filter is;
             `global`, the number of filters in all, whatever their layers, among those that may be ablated;
-            `norm`, the response mass in each layer, to within a tenth (or the nearest of a hundred draws), by live
-            filters, whose number may differ: it is uniform for each number;
+            `norm`, the same among live filters, and the response mass in each layer, to within a tenth;
             `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
 
     A control may contain filters of the order itself.
@@ -59,15 +58,12 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
         raise ValueError("filters.dead_F must not hold for relevant filters")
     if match == "global":
         return rng.choice(np.flatnonzero(filters.ablatable_F), size=len(order_K), replace=False)
-    parts, places = [], []
+    control_K = np.empty_like(order_K)
     for layer in np.unique(filters.layer_F[order_K]):
         places_K = np.flatnonzero(filters.layer_F[order_K] == layer)
-        drawn = _draw(order_K[places_K], np.flatnonzero(filters.layer_F == layer), filters, rng, match)
-        parts.append(drawn)
-        places.append(_spread(places_K, len(drawn)))
-    if not parts:
-        return order_K.copy()
-    return np.concatenate(parts)[np.argsort(np.concatenate(places), kind="stable")]
+        members = np.flatnonzero(filters.layer_F == layer)
+        control_K[places_K] = _draw(order_K[places_K], members, filters, rng, match)
+    return control_K
 
 
 def _draw(
@@ -77,37 +73,30 @@ def _draw(
     if match in ("live", "norm"):
         layer = layer[~filters.dead_F[layer]]
     if match == "norm":
-        return _of_mass(float(filters.mass_F[relevant_K].sum()), layer, filters.mass_F, rng)
+        return _of_mass(relevant_K, layer, filters.mass_F, rng)
     shuffled = rng.permutation(layer)
     if match == "least_relevant":
         shuffled = shuffled[np.argsort(filters.strength_F[shuffled], kind="stable")]
     return shuffled[: len(relevant_K)]
 
 
-def _of_mass(mass: float, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Some filters of a layer, at least one, whose mass comes near to that wanted.
+def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many filters of a layer, whose mass is near to that of the relevant ones.
 
-    Random orders, cut where they come nearest, say how many it takes; as cuts favour some sets, so many are then drawn
-    anew.
+    A random walk from these: one filter is exchanged for one that is left out wherever the mass stays near. As any
+    exchange may be undone with the same probability, all sets that exchanges reach are equally likely in the end.
     """
-    nearest, best = np.inf, layer
-    for _ in range(DRAWS):
-        shuffled = rng.permutation(layer)
-        off = np.abs(np.cumsum(mass_F[shuffled]) - mass)
-        if off.min() < nearest:
-            nearest, best = off.min(), shuffled[: int(off.argmin()) + 1]
-        if nearest <= NEAR * mass:
-            break
-    for _ in range(DRAWS):
-        drawn = rng.choice(layer, len(best), replace=False)
-        if abs(float(mass_F[drawn].sum()) - mass) <= NEAR * mass:
-            return drawn
-    return best
-
-
-def _spread(places_K: np.ndarray, count: int) -> np.ndarray:
-    """As many places as wanted, spread over an order as the given ones are: themselves for as many."""
-    return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(places_K)), places_K)
+    taken, left = relevant_K.tolist(), np.setdiff1d(layer, relevant_K).tolist()
+    if not left:
+        return rng.permutation(relevant_K)
+    mass, reach = mass_F.tolist(), NEAR * float(mass_F[relevant_K].sum())
+    off = 0.0
+    for i, j in rng.integers((len(taken), len(left)), size=(EXCHANGES * len(layer), 2)).tolist():
+        change = mass[left[j]] - mass[taken[i]]
+        if abs(off + change) <= reach:
+            off += change
+            taken[i], left[j] = left[j], taken[i]
+    return rng.permutation(taken)
 
 
 def controls(

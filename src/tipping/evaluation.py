@@ -188,13 +188,11 @@ def drop_curve(
 ) -> DropCurve:
     """Accuracy as the filters of an order, strongest or weakest first, and of its controls go one after another.
 
-    Measured at evenly spaced counts. A control of another length loses the same share of its filters. `value` and
-    `scope` as in `ablated`.
+    Measured at evenly spaced counts. `value` and `scope` as in `ablated`.
     """
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
     orders = [order_K, order_K[::-1], *controls]
-    lengths = [[round(count * len(order) / max(1, len(order_K))) for count in removed] for order in orders]
-    ablations = [order[:length] for order, counts in zip(orders, lengths, strict=True) for length in counts]
+    ablations = [order[:count] for order in orders for count in removed]
     predictions_AN = evaluate_ablations(model, split, ablations, value=value, scope=scope)
     predictions_OPN = predictions_AN.reshape(len(orders), len(removed), len(split))
     selected, weakest, *random = (accuracies(predictions_PN, split.labels_N) for predictions_PN in predictions_OPN)

@@ -32,7 +32,7 @@ from tipping.evaluation import DropCurve
 from tipping.layers import FilterIndex, Probe
 from tipping.selection import Selection
 
-SCHEMA = 4
+SCHEMA = 5
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
@@ -100,14 +100,14 @@ def _versions() -> dict[str, str | None]:
 
 def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:
     """How many filters the network has, how many never respond, are relevant, and are ablated, these also by layer,
-    and how many each control has."""
+    and how many of these each control has too."""
     counts = np.bincount(index.layer_F[selection.order_K], minlength=len(index.layers)).tolist()
     return {
         "total": len(index.layer_F),
         "dead": int((~selection.live_F).sum()),
         "relevant": int(selection.relevant_F.sum()),
         "ablated": len(selection.order_K),
-        "random": [len(control) for control in selection.controls],
+        "shared": [len(np.intersect1d(selection.order_K, control)) for control in selection.controls],
         "per_layer": dict(zip(index.layers, counts, strict=True)),
     }
 
@@ -278,6 +278,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "dead": filters["dead"],
         "relevant": filters["relevant"],
         "ablated": filters["ablated"],
+        "shared": float(np.mean(filters["shared"])),
         "intact": accuracy["intact"],
         "selected": accuracy["selected"],
         "random_mean": float(np.mean(accuracy["random"])),
