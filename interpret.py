@@ -8,7 +8,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tipping import command, data, models, results, sanity, tracking
+from tipping import command, data, models, records, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import parse
 from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def interpret(composed: DictConfig) -> None:
     """Data → network → responses → selection → ablation → record, for one mu."""
-    job, stage = HydraConfig.get(), results.Stopwatch()
+    job, stage = HydraConfig.get(), records.Stopwatch()
     directory = Path(job.runtime.output_dir)
-    results.clear(directory)
+    records.clear(directory)
     config = parse(composed)
     store, device = Store(config.store.dir), pick_device(config.device)
     with stage("data"):
@@ -59,21 +59,21 @@ def interpret(composed: DictConfig) -> None:
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
-            **results.describe(config, device, Path(__file__).parent / "conf"),
+            **records.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": intact, "selected": selected, "random": random},
-            "filters": results.filters(index, selection),
-            "selection": {"solver": config.selection.solver, **results.certificate(selection)},
+            "filters": records.filters(index, selection),
+            "selection": {"solver": config.selection.solver, **records.certificate(selection)},
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
             "curve": curve.record(),
             "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
         }
-        results.write_selection(directory, selection, subject.probe)
-        results.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        results.write(directory, record)
-        run.log_result(record, results.relevant_filters(subject.probe, selection))
-    log.info("%s", results.sentence(record))
+        records.write_selection(directory, selection, subject.probe)
+        records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
+        records.write(directory, record)
+        run.log_result(record, records.relevant_filters(subject.probe, selection))
+    log.info("%s", records.sentence(record))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import nn
 
-from tipping import command, data, models, results, tracking
+from tipping import command, data, models, records, tracking
 from tipping.callbacks import AccuracyDropCurve
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse, require
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def train(composed: DictConfig) -> None:
     """Data → network, in the store → test accuracy; on the way, the accuracy-drop curve every few epochs."""
-    job, stage = HydraConfig.get(), results.Stopwatch()
+    job, stage = HydraConfig.get(), records.Stopwatch()
     directory = Path(job.runtime.output_dir)
-    results.clear(directory)
+    records.clear(directory)
     config = parse(composed)
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     store, device = Store(config.store.dir), pick_device(config.device)
@@ -48,14 +48,14 @@ def train(composed: DictConfig) -> None:
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
-            **results.describe(config, device, Path(__file__).parent / "conf"),
+            **records.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": accuracy},
             "curves": {epoch: curve.record() for epoch, curve in drop.curves.items()},
             "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,
         }
-        results.write(directory, record)
+        records.write(directory, record)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)
 

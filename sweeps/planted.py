@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tipping import data, models, planted, results
+from tipping import data, models, planted, records, results
 
 
 def main(sweep: Path) -> None:
@@ -16,7 +16,7 @@ def main(sweep: Path) -> None:
     for record in results.collect(sweep)[0]:
         model = models.build(record["model"], planted.IMAGE_SHAPE, data.CLASSES, record["seed"])
         assert isinstance(model, planted.PlantedNet), "of model=planted"
-        with np.load(sweep / record["job"] / results.SELECTION) as saved:
+        with np.load(sweep / record["job"] / records.SELECTION) as saved:
             relevant_F = saved["weights"].any(1)
             planted_F = (saved["layer"] == "conv2") & np.isin(saved["channel"], model.planted)
         found, accuracy = (relevant_F & planted_F).sum(), record["accuracy"]

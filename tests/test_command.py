@@ -21,6 +21,7 @@ from test_ablation import without
 from tipping import charts, config, data, layers, models, results
 from tipping.controls import Filters, controls
 from tipping.mu_lasso import spg
+from tipping.records import SCHEMA
 from tipping.responses import collect
 from tipping.tracking import Run
 
@@ -50,7 +51,7 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert [small["made"]["responses"], large["made"]["responses"]] == [True, False]
     assert 0 < small["filters"]["relevant"] <= large["filters"]["relevant"] <= large["filters"]["total"] == 8
     for record in (small, large):
-        assert record["schema"] == results.SCHEMA
+        assert record["schema"] == SCHEMA
         assert record["config"]["mu"] == record["mu"]
         assert (record["seed"], record["data"], record["protocol"]["name"]) == (0, "digits", "described")
         assert sum(record["filters"]["per_layer"].values()) == record["filters"]["relevant"]

@@ -16,15 +16,16 @@ import torch
 from conftest import ROOT, accuracy
 from hydra import compose, initialize_config_dir
 from test_ablation import without
-from test_layers import SmallResNet
+from test_finding import SmallResNet
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from tipping import config, data, models
 from tipping.ablation import ablated
 from tipping.data import CLASSES, Split
-from tipping.layers import Probe, filter_index
-from tipping.responses import NORMS, collect, normalize
+from tipping.finding import Probe
+from tipping.layers import filter_index
+from tipping.responses import NORMS, Measure, collect, normalize
 
 
 def axes(*overrides: str) -> dict:
@@ -94,7 +95,7 @@ def test_norms_of_dense_units_are_their_size() -> None:
 
 def test_all_maps_and_dense_units_are_measured_where_they_are(model: nn.Module, split: Split) -> None:
     probe = Probe.of(model, split.images_NCHW[:1], maps="all", dense=True)
-    problem = collect(probe.model, split, maps=probe.maps, norm="squared")
+    problem = collect(probe.model, split, Measure(probe.maps, "squared"))
     maps, places = split.images_NCHW, []
     with torch.no_grad():
         for name, module in model.named_children():
@@ -112,14 +113,14 @@ def test_labels_are_the_network_s_predictions_or_permuted(model: nn.Module, spli
     true = collect(model, split)
     by_hand = collect(model, Split(split.images_NCHW, predicted_N))
     assert not torch.equal(predicted_N, split.labels_N)
-    predicted = collect(model, split, labels="predicted")
+    predicted = collect(model, split, Measure(labels="predicted"))
     assert torch.equal(predicted.cross_FC, by_hand.cross_FC)
-    permuted, other = (collect(model, split, labels="permuted", seed=seed) for seed in (0, 1))
+    permuted, other = (collect(model, split, Measure(labels="permuted", seed=seed)) for seed in (0, 1))
     assert torch.equal(permuted.label_sq_C, true.label_sq_C), "as many images of each class"
     assert torch.allclose(permuted.cross_FC.sum(1), true.cross_FC.sum(1))
     assert not torch.allclose(permuted.cross_FC, true.cross_FC)
     assert not torch.allclose(permuted.cross_FC, other.cross_FC)
-    assert torch.equal(permuted.cross_FC, collect(model, split, labels="permuted", seed=0).cross_FC)
+    assert torch.equal(permuted.cross_FC, collect(model, split, Measure(labels="permuted", seed=0)).cross_FC)
 
 
 def record_of(folder: Path) -> dict:
@@ -300,7 +301,7 @@ def test_a_network_of_one_s_own(run_script, tmp_path: Path) -> None:
             module.running_mean.uniform_(-0.1, 0.1)
     checkpoint = tmp_path / "theirs.ckpt"
     torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}}, checkpoint)
-    own = ["model=own", "model._target_=test_layers.SmallResNet", "protocol.evaluated_on=train"]
+    own = ["model=own", "model._target_=test_finding.SmallResNet", "protocol.evaluated_on=train"]
     code, _, err = run_script("interpret", *own, f"model.checkpoint={checkpoint}", "mu=2")
     assert code == 0, err
     record = record_of(tmp_path / "out")

@@ -30,7 +30,7 @@ LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
         ("only:dense1", ["dense1"]),
     ],
 )
-def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
+def test_finding_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     before = copy.deepcopy(model.state_dict())
     chosen = sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))
@@ -48,12 +48,12 @@ def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str
 
 
 def test_normalisation_starts_anew_with_its_statistics() -> None:
-    from test_layers import SmallResNet
+    from test_finding import SmallResNet
 
     torch.manual_seed(0)
     model = SmallResNet()
     model(torch.rand(9, 1, 8, 8))  # in training: statistics move
-    options = {"_target_": "test_layers.SmallResNet"}
+    options = {"_target_": "test_finding.SmallResNet"}
     sanity.randomize(model, ["stem.1"], (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     assert not model.stem[1].running_mean.any()
     assert model.blocks[0].norm1.running_mean.any()

@@ -7,7 +7,7 @@ from conftest import problem_of, responses_like
 from torch import nn
 
 from tipping.data import Split
-from tipping.layers import Probe
+from tipping.finding import Probe
 from tipping.mu_lasso import spg
 from tipping.selection import by_filter, explainable, explained, masses, strongest_first
 

@@ -1,26 +1,19 @@
 """Which layers of a network have filters, and where their maps are.
 
 A network says so in ``filter_layers``: for each layer, the submodule whose output holds its activation maps, an
-(N, filters, H, W) tensor. Responses are measured and filters are ablated there. `find` fills it in for any network.
+(N, filters, H, W) tensor. Responses are measured and filters are ablated there.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-
-from tipping.config import InputError
 
 MIXING = (nn.Conv2d, nn.Linear)
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
@@ -30,12 +23,6 @@ ACTIVATIONS = (
 )
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
-RELUS = {
-    "call_function": (functional.relu, functional.relu_, torch.relu, torch.relu_),
-    "call_method": ("relu", "relu_"),
-}
-
-log = logging.getLogger(__name__)
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
 
 
@@ -132,240 +119,3 @@ def _after_own_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], H
         return hook(module, inputs, maps) if due else None
 
     return forget, note, act
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What of a network is measured and ablated.
-
-    Attributes:
-        model: the network, whose `filter_layers` say where its filters are ablated.
-        maps: what is measured, in order: layers, and submodules that give their maps.
-        filter_R: the filter that each response is of.
-        ablatable_F: whether each filter may be ablated.
-    """
-
-    model: nn.Module
-    maps: tuple[tuple[str, str], ...]
-    filter_R: np.ndarray
-    ablatable_F: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        image_1CHW: Tensor,
-        *,
-        maps: str = "after_relu",
-        dense: bool = False,
-        sites: str = "conv+dense",
-        only: Sequence[str] | None = None,
-    ) -> Probe:
-        """The filters of a network.
-
-        Args:
-            maps: where they are measured, as in `FilterLayer.measured`.
-            dense: whether the units of dense layers are among them.
-            sites: `conv+dense` ablates all of them, `conv` only those whose maps have more than one value.
-            only: the layers that count; by default all but the last.
-
-        Raises:
-            InputError: as `find`.
-        """
-        model = modular(model, image_1CHW)
-        found = find(model, image_1CHW, only)
-        layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
-        if not layers:
-            raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
-        setattr(model, "filter_layers", {layer.name: layer.activation for layer in layers})  # noqa: B010
-        layer_F = filter_index(model).layer_F
-        measured = [(i, module) for i, layer in enumerate(layers) for module in layer.measured(maps)]
-        return cls(
-            model,
-            maps=tuple((layers[i].name, module) for i, module in measured),
-            filter_R=np.concatenate([np.flatnonzero(layer_F == i) for i, _ in measured]),
-            ablatable_F=np.array([sites == "conv+dense" or not layer.single for layer in layers])[layer_F],
-        )
-
-    @property
-    def index(self) -> FilterIndex:
-        """Layer and channel of each filter."""
-        return filter_index(self.model)
-
-
-# ---- finding them
-
-
-@dataclass(frozen=True)
-class FilterLayer:
-    """A layer with filters, and the submodules its maps pass as they are, channel by channel.
-
-    Attributes:
-        name: the convolution or dense layer.
-        activation: where its filters are ablated, and by default measured: its activation, or, where no other module
-            than those in between gets its maps first, the last submodule before they are pooled.
-        before_pooling: the last submodule before its maps are pooled.
-        maps: all submodules that give its maps, itself first.
-        single: whether its maps are single values, as those of dense layers are.
-    """
-
-    name: str
-    activation: str
-    before_pooling: str
-    maps: tuple[str, ...]
-    single: bool
-
-    def measured(self, where: str) -> tuple[str, ...]:
-        """The submodules whose maps are its responses: `after_relu`, `before_pooling` or `all`."""
-        return {"after_relu": (self.activation,), "before_pooling": (self.before_pooling,), "all": self.maps}[where]
-
-
-def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> list[FilterLayer]:
-    """The convolutions and dense layers of a network, but for the last, which gives the classes.
-
-    They are found by watching one image pass: a layer's maps are followed from module to module as long as these keep
-    channels apart and nothing else takes the maps. A layer that is used more than once is taken as it is.
-
-    Args:
-        only: names of layers, to leave out the others.
-
-    Raises:
-        InputError: a name is none of them, or there are none.
-    """
-    calls, taken = _watch(model, image_1CHW)
-    mixing = [call for call in calls if isinstance(call.module, MIXING)]
-    found = {call.name: _follow(call, calls, taken) for call in mixing[:-1] if len(call.shape) in (2, 4)}
-    for name in only or ():
-        if name not in found:
-            raise InputError(f"model.layers: {name} is no layer with filters; there are {', '.join(found) or 'none'}")
-    if not found:
-        raise InputError(f"{type(model).__name__} has no nn.Conv2d or nn.Linear before its last: it has no filters")
-    return [layer for name, layer in found.items() if not only or name in only]
-
-
-def convolutions(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> dict[str, str]:
-    """The convolutions that `find` finds, as in `filter_layers`."""
-    found = find(model, image_1CHW, only)
-    return {layer.name: layer.activation for layer in found if isinstance(model.get_submodule(layer.name), nn.Conv2d)}
-
-
-Version = tuple[int, int]  # a tensor, and how often it was written to
-
-
-class _Call(NamedTuple):
-    """A call of a module without submodules."""
-
-    number: int
-    name: str
-    module: nn.Module
-    given: Version
-    made: Version
-    shape: torch.Size
-
-
-def _version(tensor: Tensor) -> Version:
-    return id(tensor), 0 if tensor.is_inference() else tensor._version
-
-
-def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int]]:
-    """The calls of modules as an image passes, and how many functions take each tensor."""
-    calls: list[_Call] = []
-    taken: dict[Version, int] = {}
-    alive: list[Tensor] = []  # or another tensor could have the same id
-    given: dict[str, Version] = {}
-
-    class Taking(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            versions = {_version(tensor) for tensor in inputs}
-            result = func(*args, **(kwargs or {}))
-            if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-                taken.update({version: taken.get(version, 0) + 1 for version in versions})
-            alive.extend(inputs)
-            return result
-
-    def before(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            first = next(iter((*inputs, *named.values())))
-            given[name] = _version(first)
-
-        return hook
-
-    def after(name: str) -> Any:
-        def hook(module: nn.Module, _: object, maps: Any) -> None:
-            if isinstance(maps, Tensor):
-                alive.append(maps)
-                calls.append(_Call(len(calls), name, module, given[name], _version(maps), maps.shape))
-
-        return hook
-
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, (*MIXING, *PASSING, *ACTIVATIONS, *POOLING, *NORMALISING)):
-            handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
-            handles.append(module.register_forward_hook(after(name)))
-    try:
-        with torch.inference_mode(False), evaluating(model), torch.no_grad(), Taking():
-            model(image_1CHW.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls, taken
-
-
-def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> FilterLayer:
-    """A layer, with the modules its maps pass."""
-    single = call.shape[2:].numel() == 1
-    if sum(other.name == call.name for other in calls) > 1:
-        return FilterLayer(call.name, call.name, call.name, (call.name,), single)
-    path, alone, sole = [call], True, 1  # how many of the path nothing else takes maps from
-    while following := [c for c in calls[path[-1].number + 1 :] if c.given == path[-1].made]:
-        named_so = next(c for c in calls[call.number + 1 :] if c.name == following[0].name)
-        if isinstance(following[0].module, MIXING) or named_so is not following[0]:  # hooks would see another's maps
-            break
-        alone = alone and taken.get(path[-1].made, 0) == 1
-        path.append(following[0])
-        sole += alone
-    names = [step.name for step in path if not isinstance(step.module, PASSING)]
-    unpooled = next((i for i, step in enumerate(path) if isinstance(step.module, POOLING)), len(path))
-    activated = next((step.name for step in path[:sole] if isinstance(step.module, ACTIVATIONS)), None)
-    return FilterLayer(
-        call.name,
-        activation=activated or path[min(unpooled, sole) - 1].name,
-        before_pooling=path[unpooled - 1].name,
-        maps=tuple(dict.fromkeys(names)),
-        single=single,
-    )
-
-
-class _Tracer(fx.Tracer):
-    """Leaves modules that are followed whole, whatever their class."""
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, (*MIXING, *NORMALISING)) or super().is_leaf_module(module, name)
-
-
-def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
-    """The network with its calls of relu as modules, whose maps can be watched and replaced.
-
-    It shares weights and modules with the network, which is returned itself where it calls none, or torch.fx cannot
-    trace it, or its trace gives something else: relu is then seen where it is a module.
-    """
-    with evaluating(model):
-        try:
-            traced = fx.GraphModule(model, _Tracer().trace(model))
-        except Exception:  # whatever the network's own code raises when it is given no tensor
-            log.warning("torch.fx cannot trace %s: calls of relu in it are not seen", type(model).__name__)
-            return model
-        calls = [node for node in traced.graph.nodes if node.target in RELUS.get(node.op, ())]
-        for number, node in enumerate(calls, 1):
-            name = f"relu_call{number}"
-            traced.add_module(name, nn.ReLU())
-            with traced.graph.inserting_after(node):
-                node.replace_all_uses_with(traced.graph.call_module(name, (node.args[0],)))
-            traced.graph.erase_node(node)
-        traced.recompile()
-        with torch.no_grad():
-            same = torch.equal(traced(image_1CHW.clone()), model(image_1CHW.clone()))
-    traced.training = model.training  # its modules, which are the network's, know already
-    return traced if calls and same else model

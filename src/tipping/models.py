@@ -15,7 +15,8 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
 from tipping.config import InputError, require, require_whole
-from tipping.layers import convolutions, evaluating
+from tipping.finding import convolutions
+from tipping.layers import evaluating
 
 OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
 

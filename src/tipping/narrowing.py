@@ -7,6 +7,7 @@ is a narrower chain of the remaining filters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,8 @@ from tipping.ablation import replaced, weights_without_first_input
 from tipping.chain import Chain
 from tipping.layers import MIXING
 
-SWAMPED = (
-    16  # times a channel's largest value left, beyond which what is taken off an intact output leaves too few digits
-)
+SWAMPED = 16  # times a channel's largest value left, beyond which taking off the rest has lost too many digits
+TOGETHER = 16  # positions whose largest values are looked for side by side
 Step = Callable[[Tensor], Tensor]
 
 
@@ -233,7 +233,8 @@ class _Mixing:
         def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
             change = _mix(self.module, constant - channels.pick(maps, removed), weight, None)
             result = change + (output() if out is None else _pick(output(), out))
-            if bool((_largest(change) <= SWAMPED * _largest(result)).all()) and bool(result.isfinite().all()):
+            largest_C = _largest(result)
+            if bool(((_largest(change) <= SWAMPED * largest_C) & largest_C.isfinite()).all()):
                 return result
             return self.from_narrow()(channels.pick(maps, channels.kept))  # the difference has lost its digits
 
@@ -253,8 +254,14 @@ class _Mixing:
 
 
 def _largest(maps: Tensor) -> Tensor:
-    """The largest magnitude of each channel, which later layers may bring to one scale; NaN if there is one."""
-    return maps.abs().amax((0, *range(2, maps.ndim)))
+    """The largest magnitude of each channel, which later layers may bring to one scale; NaN if there is one.
+
+    Several positions at a time, with no copy: several times as fast as ``maps.abs().amax``.
+    """
+    rows = maps.movedim(1, -1).reshape(-1, maps.shape[1])
+    together = math.gcd(len(rows), TOGETHER)
+    rows = rows.view(-1, together * maps.shape[1])
+    return torch.maximum(rows.amax(0), -rows.amin(0)).view(together, -1).amax(0)
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,34 +77,48 @@ def recorded(model: nn.Module, maps: Maps, norm: str = "frobenius") -> Iterator[
         yield norms
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a network, and what it is to explain.
+
+    Attributes:
+        maps: layers, and submodules that give their maps; by default one for each filter layer, so that R = F.
+        norm: of each map: frobenius, squared or spectral.
+        labels: true, predicted (by the network) or permuted (at random among the images).
+        seed: of that permutation.
+    """
+
+    maps: Maps | None = None
+    norm: str = "frobenius"
+    labels: str = "true"
+    seed: int = 0
+
+    def recipe(self, model: nn.Module) -> dict[str, Any]:
+        """What of it decides the responses of a network."""
+        labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
+        return {"norm": self.norm, "labels": labels, "maps": self.maps_of(model)}
+
+    def maps_of(self, model: nn.Module) -> Maps:
+        """The places measured."""
+        return list(filter_layers(model).items() if self.maps is None else self.maps)
+
+
+PLAIN = Measure()
+
+
 def find_or_collect(
-    model: nn.Module,
-    weights: str,
-    split: Split,
-    store: Store,
-    *,
-    maps: Maps | None = None,
-    norm: str = "frobenius",
-    labels: str = "true",
-    seed: int = 0,
+    model: nn.Module, weights: str, split: Split, store: Store, measure: Measure = PLAIN
 ) -> tuple[MuLassoProblem, Item]:
     """The mu-lasso problem of a network: from the store, or collected now and kept there.
 
     Args:
         weights: the digest of the network's tensors.
-        maps, norm, labels, seed: as in `collect`.
 
     Raises:
         InputError: a response is not finite, or the stored problem cannot be read.
     """
-    maps = _maps(model, maps)
-    labels_from = f"permuted by {seed}" if labels == "permuted" else labels
-    recipe = {"weights": weights, "images": split.fingerprint, "norm": norm, "labels": labels_from, "maps": maps}
-
-    def make() -> dict[str, Tensor]:
-        return asdict(collect(model, split, maps=maps, norm=norm, labels=labels, seed=seed))
-
-    item = store.fetch("responses", recipe, make)
+    recipe = {"weights": weights, "images": split.fingerprint, **measure.recipe(model)}
+    item = store.fetch("responses", recipe, lambda: asdict(collect(model, split, measure)))
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
     try:
         problem = MuLassoProblem(**item.tensors)
@@ -113,58 +128,33 @@ def find_or_collect(
 
 
 @torch.inference_mode()
-def collect(
-    model: nn.Module,
-    split: Split,
-    *,
-    maps: Maps | None = None,
-    norm: str = "frobenius",
-    labels: str = "true",
-    seed: int = 0,
-) -> MuLassoProblem:
+def collect(model: nn.Module, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
     """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
     XᵀL are summed batch by batch, in float64.
 
-    Args:
-        maps: layers, and submodules that give their maps; by default one for each filter layer, so that R = F.
-        norm: of each map: frobenius, squared or spectral.
-        labels: true, predicted (by the network) or permuted (at random among the images).
-        seed: of that permutation.
+    Raises:
+        InputError: a response is not finite.
+    """
+    return MuLassoProblem.stream(response_batches(model, split, measure))
+
+
+def response_batches(model: nn.Module, split: Split, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
+    """Responses (N, R) and one-hot labels (N, C) of all images, some at a time.
 
     Raises:
         InputError: a response is not finite.
     """
-    return MuLassoProblem.stream(response_batches(model, split, maps, norm, labels, seed))
-
-
-def _maps(model: nn.Module, maps: Maps | None) -> Maps:
-    return list(filter_layers(model).items()) if maps is None else list(maps)
-
-
-def response_batches(
-    model: nn.Module,
-    split: Split,
-    maps: Maps | None = None,
-    norm: str = "frobenius",
-    labels: str = "true",
-    seed: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Responses (N, R) and one-hot labels (N, C) of all images, some at a time; arguments as in `collect`.
-
-    Raises:
-        InputError: a response is not finite.
-    """
-    if labels == "permuted":
-        order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    if measure.labels == "permuted":
+        order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(measure.seed))
         split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
     batches = evaluation_batches(split)
     waiting: list[tuple[list[Tensor], Tensor]] = []
-    with evaluating(model), recorded(model, _maps(model, maps), norm) as norms:
+    with evaluating(model), recorded(model, measure.maps_of(model), measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             logits_NC = model(images_NCHW.clone())  # its first module may work in place
-            waiting.append((norms.copy(), logits_NC.argmax(1) if labels == "predicted" else labels_N))
+            waiting.append((norms.copy(), logits_NC.argmax(1) if measure.labels == "predicted" else labels_N))
             if (len(waiting) + 1) * batches.size > TOGETHER:
                 yield _normalized(waiting)
                 waiting.clear()
@@ -183,7 +173,7 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Ten
 
 def find_or_average(model: nn.Module, weights: str, split: Split, store: Store) -> Tensor:
     """The `mean_activations` of a network: from the store, or measured now and kept there."""
-    maps = _maps(model, None)
+    maps = PLAIN.maps_of(model)
     recipe = {"weights": weights, "images": split.fingerprint, "maps": maps}
     item = store.fetch("means", recipe, lambda: {"means": mean_activations(model, split)})
     return item.tensors["means"].to(next(model.parameters()))
@@ -207,7 +197,7 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
 
         return hook
 
-    maps = _maps(model, None)
+    maps = PLAIN.maps_of(model)
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
             model(images_NCHW.clone())

@@ -1,4 +1,4 @@
-"""One record per job: written whole, gathered into a sweep's table and chart.
+"""The records of a sweep's jobs, gathered into its table and chart.
 
 ``python -m tipping.results SWEEP_DIR`` gathers a sweep again; ``--against report`` compares it with the report.
 """
@@ -8,208 +8,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from omegaconf import OmegaConf
 
 from tipping import comparison, config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
 from tipping.controls import MATCHES
-from tipping.data import Split
-from tipping.evaluation import DropCurve
-from tipping.layers import FilterIndex, Probe
-from tipping.selection import Selection
+from tipping.records import RECORD, SCHEMA
 
-SCHEMA = 5
-RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
 NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
 ALWAYS = ("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")  # in each table
-PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
-
-
-class Stopwatch:
-    """Seconds spent in each stage of a job."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time what runs within it."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-
-
-def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
-    """What any record begins with: what was run, and on what.
-
-    Args:
-        conf: the folder of the presets.
-    """
-    cpu = f"cpu, {torch.get_num_threads()} threads"
-    return {
-        "schema": SCHEMA,
-        "config": asdict(options),
-        "mu": options.mu,
-        "seed": options.seed,
-        "model": options.model,
-        "data": options.data.name,
-        "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "versions": _versions(),
-    }
-
-
-def _full_name(protocol: config.Protocol, conf: Path) -> str:
-    """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
-    path = conf / "protocol" / f"{protocol.name}.yaml"
-    if not path.is_file():
-        return protocol.name
-    preset: Any = OmegaConf.load(path)
-    preset = preset.get("protocol", preset)
-    axes = [axis for axis in ("dense", *config.AXES) if getattr(protocol, axis) != preset[axis]]
-    return ", ".join([protocol.name, *sorted(f"{axis}={str(getattr(protocol, axis)).lower()}" for axis in axes)])
-
-
-def _versions() -> dict[str, str | None]:
-    """Versions of Python and the main packages, and the commit when run from a git checkout."""
-    root = Path(__file__).parents[2]
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    packages = {name: version(name) for name in PACKAGES}
-    return {"python": sys.version.split()[0], **packages, "commit": commit if (root / ".git").exists() else None}
-
-
-def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:
-    """How many filters the network has, how many never respond, are relevant, and are ablated, these also by layer,
-    and how many of these each control has too."""
-    counts = np.bincount(index.layer_F[selection.order_K], minlength=len(index.layers)).tolist()
-    return {
-        "total": len(index.layer_F),
-        "dead": int((~selection.live_F).sum()),
-        "relevant": int(selection.relevant_F.sum()),
-        "ablated": len(selection.order_K),
-        "shared": [len(np.intersect1d(selection.order_K, control)) for control in selection.controls],
-        "per_layer": dict(zip(index.layers, counts, strict=True)),
-    }
-
-
-def certificate(selection: Selection) -> dict[str, Any]:
-    """Of every class: the relative duality gap, whether its support is the only one, the solver's iterations, and the
-    share of its variance that the weights explain, that any weights could, and that noise would seem to."""
-    solution = selection.solution
-    return {
-        "relative_gap": solution.relative_gap_MC[0].tolist(),
-        "certified": bool(solution.certified_MC.all()),
-        "unique": solution.unique_MC[0].tolist(),
-        "iterations": solution.iterations_MC[0].tolist(),
-        "explained": selection.explained_C.tolist(),
-        "explainable": selection.explainable_C.tolist(),
-        "explainable_by_noise": selection.noise,
-    }
-
-
-def relevant_filters(probe: Probe, selection: Selection) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
-    the weight of each class."""
-    layer_R, channel_R, map_R = _of_responses(probe)
-    columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
-    strongest = np.argsort(-selection.strength_F[probe.filter_R], kind="stable")
-    rows = [
-        [layer_R[r], int(channel_R[r]), map_R[r], *selection.weights_RC[r].tolist()]
-        for r in strongest
-        if selection.weights_RC[r].any()
-    ]
-    return columns, rows
-
-
-def _of_responses(probe: Probe) -> tuple[list[str], np.ndarray, list[str]]:
-    """Layer and channel of the filter of each response, and the submodule whose maps were measured."""
-    index = probe.index
-    sizes = np.bincount(index.layer_F)
-    layer_R = [index.layers[index.layer_F[f]] for f in probe.filter_R]
-    map_R = [module for layer, module in probe.maps for _ in range(sizes[index.layers.index(layer)])]
-    return layer_R, index.channel_F[probe.filter_R], map_R
-
-
-def sentence(record: dict[str, Any]) -> str:
-    """A job's result in one line."""
-    accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
-    protocol, overlap = record["protocol"], record["overlap"]
-    certificate = "certified" if selection["certified"] else "NOT certified"
-    certificate += "" if all(selection["unique"]) else ", others may do as well"
-    only = "" if filters["ablated"] == filters["relevant"] else f", {filters['ablated']} of them ablated"
-    text = (
-        f"{protocol['name']}, mu={record['mu']:g}: {filters['relevant']} of {filters['total']} filters relevant{only} "
-        f"({certificate}, relative gap {max(selection['relative_gap']):.0e}); {protocol['evaluated_on']} accuracy "
-        f"{100 * accuracy['intact']:.2f} % intact, {100 * accuracy['selected']:.2f} % without them, "
-        f"{100 * float(np.mean(accuracy['random'])):.2f} % without {MATCHES[protocol['control']]}"
-    )
-    if max(selection["explainable"]) <= selection["explainable_by_noise"]:
-        text += "; but nothing is relevant: no class is explained better than by noise"
-    if overlap and overlap["jaccard"] is not None:
-        shared, low, high = (round(100 * share) for share in (overlap["jaccard"], *overlap["jaccard_by_chance"]))
-        text += f"; {shared} % overlap with the trained network's ({low} to {high} % by chance)"
-    return text
-
-
-def clear(directory: Path) -> None:
-    """Remove what an earlier job left in a directory, so that a job that fails has no record."""
-    for name in (RECORD, SELECTION, PREDICTIONS):
-        (directory / name).unlink(missing_ok=True)
-
-
-def write_selection(directory: Path, selection: Selection, probe: Probe) -> None:
-    """Write a job's ``selection.npz``: W (R, C), and of each response the layer and channel of its filter, and the
-    submodule whose maps were measured."""
-    layer_R, channel_R, map_R = _of_responses(probe)
-    with replacing(directory / SELECTION) as part, part.open("wb") as file:
-        np.savez(file, weights=selection.weights_RC, layer=layer_R, channel=channel_R, maps=map_R)
-
-
-def write_predictions(
-    directory: Path, evaluated: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
-) -> None:
-    """Write a job's ``predictions.npz``: the class predicted for each image, and its label.
-
-    ``intact`` (N,), ``selected`` (N,) and ``random`` (draws, N) for the images evaluated; ``curve`` (orders, points,
-    images) for those of the accuracy-drop curve, with the orders selected, weakest and random; ``labels`` and
-    ``curve_labels``.
-    """
-    arrays = {
-        "labels": evaluated.labels_N.cpu().numpy().astype(intact_N.dtype),
-        "intact": intact_N,
-        "selected": predictions_AN[0],
-        "random": predictions_AN[1:],
-        "curve": curve.predictions_OPN,
-        "curve_labels": images.labels_N.cpu().numpy().astype(intact_N.dtype),
-    }
-    with replacing(directory / PREDICTIONS) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def write(directory: Path, record: dict[str, Any]) -> None:
-    """Write a job's ``result.json``, its last file."""
-    with replacing(directory / RECORD) as part:
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:

@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from tipping import config
 from tipping.controls import Filters, controls
-from tipping.layers import Probe
+from tipping.finding import Probe
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
 log = logging.getLogger(__name__)

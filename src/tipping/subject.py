@@ -13,9 +13,17 @@ from tipping import config
 from tipping.ablation import ablated
 from tipping.config import InputError
 from tipping.data import Dataset, Split
-from tipping.layers import Probe, evaluating
+from tipping.finding import Probe
+from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import collect, find_or_average, find_or_collect, mean_activations, response_batches
+from tipping.responses import (
+    Measure,
+    collect,
+    find_or_average,
+    find_or_collect,
+    mean_activations,
+    response_batches,
+)
 from tipping.store import Item, Store, digest
 
 TRIED = 4  # images
@@ -60,26 +68,23 @@ class Subject:
         protocol, model = self.options.protocol, self.probe.model
         try:
             with ablated(model, np.arange(len(self.probe.ablatable_F)), scope=protocol.scope), torch.no_grad():
-                next(iter(response_batches(model, self.train[:1], self.probe.maps, protocol.norm)))
+                next(iter(response_batches(model, self.train[:1], self.measure)))
         except (ValueError, RuntimeError) as error:
             raise InputError(f"protocol={protocol.name} does not suit the network: {error}") from error
 
+    @property
+    def measure(self) -> Measure:
+        """What is measured of it."""
+        protocol = self.options.protocol
+        return Measure(self.probe.maps, protocol.norm, protocol.labels, self.options.seed)
+
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
-        return find_or_collect(self.probe.model, self.weights, self.train, store, **self._measure())
+        return find_or_collect(self.probe.model, self.weights, self.train, store, self.measure)
 
     def fresh_responses(self) -> MuLassoProblem:
         """The mu-lasso problem of its responses, collected now."""
-        return collect(self.probe.model, self.train, **self._measure())
-
-    def _measure(self) -> dict[str, Any]:
-        protocol = self.options.protocol
-        return {
-            "maps": self.probe.maps,
-            "norm": protocol.norm,
-            "labels": protocol.labels,
-            "seed": self.options.seed,
-        }
+        return collect(self.probe.model, self.train, self.measure)
 
     def manner(self, store: Store | None = None) -> dict[str, Any]:
         """How `ablated` ablates its filters; means of activations are from the store, if there is one."""

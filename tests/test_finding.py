@@ -14,8 +14,8 @@ from tipping import models
 from tipping.ablation import ablated
 from tipping.config import InputError
 from tipping.data import Split
-from tipping.layers import FilterLayer, Probe, find, modular
-from tipping.responses import collect
+from tipping.finding import FilterLayer, Probe, find, modular
+from tipping.responses import Measure, collect
 
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -228,7 +228,7 @@ def test_responses_of_a_network_with_function_calls_are_those_after_relu(split: 
     torch.manual_seed(0)
     model = Functional().eval()
     probe = Probe.of(model, IMAGE)
-    problem = collect(probe.model, split, maps=probe.maps)
+    problem = collect(probe.model, split, Measure(probe.maps))
     with torch.no_grad():
         one = model.conv1(split.images_NCHW).relu().double()
         two = model.conv2(one.float()).relu().double()
