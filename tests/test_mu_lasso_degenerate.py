@@ -154,7 +154,7 @@ def repeating(seed: int, images: int, layers: int, width: int) -> MuLassoProblem
     problem=st.builds(repeating, st.integers(0, 2**32 - 1), st.integers(50, 500), st.integers(2, 6), st.integers(2, 3)),
     share=st.floats(0.01, 1.2),
 )
-def test_finding_that_repeat_each_other_are_solved_exactly(problem: MuLassoProblem, share: float) -> None:
+def test_layers_that_repeat_each_other_are_solved_exactly(problem: MuLassoProblem, share: float) -> None:
     mu = [share * float(problem.saturation().max())]
     ours, exact = spg(problem, mu, max_iterations=200), homotopy(problem).solution(mu)
     assert ours.certified_MC.all(), ours.stopped
