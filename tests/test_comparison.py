@@ -141,3 +141,13 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     table.write_text("mu,selected\n1,2\n")
     with pytest.raises(InputError, match="cannot be read as a sweep's table"):
         read(table)
+
+
+def test_a_sweep_s_lines_are_told_apart(run_script) -> None:
+    """By the protocol's name where that tells a changed axis; by the axis where the name leaves it open."""
+    options = ["mu=10", "protocol.control=layer,live", "protocol.draws=1,2"]
+    code, out, err = run_script("interpret", *options, multirun=True)
+    assert code == 0, err
+    heads, *lines = [line.split() for line in out.split("random ones")[-1].splitlines() if line.strip()][:5]
+    assert heads[:3] == ["model", "protocol", "protocol.draws"]
+    assert len({tuple(line[:5]) for line in lines}) == 4

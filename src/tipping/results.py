@@ -116,15 +116,16 @@ def _range(ends: Sequence[float] | None) -> str:
     return " to ".join(f"{end:.3f}" for end in ends or ())
 
 
-def _implied(option: str, rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether an option is one of a protocol's axes that its name already tells."""
+def _column(option: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The column that tells a varying option apart: its own, or the protocol's if its name already does."""
     axis = option.removeprefix("protocol.")
     told = {(row["protocol"], row.get(axis)) for row in rows}
-    return axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
+    by_name = axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
+    return "protocol" if by_name else NAMED.get(option, option)
 
 
 def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
-    shown = [NAMED.get(key, key) for key in dict.fromkeys(["model.name", *varying]) if not _implied(key, rows)]
+    shown = list(dict.fromkeys(_column(option, rows) for option in ["model.name", *varying]))
     shown += ["seed", "mu", "relevant"]
     shown += ["intact", "selected", "random_mean", "certified"]
     titles = {"intact": "intact %", "selected": "without them %", "random_mean": "without random %"}
