@@ -15,6 +15,7 @@ from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
+from tipping.visualize import beside, picture_beside, pictures
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def interpret(composed: DictConfig) -> None:
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, logger=run)
-            trained = sanity.trained_selection(model, dataset, config, store)
+            trained = sanity.as_trained(model, dataset, config, store)
             sanity.randomize(model, randomized, dataset.image_shape, config)
         subject = Subject.of(model, dataset, config)
         with stage("responses"):
@@ -55,6 +56,14 @@ def interpret(composed: DictConfig) -> None:
             curve = drop_curve(
                 subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
             )
+        with stage("visualize"):
+            explained = images.spread(config.visualize.images)
+            drawn = pictures(subject, selection, few, explained, store) if config.visualize.enabled else {}
+            alike = {}
+            if trained and randomized and config.visualize.enabled:
+                both = beside(*trained, subject, store)
+                drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
+                alike = both.similarity
 
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
@@ -64,6 +73,7 @@ def interpret(composed: DictConfig) -> None:
             "filters": records.filters(index, selection),
             "selection": {"solver": config.selection.solver, **records.certificate(selection)},
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
+            "signals_alike": alike,
             "curve": curve.record(),
             "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
@@ -71,7 +81,9 @@ def interpret(composed: DictConfig) -> None:
         }
         records.write_selection(directory, selection, subject.probe)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
+        records.write_pictures(directory, drawn)
         records.write(directory, record)
+        run.log_pictures(drawn)
         run.log_result(record, records.relevant_filters(subject.probe, selection))
     log.info("%s", records.sentence(record))
 

@@ -9,13 +9,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from tipping import command, data, models, records, tracking
-from tipping.callbacks import AccuracyDropCurve
+from tipping.callbacks import AccuracyDropCurve, FilterPictures
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse, require
 from tipping.evaluation import DropCurve, drop_curve
-from tipping.selection import select
+from tipping.selection import Selection, select
 from tipping.store import Store, digest
 from tipping.subject import Subject
+from tipping.visualize import Picture, pictures
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +35,31 @@ def train(composed: DictConfig) -> None:
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
 
-    def measure(model: nn.Module) -> DropCurve:
+    def interpreted(model: nn.Module) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, config)
-        selection = select(subject.fresh_responses(), subject.probe, config)
+        return subject, select(subject.fresh_responses(), subject.probe, config)
+
+    def curve(model: nn.Module) -> DropCurve:
+        subject, selection = interpreted(model)
         order_K, controls, points = selection.order_K, selection.controls, config.curve.points
         return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
 
+    def drawn(model: nn.Module) -> dict[str, Picture]:
+        return pictures(*interpreted(model), images, images.spread(config.visualize.images))
+
     with tracking.track(config, "train", directory) as run:
-        every = config.curve.every_n_epochs
-        drop = AccuracyDropCurve(measure, every, run.log_curve)
-        with stage("network"):  # curves of a training can only be had by training
-            network = find_or_train(model, dataset, config, store, callbacks=[drop], logger=run, anew=every > 0)
+        every, every_picture = config.curve.every_n_epochs, config.visualize.every_n_epochs
+        drop = AccuracyDropCurve(curve, every, run.log_curve)
+        seen = FilterPictures(drawn, every_picture, run.log_pictures)
+        anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
+        with stage("network"):
+            network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
             **records.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": accuracy},
-            "curves": {epoch: curve.record() for epoch, curve in drop.curves.items()},
+            "curves": {epoch: curve.record() for epoch, curve in drop.measured.items()},
             "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,

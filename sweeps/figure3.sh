@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m model=matconvnet protocol=matconvnet_report protocol.sites=conv+dense,conv \
-  mu=10,100,200 seed=0,1,2 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure3 "$@"
+  mu=10,100,200 seed=0,1,2 trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure3 "$@"

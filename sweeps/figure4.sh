@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m protocol=keras_report,described mu=10,100,500,600,700 model.filters=128 \
   seed=${seeds:-0,1,2} model.dropout=${dropout:-0.5,0} \
-  trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4 "$@"
+  trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4 "$@"
 .venv/bin/python interpret.py -m protocol.control=live,norm mu=100,500 model.filters=128 \
   seed=${seeds:-0,1,2} model.dropout=${dropout:-0.5,0} \
-  trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4_controls "$@"
+  trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 hydra.sweep.dir=outputs/figure4_controls "$@"

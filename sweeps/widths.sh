@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python interpret.py -m protocol=keras_report,described model.filters=${filters:-8,16,32} model.dropout=0.5,0 \
-  seed=0,1,2 mu=10,100,500 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 \
+  seed=0,1,2 mu=10,100,500 trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 \
   hydra.sweep.dir=outputs/widths${filters:+_$filters} "$@"
 .venv/bin/python interpret.py -m protocol.control=live,norm model.filters=${filters:-8,16,32} \
-  seed=0,1,2 mu=10,100 trainer.max_epochs=5 tracking=off curve.points=1 curve.images=100 \
+  seed=0,1,2 mu=10,100 trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 \
   hydra.sweep.dir=outputs/widths_controls${filters:+_$filters} "$@"

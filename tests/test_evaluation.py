@@ -291,7 +291,7 @@ def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, spl
     order_K = np.array([6, 0, 13])
     callback = AccuracyDropCurve(lambda model: drop_curve(model, split, order_K, [order_K[::-1].copy()], points=3))
     assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
-    assert callback.curves == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
+    assert callback.measured == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e6])

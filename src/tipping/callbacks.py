@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import pytorch_lightning as pl
 from torch import nn
 
 from tipping.evaluation import DropCurve
+from tipping.visualize import Picture
+
+Measured = TypeVar("Measured")
 
 
-class AccuracyDropCurve(pl.Callback):
-    """Measures the accuracy-drop curve of a network when it is tested, or every few epochs of its training.
+class EveryFewEpochs(pl.Callback, Generic[Measured]):
+    """Measures something of a network when it is tested, or every few epochs of its training.
 
     Args:
-        measure: gives the curve of a network as it is now.
+        measure: gives it for a network as it is now.
         every_n_epochs: after how many epochs of training to measure; 0 for never.
-        on_curve: called with each curve and its epoch.
+        on_measured: called with each result and its epoch.
 
     Attributes:
-        curves: the curves by epochs trained; 0 stands for the network that was tested.
+        measured: the results by epochs trained; 0 stands for the network that was tested.
     """
 
     def __init__(
         self,
-        measure: Callable[[nn.Module], DropCurve],
+        measure: Callable[[nn.Module], Measured],
         every_n_epochs: int = 0,
-        on_curve: Callable[[DropCurve, int], None] = lambda curve, epoch: None,
+        on_measured: Callable[[Measured, int], None] = lambda result, epoch: None,
     ) -> None:
-        self.measure, self.every_n_epochs, self.on_curve = measure, every_n_epochs, on_curve
-        self.curves: dict[int, DropCurve] = {}
+        self.measure, self.every_n_epochs, self.on_measured = measure, every_n_epochs, on_measured
+        self.measured: dict[int, Measured] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -41,5 +45,13 @@ class AccuracyDropCurve(pl.Callback):
 
     def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
         assert isinstance(classifier.model, nn.Module)
-        self.curves[epoch] = self.measure(classifier.model)
-        self.on_curve(self.curves[epoch], epoch)
+        self.measured[epoch] = self.measure(classifier.model)
+        self.on_measured(self.measured[epoch], epoch)
+
+
+class AccuracyDropCurve(EveryFewEpochs[DropCurve]):
+    """The accuracy-drop curve."""
+
+
+class FilterPictures(EveryFewEpochs[dict[str, Picture]]):
+    """Pictures of relevant filters, and of images explained."""

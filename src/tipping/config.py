@@ -124,6 +124,34 @@ class Curve:
         require_whole("curve.every_n_epochs", self.every_n_epochs, 0)
 
 
+RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
+SEEDS = ("map", "maximum")  # they start from
+RESAMPLES = ("none", "nearest")  # in layers with a stride
+
+
+@dataclass
+class Visualize:
+    """Pictures of relevant filters, and of why images got their class."""
+
+    enabled: bool
+    filters_per_class: int
+    images: int
+    rule: str
+    seed: str
+    resample: str
+    pooling: bool
+    every_n_epochs: int
+
+    def __post_init__(self) -> None:
+        require_whole("visualize.filters_per_class", self.filters_per_class, 1)
+        require_whole("visualize.images", self.images, 1)
+        require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
+        choices = {"rule": RULES, "seed": SEEDS, "resample": RESAMPLES}
+        for option, values in choices.items():
+            value = getattr(self, option)
+            require(value in values, f"visualize.{option}", value, f"give {', '.join(values)}")
+
+
 @dataclass
 class Store:
     """Where networks and Gram matrices are kept."""
@@ -152,6 +180,7 @@ class Config:
     tracking: Tracking
     trainer: Trainer
     curve: Curve
+    visualize: Visualize
     store: Store
     mu: float
     seed: int

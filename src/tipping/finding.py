@@ -92,6 +92,15 @@ class Probe:
         """Layer and channel of each filter."""
         return filter_index(self.model)
 
+    @property
+    def places(self) -> list[tuple[str, int, str]]:
+        """Of each response, the layer and channel of its filter, and the submodule whose maps are measured."""
+        index = self.index
+        sizes = np.bincount(index.layer_F)
+        modules = [module for layer, module in self.maps for _ in range(sizes[index.layers.index(layer)])]
+        layers = [index.layers[layer] for layer in index.layer_F[self.filter_R]]
+        return list(zip(layers, index.channel_F[self.filter_R].tolist(), modules, strict=True))
+
 
 @dataclass(frozen=True)
 class FilterLayer:

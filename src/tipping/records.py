@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -25,9 +26,11 @@ from tipping.evaluation import DropCurve
 from tipping.finding import Probe
 from tipping.layers import FilterIndex
 from tipping.selection import Selection
+from tipping.visualize import Picture
 
 SCHEMA = 5
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
+PICTURES = "pictures"  # a folder
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -120,24 +123,11 @@ def certificate(selection: Selection) -> dict[str, Any]:
 def relevant_filters(probe: Probe, selection: Selection) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
     the weight of each class."""
-    layer_R, channel_R, map_R = _of_responses(probe)
     columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
+    places = probe.places
     strongest = np.argsort(-selection.strength_F[probe.filter_R], kind="stable")
-    rows = [
-        [layer_R[r], int(channel_R[r]), map_R[r], *selection.weights_RC[r].tolist()]
-        for r in strongest
-        if selection.weights_RC[r].any()
-    ]
+    rows = [[*places[r], *selection.weights_RC[r].tolist()] for r in strongest if selection.weights_RC[r].any()]
     return columns, rows
-
-
-def _of_responses(probe: Probe) -> tuple[list[str], np.ndarray, list[str]]:
-    """Layer and channel of the filter of each response, and the submodule whose maps were measured."""
-    index = probe.index
-    sizes = np.bincount(index.layer_F)
-    layer_R = [index.layers[index.layer_F[f]] for f in probe.filter_R]
-    map_R = [module for layer, module in probe.maps for _ in range(sizes[index.layers.index(layer)])]
-    return layer_R, index.channel_F[probe.filter_R], map_R
 
 
 def sentence(record: dict[str, Any]) -> str:
@@ -165,12 +155,13 @@ def clear(directory: Path) -> None:
     """Remove what an earlier job left in a directory, so that a job that fails has no record."""
     for name in (RECORD, SELECTION, PREDICTIONS):
         (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / PICTURES, ignore_errors=True)
 
 
 def write_selection(directory: Path, selection: Selection, probe: Probe) -> None:
     """Write a job's ``selection.npz``: W (R, C), and of each response the layer and channel of its filter, and the
     submodule whose maps were measured."""
-    layer_R, channel_R, map_R = _of_responses(probe)
+    layer_R, channel_R, map_R = zip(*probe.places, strict=True)
     with replacing(directory / SELECTION) as part, part.open("wb") as file:
         np.savez(file, weights=selection.weights_RC, layer=layer_R, channel=channel_R, maps=map_R)
 
@@ -194,6 +185,14 @@ def write_predictions(
     }
     with replacing(directory / PREDICTIONS) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def write_pictures(directory: Path, drawn: Mapping[str, Picture]) -> None:
+    """Write a job's pictures, as PNG, into its ``pictures/``."""
+    for name, picture in drawn.items():
+        (directory / PICTURES).mkdir(exist_ok=True)
+        with replacing(directory / PICTURES / f"{name}.png") as part:
+            picture.figure.savefig(part, format="png")
 
 
 def write(directory: Path, record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -34,14 +35,17 @@ def unchecked(options: config.Config) -> config.Config:
     return replace(options, randomize="none", protocol=protocol)
 
 
-def trained_selection(model: nn.Module, dataset: Dataset, options: config.Config, store: Store) -> Selection | None:
-    """What a sanity check is compared with: the selection of the network as it was trained; None if it is none."""
+def as_trained(
+    model: nn.Module, dataset: Dataset, options: config.Config, store: Store
+) -> tuple[Subject, Selection] | None:
+    """What a sanity check is compared with: the network as it was trained, of which this keeps a copy, and its
+    selection; None if the job is no such check."""
     if not is_check(options):
         return None
     options = unchecked(options)
-    subject = Subject.of(model, dataset, options)
+    subject = Subject.of(copy.deepcopy(model), dataset, options)
     problem, _ = subject.responses(store)
-    return select(problem, subject.probe, options)
+    return subject, select(problem, subject.probe, options)
 
 
 def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:
@@ -123,12 +127,12 @@ class Overlap:
 
 
 def overlap_with(
-    trained: Selection | None, selection: Selection, layer_F: np.ndarray, seed: int
+    trained: tuple[Subject, Selection] | None, selection: Selection, layer_F: np.ndarray, seed: int
 ) -> dict[str, Any] | None:
     """The record of a sanity check's overlap with the trained network's selection; None if it is no check."""
     if trained is None:
         return None
-    return asdict(overlap(trained, selection, layer_F, np.random.default_rng((seed, 2))))
+    return asdict(overlap(trained[1], selection, layer_F, np.random.default_rng((seed, 2))))
 
 
 def overlap(first: Selection, second: Selection, layer_F: np.ndarray, rng: np.random.Generator) -> Overlap:

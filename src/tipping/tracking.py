@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 
 from tipping import config
 from tipping.evaluation import DropCurve
+from tipping.visualize import Picture
 
 if TYPE_CHECKING:
     import wandb
@@ -89,6 +90,18 @@ class Run(Logger):
             run.log({"relevant_filters": wandb.Table(columns=list(columns), data=rows)})
 
         self._attempt(table)
+
+    def log_pictures(self, drawn: Mapping[str, Picture], epoch: int | None = None) -> None:
+        """Log pictures under their names, as bytes, with their captions."""
+        folder = "pictures" if epoch is None else f"pictures/epoch_{epoch}"
+
+        def images(run: wandb.Run) -> None:
+            import wandb
+
+            for name, picture in drawn.items():
+                run.log({f"{folder}/{name}": wandb.Image(picture.pixels(), caption=picture.caption)})
+
+        self._attempt(images)
 
     def finish(self, exit_code: int) -> None:
         """Flush and close the run."""

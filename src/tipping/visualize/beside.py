@@ -1,0 +1,70 @@
+"""Do pictures depend on what a network has learned? Its signals beside those of the same network, randomised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from tipping.config import RULES
+from tipping.selection import Selection
+from tipping.store import Store
+from tipping.subject import Subject
+from tipping.visualize.gallery import find_strongest, manner, strongest_of_each_class
+from tipping.visualize.sight import look
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The same filters and images in two networks.
+
+    Attributes:
+        filters: layer and channel of B filters: each class's strongest in the first network.
+        images_BCHW: the image that each responds to most there.
+        first, second: by each rule, the signals (B, C, H, W) of the two networks.
+        similarity: of each rule, the mean rank correlation of the size of the signals at all pixels [adebayo2018];
+            None where no filter sends any.
+    """
+
+    filters: list[tuple[str, int]]
+    images_BCHW: np.ndarray
+    first: dict[str, np.ndarray]
+    second: dict[str, np.ndarray]
+    similarity: dict[str, float | None]
+
+
+def beside(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
+    """Signals of a network's relevant filters, beside those of the same filters of another of its architecture."""
+    images_KR, _ = find_strongest(first, 1, store)
+    responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
+    places = [first.probe.places[response] for response in responses]
+    filters = [((layer, maps), channel) for layer, channel, maps in places]
+    images_BCHW = first.train.images_NCHW[images_KR[0, responses]]
+    signals: list[dict[str, np.ndarray]] = []
+    for subject in (first, second):
+        sights = {
+            rule: look(subject.probe.model, images_BCHW, filters, **manner(first) | {"rule": rule}) for rule in RULES
+        }
+        signals.append({rule: sight.signals_BCHW.cpu().numpy() for rule, sight in sights.items()})
+    return Beside(
+        filters=[(layer, channel) for layer, channel, _ in places],
+        images_BCHW=images_BCHW.cpu().numpy(),
+        first=signals[0],
+        second=signals[1],
+        similarity={rule: similarity(signals[0][rule], signals[1][rule]) for rule in RULES},
+    )
+
+
+def similarity(first_BCHW: np.ndarray, second_BCHW: np.ndarray) -> float | None:
+    """Spearman's correlation of the sizes Σ_c |s_c| of two signals at all pixels, the mean over images.
+
+    Images where one of them is the same all over are left out; None if all are.
+    """
+    sizes = [np.abs(signals).sum(1).reshape(len(signals), -1) for signals in (first_BCHW, second_BCHW)]
+    found = [
+        np.corrcoef(rankdata(one), rankdata(other))[0, 1]
+        for one, other in zip(*sizes, strict=True)
+        if np.ptp(one) > 0 and np.ptp(other) > 0
+    ]
+    return float(np.mean(found)) if found else None

@@ -1,0 +1,266 @@
+"""Pictures of a network's relevant filters, and of why an image got its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tipping.data import Split
+from tipping.evaluation import accuracies, evaluate_ablations
+from tipping.responses import response_batches
+from tipping.selection import Selection
+from tipping.store import Store
+from tipping.subject import Subject
+from tipping.visualize.sight import Field, Sight, Site, look, receptive_fields
+
+HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One relevant filter of a class, and the K training images it responds to most.
+
+    Attributes:
+        label: the class.
+        layer, channel, maps: the filter, and the submodule whose maps were measured.
+        weight: W of the filter's response and the class.
+        drop: by how much accuracy falls without the filter alone.
+        images_K: positions of the images, strongest response first.
+        responses_K: the filter's responses to them.
+        crops_KCHW: what of each lies in the receptive field of the largest value of its map.
+        signals_KCHW: what comes back there from the filter's map.
+    """
+
+    label: int
+    layer: str
+    channel: int
+    maps: str
+    weight: float
+    drop: float
+    images_K: np.ndarray
+    responses_K: np.ndarray
+    crops_KCHW: np.ndarray
+    signals_KCHW: np.ndarray
+
+    @property
+    def average_CHW(self) -> np.ndarray:
+        """The mean of the crops [oramas2019]."""
+        mean_CHW: np.ndarray = self.crops_KCHW.mean(0)
+        return mean_CHW
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image got its class [oramas2019].
+
+    Attributes:
+        image_CHW: the image.
+        label, predicted: its class, and the one that the network gives it.
+        filters: the layer and channel of those that contribute most, strongest first.
+        contributions: of each, x_r w_rc / Σ_r w_rc, with the image's responses x divided by their L2 norm, and the
+            predicted class c; only those over 0.
+        heats_THW: for each, the size of what comes back at the image, from 0 to 1.
+        combined_HW: the largest of these at each pixel.
+    """
+
+    image_CHW: np.ndarray
+    label: int
+    predicted: int
+    filters: list[tuple[str, int]]
+    contributions: list[float]
+    heats_THW: np.ndarray
+    combined_HW: np.ndarray
+
+
+def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    """For each response, the positions of the images where it is largest, and its values there: (count, R), two times.
+
+    Of equal values, the first images. Held are never more than a batch and the best so far.
+
+    Args:
+        batches: responses (N, R) of images one after another, and anything.
+    """
+    best_KR, images_KR, start = None, None, 0
+    for responses_NR, _ in batches:
+        positions_NR = torch.arange(start, start + len(responses_NR), device=responses_NR.device)[:, None].expand_as(
+            responses_NR
+        )
+        start += len(responses_NR)
+        values = responses_NR if best_KR is None else torch.cat([best_KR, responses_NR])
+        positions = positions_NR if images_KR is None else torch.cat([images_KR, positions_NR])
+        order_KR = values.sort(dim=0, descending=True, stable=True).indices[:count]
+        best_KR, images_KR = values.gather(0, order_KR), positions.gather(0, order_KR)
+    assert best_KR is not None
+    assert images_KR is not None
+    return images_KR, best_KR
+
+
+def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[Tensor, Tensor]:
+    """`strongest` of a network's training images: from the store, if there is one, or found now and kept there."""
+    model, train, measure = subject.probe.model, subject.train, subject.measure
+    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": count, **measure.recipe(model)}
+
+    def make() -> dict[str, Tensor]:
+        with torch.inference_mode():
+            images_KR, values_KR = strongest(response_batches(model, train, measure), count)
+        return {"images": images_KR, "values": values_KR}
+
+    tensors = store.fetch("strongest", recipe, make).tensors if store else make()
+    return tensors["images"], tensors["values"]
+
+
+def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """For each class c, the responses r with the largest weights in size, none of them 0: pairs (c, r)."""
+    pairs = []
+    for label, weights_R in enumerate(weights_RC.T):
+        order = np.argsort(-np.abs(weights_R), kind="stable")[:count].tolist()
+        pairs += [(label, response) for response in order if weights_R[response] != 0]
+    return pairs
+
+
+def portraits(subject: Subject, selection: Selection, evaluated: Split, store: Store | None) -> list[Portrait]:
+    """Of each class, its strongest relevant filters, and what they see in the images they respond to most.
+
+    Args:
+        evaluated: the images on which each filter is ablated alone.
+    """
+    options, probe = subject.options.visualize, subject.probe
+    images_KR, values_KR = find_strongest(subject, options.images, store)
+    pairs = strongest_of_each_class(selection.weights_RC, options.filters_per_class)
+    responses = sorted({response for _, response in pairs})
+    crops, signals = _seen(
+        subject, [(response, int(image)) for response in responses for image in images_KR[:, response]]
+    )
+    drop_F = _drops_alone(subject, [int(probe.filter_R[response]) for response in responses], evaluated, store)
+    count, found = len(images_KR), []
+    for label, response in pairs:
+        layer, channel, maps = probe.places[response]
+        rows = slice(count * responses.index(response), count * (responses.index(response) + 1))
+        found.append(
+            Portrait(
+                label=label,
+                layer=layer,
+                channel=channel,
+                maps=maps,
+                weight=float(selection.weights_RC[response, label]),
+                drop=drop_F[int(probe.filter_R[response])],
+                images_K=images_KR[:, response].numpy(),
+                responses_K=values_KR[:, response].numpy(),
+                crops_KCHW=np.stack(crops[rows]),
+                signals_KCHW=np.stack(signals[rows]),
+            )
+        )
+    return found
+
+
+def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For pairs of a response and an image, what of the image and of the signal lies in the receptive field."""
+    probe, images_NCHW = subject.probe, subject.train.images_NCHW
+    places = [probe.places[response] for response, _ in items]
+    images_BCHW = images_NCHW[[image for _, image in items]]
+    sight = look(
+        probe.model, images_BCHW, [((layer, maps), channel) for layer, channel, maps in places], **manner(subject)
+    )
+    fields, sizes = _fields(subject, [(layer, maps) for layer, _, maps in places], sight)
+    images, signals = images_BCHW.cpu().numpy(), sight.signals_BCHW.cpu().numpy()
+    crops, seen = (
+        [_crop(one, field, size) for one, field, size in zip(kind, fields, sizes, strict=True)]
+        for kind in (images, signals)
+    )
+    return crops, seen
+
+
+def manner(subject: Subject) -> dict[str, Any]:
+    """How `look` sends signals back, as configured."""
+    options = subject.options.visualize
+    return {"rule": options.rule, "seed": options.seed, "resample": options.resample, "pooling": options.pooling}
+
+
+def _fields(subject: Subject, sites: Sequence[Site], sight: Sight) -> tuple[list[Field], list[tuple[int, int]]]:
+    """Of each map, the receptive field of its largest value, and the rows and columns of one in its middle."""
+    fields: dict[tuple[Site, tuple[int, int]], Field] = {}
+    middles = [(maps_HW.shape[0] // 2, maps_HW.shape[1] // 2) for maps_HW in sight.maps]
+    wanted = [*zip(sites, sight.peaks, strict=True), *zip(sites, middles, strict=True)]
+    for site in dict.fromkeys(sites):
+        positions = list(dict.fromkeys(position for other, position in wanted if other == site))
+        found = receptive_fields(subject.probe.model, subject.train.images_NCHW[:1], site, positions)
+        fields |= {(site, position): field for position, field in zip(positions, found, strict=True)}
+    at_peak = [fields[site, peak] for site, peak in zip(sites, sight.peaks, strict=True)]
+    in_middle = [fields[site, middle] for site, middle in zip(sites, middles, strict=True)]
+    sizes = [(max(a.height, b.height), max(a.width, b.width)) for a, b in zip(at_peak, in_middle, strict=True)]
+    return at_peak, sizes
+
+
+def _crop(image_CHW: np.ndarray, field: Field, size: tuple[int, int]) -> np.ndarray:
+    """What of an image lies in a receptive field, with zeros where that goes beyond the image."""
+    height, width = size
+    crop_CHW = np.zeros((len(image_CHW), height, width), dtype=image_CHW.dtype)
+    top = height - field.height if field.top == 0 else 0  # cut off there
+    left = width - field.width if field.left == 0 else 0
+    inside = image_CHW[:, field.top : field.bottom, field.left : field.right]
+    crop_CHW[:, top : top + field.height, left : left + field.width] = inside
+    return crop_CHW
+
+
+def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, store: Store | None) -> dict[int, float]:
+    """By how much accuracy falls without each filter alone."""
+    each = list(dict.fromkeys(filters))
+    ablations = [np.array([], dtype=int), *(np.array([one]) for one in each)]
+    predictions_AN = evaluate_ablations(subject.probe.model, evaluated, ablations, **subject.manner(store))
+    intact, *without = accuracies(predictions_AN, evaluated.labels_N)
+    return {one: intact - left for one, left in zip(each, without, strict=True)}
+
+
+def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
+    """Why each of some images got its class: the filters that contribute most to it, and where."""
+    model, probe = subject.probe.model, subject.probe
+    measure = replace(subject.measure, labels="predicted")
+    with torch.inference_mode():
+        parts = [
+            (responses_NR, labels_NC.argmax(1)) for responses_NR, labels_NC in response_batches(model, images, measure)
+        ]
+    responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    found = []
+    for number, (responses_R, predicted) in enumerate(zip(responses_NR, predicted_N, strict=True)):
+        contributions_R = contributions(responses_R, selection.weights_RC[:, predicted])
+        order = np.argsort(-contributions_R, kind="stable")[:HEATS]
+        chosen = [int(response) for response in order if contributions_R[response] > 0]
+        places = [probe.places[response] for response in chosen]
+        image_CHW = images.images_NCHW[number]
+        heats_THW = np.zeros((0, *image_CHW.shape[1:]))
+        if chosen:
+            filters = [((layer, maps), channel) for layer, channel, maps in places]
+            sight = look(model, image_CHW.expand(len(chosen), *image_CHW.shape), filters, **manner(subject))
+            heats_THW = np.stack([_heat(signal) for signal in sight.signals_BCHW.cpu().numpy()])
+        found.append(
+            Explanation(
+                image_CHW=image_CHW.cpu().numpy(),
+                label=int(images.labels_N[number]),
+                predicted=int(predicted),
+                filters=[(layer, channel) for layer, channel, _ in places],
+                contributions=contributions_R[chosen].tolist(),
+                heats_THW=heats_THW,
+                combined_HW=heats_THW.max(0, initial=0),
+            )
+        )
+    return found
+
+
+def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
+    """x ⊙ w / Σ w with the responses x of one image divided by their L2 norm [oramas2019]; 0 where Σ w or x is 0."""
+    scale = np.linalg.norm(responses_R) * weights_R.sum()
+    shares_R: np.ndarray = responses_R * weights_R / scale if scale != 0 else np.zeros_like(weights_R)
+    return shares_R
+
+
+def _heat(signal_CHW: np.ndarray) -> np.ndarray:
+    """The size of a signal, from 0 where it is smallest to 1 where it is largest; 0 if it is the same all over."""
+    size_HW = np.abs(signal_CHW).sum(0)
+    low, high = size_HW.min(), size_HW.max()
+    heat_HW: np.ndarray = (size_HW - low) / (high - low) if high > low else np.zeros_like(size_HW)
+    return heat_HW

@@ -1,0 +1,198 @@
+"""How signals go back from a network's maps to its images: backward rules, and resampling in strided layers.
+
+They act on torch's functions, whoever calls them: a module, or a network's own code. No module is touched, so nothing
+has to be restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from tipping.config import RESAMPLES, RULES
+
+Sides = int | tuple[int, ...]
+
+
+@contextmanager
+def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool = False) -> Iterator[None]:
+    """Within it, signals of what is computed go back by other rules than the gradient's.
+
+    Let y = max(x, 0), and s the signal that arrives at y. At x it becomes
+
+    - `gradient`: s where x > 0;
+    - `deconvnet`: max(s, 0) [zeiler2014];
+    - `guided`: max(s, 0) where x > 0 [springenberg2015].
+
+    Other activations keep their gradient. Max-pooling passes its signal on to the positions of its maxima.
+
+    Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` its signal is
+    first enlarged, by nearest neighbours, to the size its output would have at stride 1, and goes back as if that were
+    its stride [oramas2019]. Signals get larger by that: compare them within one image only.
+
+    Args:
+        rule: one of `RULES`.
+        resample: one of `RESAMPLES`.
+        pooling: whether pooling with a stride is resampled too.
+
+    Raises:
+        ValueError: unknown rule or resampling.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+    if resample not in RESAMPLES:
+        raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {resample!r}")
+    replacements: dict[Any, Callable[..., Tensor]] = {}
+    if rule != "gradient":
+        replacements |= {relu: partial(_rectified, rule) for relu in (functional.relu, torch.relu, Tensor.relu)}
+        replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in (functional.relu_, Tensor.relu_)}
+    if resample == "nearest":
+        replacements[functional.conv2d] = _conv2d
+        if pooling:
+            replacements |= {functional.max_pool2d: _max_pool2d, torch.max_pool2d: _max_pool2d}
+            replacements[functional.avg_pool2d] = _avg_pool2d
+    with Replacing(replacements):
+        yield
+
+
+class Replacing(TorchFunctionMode):
+    """Within it, other functions are called in place of some of torch's."""
+
+    def __init__(self, replacements: dict[Any, Callable[..., Tensor]]) -> None:
+        super().__init__()
+        self._replacements = replacements
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._replacements.get(func, func)(*args, **(kwargs or {}))
+
+
+def _rectified(rule: str, input: Tensor, inplace: bool = False) -> Tensor:
+    result: Tensor = _ReLU.apply(input, rule, inplace)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, rule: str, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(maps)
+        positive = maps.relu_() if inplace else maps.relu()
+        ctx.rule = rule
+        ctx.save_for_backward(positive)
+        return positive
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        (maps,) = ctx.saved_tensors
+        signal = signal.clamp(min=0)
+        return (signal * (maps > 0) if ctx.rule == "guided" else signal), None, None
+
+
+class _Resampled(torch.autograd.Function):
+    """`coarse` of some maps, whose signal goes back through `fine`, the same with stride 1."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, coarse: Callable[[Tensor], Tensor], fine: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.fine = fine
+        ctx.save_for_backward(maps)
+        return coarse(maps)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        maps = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            wide = ctx.fine(maps)
+        signal = functional.interpolate(signal, wide.shape[2:], mode="nearest-exact")
+        return torch.autograd.grad(wide, maps, signal)[0], None, None
+
+
+def _resampled(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
+    if stride in (1, (1, 1)):
+        return operation(maps, stride=1)
+    result: Tensor = _Resampled.apply(maps, partial(operation, stride=stride), partial(operation, stride=1))  # type: ignore[no-untyped-call]
+    return result
+
+
+# ---- torch's functions, with its names of their arguments
+
+
+def _conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sides = 1,
+    padding: Sides | str = 0,
+    dilation: Sides = 1,
+    groups: int = 1,
+) -> Tensor:
+    named: dict[str, Any] = {"weight": weight, "bias": bias, "padding": padding, "dilation": dilation, "groups": groups}
+    return _resampled(input, partial(functional.conv2d, **named), stride)
+
+
+def _max_pool2d(
+    input: Tensor,
+    kernel_size: Sides,
+    stride: Sides | None = None,
+    padding: Sides = 0,
+    dilation: Sides = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    named: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+    }
+    return _resampled(input, partial(functional.max_pool2d, **named), stride or kernel_size)
+
+
+def _avg_pool2d(
+    input: Tensor,
+    kernel_size: Sides,
+    stride: Sides | None = None,
+    padding: Sides = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    named: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "padding": padding,
+        "ceil_mode": ceil_mode,
+        "count_include_pad": count_include_pad,
+        "divisor_override": divisor_override,
+    }
+    return _resampled(input, partial(functional.avg_pool2d, **named), stride or kernel_size)
+
+
+def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
+    """The share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
+
+    Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride, rounded, but for (0, 0), in a share of Σ |F|²
+    without (0, 0); F is the Fourier transform of each channel, from whose values its mean is taken. An image that is
+    the same all over has 0.
+
+    Raises:
+        ValueError: stride below 2, or not below the sides of the images.
+    """
+    height, width = images_NCHW.shape[2:]
+    if not 2 <= stride < min(height, width):
+        raise ValueError(f"stride must be from 2 to below the sides of the images, {height}x{width}, got {stride}")
+    power_NHW = torch.fft.fft2(images_NCHW.double()).abs().square().sum(1)
+    power_NHW[:, 0, 0] = 0
+    rows, columns = (_multiples(side, stride).to(power_NHW.device) for side in (height, width))
+    total_N = power_NHW.sum((1, 2))
+    at_grid_N = power_NHW[:, rows][:, :, columns].sum((1, 2))
+    return torch.where(total_N > 0, at_grid_N / total_N, 0)
+
+
+def _multiples(side: int, stride: int) -> Tensor:
+    return torch.arange(stride).mul(side / stride).round().long()

@@ -1,0 +1,188 @@
+"""Pictures of relevant filters against brute force, and as a user gets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, accuracy
+from hydra import compose, initialize_config_dir
+from scipy.stats import spearmanr
+from test_ablation import without
+from torch import nn
+
+from tipping import data, models
+from tipping.classifier import train
+from tipping.config import Config, parse
+from tipping.data import CLASSES, Split
+from tipping.responses import response_batches
+from tipping.selection import Selection, select
+from tipping.store import Store
+from tipping.subject import Subject
+from tipping.visualize import beside, explain, portraits
+from tipping.visualize.beside import similarity
+from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
+
+OPTIONS = ("data=digits", "mu=3", "model.filters=4", "model.depth=3", "trainer.max_epochs=3", "visualize.images=3")
+
+
+def options(*more: str) -> Config:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return parse(compose("config", [*OPTIONS, *more]))
+
+
+@pytest.fixture(scope="module")
+def trained() -> Callable[..., tuple[Subject, Selection]]:
+    """The digits' network under some options."""
+    plain = options()
+    dataset = data.load(plain.data)
+    model = models.build(plain.model, dataset.image_shape, CLASSES, seed=0)
+    train(model, dataset, plain.trainer, seed=0)
+
+    def under(*more: str) -> tuple[Subject, Selection]:
+        subject = Subject.of(model, dataset, options(*more))
+        return subject, select(subject.fresh_responses(), subject.probe, subject.options)
+
+    return under
+
+
+@torch.no_grad()
+def responses_to(subject: Subject, split: Split) -> np.ndarray:
+    return torch.cat([part for part, _ in response_batches(subject.probe.model, split, subject.measure)]).numpy()
+
+
+def test_strongest_images_are_those_of_all_sorted(rng: np.random.Generator) -> None:
+    responses_NR = rng.integers(0, 9, (50, 7)).astype(float)  # with ties: the first images
+    parts = [(torch.from_numpy(part), torch.empty(0)) for part in np.split(responses_NR, [3, 20, 21])]
+    images_KR, values_KR = strongest(iter(parts), 5)
+    expected_KR = np.argsort(-responses_NR, axis=0, kind="stable")[:5]
+    assert np.array_equal(images_KR.numpy(), expected_KR)
+    assert np.array_equal(values_KR.numpy(), np.take_along_axis(responses_NR, expected_KR, 0))
+    assert len(strongest(iter(parts), 100)[0]) == 50
+
+
+def test_the_strongest_of_each_class_are_its_largest_weights() -> None:
+    weights_RC = np.array([[0, 1.0, 0], [-3, 0, 0], [2, 0.5, 0], [1, 0, 0]])
+    assert strongest_of_each_class(weights_RC, 2) == [(0, 1), (0, 2), (1, 0), (1, 2)]
+
+
+def test_a_portrait_is_what_it_says(trained) -> None:
+    subject, selection = trained()
+    few = subject.train.spread(200)
+    found = portraits(subject, selection, few, None)
+    model, index = subject.probe.model, subject.probe.index
+    responses_NR = responses_to(subject, subject.train)
+    assert {portrait.label for portrait in found} == set(np.flatnonzero(selection.weights_RC.any(0)).tolist())
+    for portrait in found:
+        position = index.layers.index(portrait.layer)
+        response = int(np.flatnonzero((index.layer_F == position) & (index.channel_F == portrait.channel))[0])
+        assert portrait.weight == selection.weights_RC[response, portrait.label] != 0
+        expected_K = np.argsort(-responses_NR[:, response], kind="stable")[:3]
+        assert np.array_equal(portrait.images_K, expected_K)
+        assert portrait.drop == pytest.approx(accuracy(model, few) - accuracy(without(model, [response]), few))
+        assert np.allclose(portrait.average_CHW, sum(portrait.crops_KCHW) / 3)
+        reach = int(portrait.layer.removeprefix("conv"))  # of a 3x3 convolution after another
+        assert portrait.crops_KCHW.shape[2:] == (2 * reach + 1,) * 2
+        for image, crop_CHW, signal_CHW in zip(
+            portrait.images_K, portrait.crops_KCHW, portrait.signals_KCHW, strict=True
+        ):
+            assert np.array_equal(crop_CHW, around_peak(model, subject.train.images_NCHW[image], portrait, reach))
+            assert np.isfinite(signal_CHW).all()
+
+
+def around_peak(model: nn.Module, image_CHW: torch.Tensor, portrait, reach: int) -> np.ndarray:
+    """The square around the largest value of the filter's map, black beyond the image."""
+    with torch.no_grad():
+        cut = nn.Sequential(*list(model.children())[: 2 * reach])
+        map_HW = cut(image_CHW[None])[0, portrait.channel].numpy()
+    row, column = np.unravel_index(map_HW.argmax(), map_HW.shape)
+    padded = np.pad(image_CHW.numpy(), ((0, 0), (reach, reach), (reach, reach)))
+    return padded[:, row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+
+
+@pytest.mark.parametrize("more", [(), ("protocol=authors", "mu=3")], ids=["described", "authors"])
+def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]) -> None:
+    subject, selection = trained(*more)
+    images = subject.train.spread(6)
+    model = subject.probe.model
+    responses_NR = responses_to(subject, images)
+    with torch.no_grad():
+        predicted_N = model(images.images_NCHW).argmax(1).tolist()
+    found = explain(subject, selection, images)
+    assert [one.predicted for one in found] == predicted_N
+    assert [one.label for one in found] == images.labels_N.tolist()
+    assert any(one.filters for one in found)
+    for one, x_R in zip(found, responses_NR, strict=True):
+        w_R = selection.weights_RC[:, one.predicted]
+        shares_R = x_R / np.sqrt((x_R**2).sum()) * (w_R / w_R.sum()) if w_R.any() else 0 * x_R
+        best = [r for r in np.argsort(-shares_R, kind="stable")[:3] if shares_R[r] > 0]
+        assert one.filters == [subject.probe.places[r][:2] for r in best]
+        assert np.allclose(one.contributions, shares_R[best])
+        assert all(heat_HW.min() == 0 and heat_HW.max() == 1 for heat_HW in one.heats_THW if heat_HW.any())
+        for i, j in np.ndindex(one.combined_HW.shape):
+            assert one.combined_HW[i, j] == max((heat_HW[i, j] for heat_HW in one.heats_THW), default=0)
+
+
+def test_contributions_of_nothing_are_nothing() -> None:
+    assert contributions(np.zeros(3), np.ones(3)).tolist() == [0, 0, 0]
+    assert contributions(np.ones(3), np.array([1.0, -1, 0])).tolist() == [0, 0, 0]
+
+
+def test_similarity_is_spearmans(rng: np.random.Generator) -> None:
+    first, second = rng.standard_normal((2, 3, 2, 5, 5))
+    expected = [
+        spearmanr(np.abs(a).sum(0).ravel(), np.abs(b).sum(0).ravel()).statistic
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert similarity(first, second) == pytest.approx(np.mean(expected))
+    first[1] = 0
+    assert similarity(first, second) == pytest.approx(np.mean([expected[0], expected[2]]))
+    assert similarity(np.zeros((1, 1, 5, 5)), second[:1]) is None
+
+
+def test_signals_beside_the_same_network_s_are_the_same(trained, tmp_path: Path) -> None:
+    subject, selection = trained()
+    both = beside(subject, selection, subject, Store(tmp_path))
+    assert all(alike == pytest.approx(1) for alike in both.similarity.values())
+
+
+def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path) -> None:
+    def drawn(*more: str) -> dict[str, bytes]:
+        code, _, err = run_script("interpret", "mu=3", "visualize.images=2", *more)
+        assert code == 0, err
+        return {path.name: path.read_bytes() for path in (tmp_path / "out" / "pictures").glob("*")}
+
+    first = drawn()
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert {"image_0.png", "image_1.png"} < set(first)
+    assert len([name for name in first if name.startswith("class_")]) >= 5
+    assert all(content.startswith(b"\x89PNG") for content in first.values())
+    assert record["signals_alike"] == {}
+    assert drawn() == first
+    assert drawn("visualize=off") == {}, "and those of an earlier job are gone"
+    randomized = drawn("randomize=all")
+    assert set(randomized) - {"randomized.png"} <= {*first, *(f"class_{c}.png" for c in range(10))}
+    assert "randomized.png" in randomized
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert set(record["signals_alike"]) == {"gradient", "deconvnet", "guided"}
+    assert all(-1 <= alike < 1 for alike in record["signals_alike"].values())
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("visualize.rule=lrp", "visualize.rule=lrp: give gradient, deconvnet, guided"),
+        ("visualize.seed=all", "visualize.seed=all: give map, maximum"),
+        ("visualize.resample=linear", "visualize.resample=linear: give none, nearest"),
+        ("visualize.images=0", "visualize.images=0: give a whole number of at least 1"),
+        ("visualize.filters_per_class=0", "visualize.filters_per_class=0: give a whole number of at least 1"),
+    ],
+)
+def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
+    code, _, err = run_script("interpret", option)
+    assert code != 0
+    assert err.strip().splitlines()[-1].endswith(remedy)

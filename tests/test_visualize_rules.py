@@ -1,0 +1,240 @@
+"""Backward rules against loops that follow their definition, captum, and stride-1 networks of the same weights."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import Deconvolution, GuidedBackprop
+from torch import nn
+from torch.nn import functional
+
+from tipping.visualize.rules import RULES, backward_rule, grid_energy
+
+
+class Small(nn.Module):
+    """Convolution → ReLU → max-pooling → convolution → ReLU; the ReLU as module, function, method or in place."""
+
+    def __init__(self, call: str = "module") -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.relu1, self.relu2 = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 2), nn.ReLU(), nn.ReLU()
+        self.relu = {
+            "module": lambda maps, module: module(maps),
+            "functional": lambda maps, _: functional.relu(maps),
+            "functional in place": lambda maps, _: functional.relu(maps, inplace=True),
+            "function": lambda maps, _: torch.relu(maps),
+            "method": lambda maps, _: maps.relu(),
+            "method in place": lambda maps, _: maps.relu_(),
+        }[call]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = functional.max_pool2d(self.relu(self.conv1(images), self.relu1), 2)
+        return self.relu(self.conv2(maps), self.relu2)
+
+
+CALLS = ("module", "functional", "functional in place", "function", "method", "method in place")
+
+
+def by_loops(model: Small, image: np.ndarray, signal: np.ndarray, rule: str) -> np.ndarray:
+    """The signal at the image, by loops over the definition."""
+
+    def conv(maps: np.ndarray, layer: nn.Conv2d) -> np.ndarray:
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        out, _, height, width = weight.shape
+        result = np.zeros((out, maps.shape[1] - height + 1, maps.shape[2] - width + 1))
+        for f, i, j in np.ndindex(result.shape):
+            result[f, i, j] = (weight[f] * maps[:, i : i + height, j : j + width]).sum() + bias[f]
+        return result
+
+    def conv_back(signal: np.ndarray, layer: nn.Conv2d, shape: tuple[int, ...]) -> np.ndarray:
+        weight, result = layer.weight.detach().numpy(), np.zeros(shape)
+        for f, i, j in np.ndindex(signal.shape):
+            result[:, i : i + weight.shape[2], j : j + weight.shape[3]] += signal[f, i, j] * weight[f]
+        return result
+
+    def relu_back(signal: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return {
+            "gradient": np.where(before > 0, signal, 0),
+            "deconvnet": np.where(signal > 0, signal, 0),
+            "guided": np.where((before > 0) & (signal > 0), signal, 0),
+        }[rule]
+
+    before1 = conv(image, model.conv1)
+    after1 = np.maximum(before1, 0)
+    pooled = np.zeros((len(after1), after1.shape[1] // 2, after1.shape[2] // 2))
+    switch = {}
+    for c, i, j in np.ndindex(pooled.shape):
+        window = after1[c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        a, b = np.unravel_index(window.argmax(), window.shape)
+        pooled[c, i, j], switch[c, i, j] = window[a, b], (c, 2 * i + a, 2 * j + b)
+    before2 = conv(pooled, model.conv2)
+    at_pooled = conv_back(relu_back(signal, before2), model.conv2, pooled.shape)
+    at_after1 = np.zeros_like(after1)
+    for place, value in np.ndenumerate(at_pooled):
+        at_after1[switch[place]] += value
+    return conv_back(relu_back(at_after1, before1), model.conv1, image.shape)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_is_its_definition(rule: str, call: str) -> None:
+    torch.manual_seed(0)
+    model = Small(call).double()
+    image = torch.randn(1, 1, 9, 9, dtype=torch.float64, requires_grad=True)
+    with backward_rule(rule):
+        maps = model(image)
+    signal = torch.randn(maps.shape, dtype=torch.float64)
+    (found,) = torch.autograd.grad(maps, image, signal)
+    expected = by_loops(model, image[0].detach().numpy(), signal[0].numpy(), rule)
+    assert np.allclose(found[0].numpy(), expected, rtol=1e-10, atol=1e-12)
+    assert np.abs(expected).max() > 0
+    assert torch.equal(maps, Small.forward(model, image)), "what is computed is the same"
+
+
+@pytest.mark.parametrize(("rule", "method"), [("deconvnet", Deconvolution), ("guided", GuidedBackprop)])
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
+def test_rules_are_those_of_captum(rule: str, method: type) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(8 * 16, 16), nn.ReLU(), nn.Linear(16, 10)),
+    )
+    images = torch.randn(4, 3, 18, 18, requires_grad=True)
+    expected = method(model).attribute(images, target=3)
+    with backward_rule(rule):
+        (found,) = torch.autograd.grad(model(images)[:, 3].sum(), images)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_activation_in_place_changes_its_input() -> None:
+    maps = torch.tensor([-1.0, 2.0]).clone()
+    with backward_rule("guided"):
+        maps.relu_()
+    assert maps.tolist() == [0, 2]
+
+
+def nearest(signal: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Each position of the larger grid has the value of the one whose cell its centre lies in."""
+    wide = torch.zeros(*signal.shape[:2], height, width, dtype=signal.dtype)
+    for i, j in product(range(height), range(width)):
+        row, column = (2 * i + 1) * signal.shape[2] // (2 * height), (2 * j + 1) * signal.shape[3] // (2 * width)
+        wide[:, :, i, j] = signal[:, :, row, column]
+    return wide
+
+
+@pytest.mark.parametrize("size", [(12, 12), (13, 15), (11, 16)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2},
+        {"kernel_size": 3, "stride": 3, "padding": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+        {"kernel_size": 3, "stride": 2, "dilation": 2, "padding": 2},
+        {"kernel_size": 4, "stride": 4, "groups": 2},
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": 3, "stride": 2, "padding": "valid"},
+    ],
+    ids=str,
+)
+def test_a_strided_convolution_sends_its_enlarged_signal_back_at_stride_1(options: dict, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 4, **options).double()
+    images = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    with backward_rule(resample="nearest"):
+        maps = layer(images)
+    assert torch.equal(maps, layer(images)), "what is computed is the same"
+    signal = torch.randn(maps.shape, dtype=torch.float64)
+    (found,) = torch.autograd.grad(maps, images, signal)
+    padding = 0 if layer.padding == "valid" else layer.padding
+    at_1 = {"padding": padding, "dilation": layer.dilation, "groups": layer.groups}
+    height, width = functional.conv2d(images, layer.weight, **at_1).shape[2:]
+    expected = functional.conv_transpose2d(nearest(signal, height, width), layer.weight, **at_1)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_convolution_of_stride_1_keeps_its_gradient() -> None:
+    layer, images = nn.Conv2d(1, 2, 3), torch.randn(1, 1, 8, 8, requires_grad=True)
+    (plain,) = torch.autograd.grad(layer(images).square().sum(), images)
+    with backward_rule(resample="nearest", pooling=True):
+        (found,) = torch.autograd.grad(layer(images).square().sum(), images)
+    assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_pooling_is_resampled_where_asked(size: int, ceil_mode: bool) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
+    for pool, at_1 in (
+        (nn.MaxPool2d(2, ceil_mode=ceil_mode), nn.MaxPool2d(2, stride=1)),
+        (nn.AvgPool2d(2, ceil_mode=ceil_mode), nn.AvgPool2d(2, stride=1)),
+    ):
+        with backward_rule(resample="nearest", pooling=True):
+            maps = pool(images)
+        signal = torch.randn(maps.shape, dtype=torch.float64)
+        (found,) = torch.autograd.grad(maps, images, signal)
+        (expected,) = torch.autograd.grad(at_1(images), images, nearest(signal, size - 1, size - 1))
+        assert torch.allclose(found, expected)
+        with backward_rule(resample="nearest"):
+            (plain,) = torch.autograd.grad(pool(images), images, signal)
+        assert torch.equal(plain, torch.autograd.grad(pool(images), images, signal)[0])
+        assert not torch.allclose(plain, found)
+
+
+def test_the_grid_of_strided_layers_goes() -> None:
+    """Three convolutions with stride 2, of random weights: the energy at the grid's frequencies falls tenfold."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1)]
+    model, images = nn.Sequential(*layers), torch.rand(8, 1, 64, 64, requires_grad=True)
+
+    def score(resample: str) -> float:
+        with backward_rule("guided", resample):
+            maps = model(images).relu()
+        signals = torch.autograd.grad(maps, images, maps.detach())[0]
+        return float(sum(grid_energy(signals, stride).mean() for stride in (2, 4, 8)))
+
+    assert score("nearest") < score("none") / 10
+
+
+def test_grid_energy_against_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((12, 15))
+    power = np.abs(np.fft.fft2(image)) ** 2
+    at_grid = sum(power[u, v] for u in (0, 4, 8) for v in (0, 5, 10) if (u, v) != (0, 0))
+    expected = at_grid / (power.sum() - power[0, 0])
+    assert np.isclose(grid_energy(torch.from_numpy(image)[None, None], 3).item(), expected)
+    comb = torch.zeros(1, 1, 12, 12)
+    comb[..., ::3, ::3] = 1
+    assert grid_energy(comb, 3).item() == pytest.approx(1)
+    assert grid_energy(comb, 2).item() < 0.3
+    assert grid_energy(torch.ones(1, 1, 12, 12), 3).item() == 0
+
+
+def test_nothing_of_it_is_left_after_an_exception() -> None:
+    images = torch.randn(1, 1, 9, 9, requires_grad=True)
+    model = Small()
+    with pytest.raises(ZeroDivisionError), backward_rule("guided", "nearest"):
+        raise ZeroDivisionError
+    found, plain = model(images), functional.relu(images)
+    assert found.grad_fn is not None
+    assert "ReluBackward" in type(found.grad_fn).__name__
+    assert "ReluBackward" in type(plain.grad_fn).__name__
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+
+
+def test_bad_input_is_refused() -> None:
+    with (
+        pytest.raises(ValueError, match="rule must be one of gradient, deconvnet, guided, got 'lrp'"),
+        backward_rule("lrp"),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="resample must be one of none, nearest, got 'linear'"),
+        backward_rule(resample="linear"),
+    ):
+        pass
+    for stride in (1, 8):
+        with pytest.raises(ValueError, match="stride must be from 2 to below the sides of the images, 8x9, got"):
+            grid_energy(torch.zeros(1, 1, 8, 9), stride)

@@ -1,0 +1,124 @@
+"""What filters see: signals against each filter's own pass, receptive fields against occlusion."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_finding import SmallResNet
+from torch import nn
+
+from tipping import models
+from tipping.visualize.rules import backward_rule
+from tipping.visualize.sight import look, receptive_fields
+
+
+def keras() -> nn.Module:
+    return models.build(
+        {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 3, "dropout": 0.5}, (1, 12, 12), 10, seed=0
+    )
+
+
+SITES = {"conv1": ("conv1", "relu1"), "conv3": ("conv3", "relu3"), "dense1": ("dense1", "dense1_relu")}
+FILTERS = [(SITES["conv1"], 2), (SITES["conv3"], 0), (SITES["conv3"], 3), (SITES["dense1"], 5), (SITES["conv1"], 0)]
+
+
+@pytest.mark.parametrize("seed", ["map", "maximum"])
+@pytest.mark.parametrize("rule", ["gradient", "deconvnet", "guided"])
+def test_each_image_gets_its_own_filter_s_signal(rule: str, seed: str) -> None:
+    """Against a pass for each image, the network cut off at the filter's layer."""
+    model = keras().eval()
+    images = torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    sight = look(model, images, FILTERS, rule=rule, seed=seed)
+    for row, ((_, module), channel) in enumerate(FILTERS):
+        names = [name for name, _ in model.named_children()]
+        cut = nn.Sequential(*list(model.children())[: names.index(module) + 1])
+        image = images[row : row + 1].clone().requires_grad_()
+        with backward_rule(rule):
+            maps = cut(image)
+        signal = torch.zeros_like(maps)
+        mine = maps[0, channel].detach()
+        if seed == "map" or mine.ndim == 0:
+            signal[0, channel] = mine
+        else:
+            place = divmod(int(mine.argmax()), mine.shape[1])
+            signal[0, channel][place] = mine[place]
+        (expected,) = torch.autograd.grad(maps, image, signal)
+        assert torch.allclose(sight.signals_BCHW[row], expected[0], rtol=1e-4, atol=1e-6)
+        assert torch.allclose(sight.maps[row], mine.reshape(sight.maps[row].shape), atol=1e-6)
+        assert sight.maps[row][sight.peaks[row]] == sight.maps[row].max()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_more_images_than_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = keras(), torch.rand(5, 1, 12, 12)
+    at_once = look(model, images, FILTERS)
+    monkeypatch.setattr("tipping.visualize.sight.TOGETHER", 2)
+    few = look(model, images, FILTERS)
+    assert torch.allclose(at_once.signals_BCHW, few.signals_BCHW, atol=1e-6)
+    assert at_once.peaks == few.peaks
+
+
+def test_a_dead_filter_leaves_its_image_black() -> None:
+    model = keras()
+    with torch.no_grad():
+        model.conv3.weight[0], model.conv3.bias[0] = 0, -1
+    sight = look(model, torch.rand(1, 1, 12, 12), [(SITES["conv3"], 0)], seed="maximum")
+    assert torch.equal(sight.signals_BCHW, torch.zeros(1, 1, 12, 12))
+
+
+def occluded(model: nn.Module, module: str, image: torch.Tensor, position: tuple[int, int]) -> tuple[int, ...]:
+    """The rows and columns of the pixels that change a layer's maps at a position, one after another."""
+    kept: list[torch.Tensor] = []
+    handle = model.get_submodule(module).register_forward_hook(lambda _, __, maps: kept.append(maps.clone()))
+    with torch.no_grad():
+        model(image)
+        for pixel in range(image[0, 0].numel()):
+            other = image.clone()
+            other.view(image.shape[1], -1)[:, pixel] += 7.0
+            model(other)
+    handle.remove()
+    intact, *changed = (maps[0, :, position[0], position[1]] for maps in kept)
+    seen = torch.tensor([not torch.equal(maps, intact) for maps in changed]).view(image.shape[2:])
+    rows, columns = seen.nonzero(as_tuple=True)
+    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+
+
+class Strided(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2, 1)),
+            *(nn.Conv2d(8, 8, (3, 2), dilation=2), nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(8, 8, 1)),
+            *(nn.Flatten(), nn.LazyLinear(10)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("build", "site", "positions"),
+    [
+        (keras, ("conv3", "relu3"), [(0, 0), (5, 6), (11, 3)]),
+        (Strided, ("0", "2"), [(0, 0), (3, 4)]),
+        (Strided, ("6", "6"), [(0, 0)]),
+        (SmallResNet, ("blocks.1.conv2", "blocks.1.conv2"), [(0, 0), (1, 2)]),
+    ],
+)
+def test_receptive_fields_are_what_occlusion_shows(build, site, positions) -> None:
+    torch.manual_seed(0)
+    model = build().double().eval()
+    image = torch.randn(1, 1, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        model(image)
+    for field, position in zip(receptive_fields(model, image, site, positions), positions, strict=True):
+        assert (field.top, field.bottom, field.left, field.right) == occluded(model, site[1], image, position)
+
+
+def test_a_dense_unit_sees_the_whole_image() -> None:
+    (field,) = receptive_fields(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], [(0, 0)])
+    assert (field.top, field.bottom, field.left, field.right) == (0, 12, 0, 12)
+
+
+def test_bad_input_is_refused() -> None:
+    images = torch.rand(1, 1, 12, 12)
+    with pytest.raises(ValueError, match="conv1 has 4 filters, no channel 4"):
+        look(keras(), images, [(SITES["conv1"], 4)])
+    with pytest.raises(ValueError, match="seed must be one of map, maximum, got 'all'"):
+        look(keras(), images, [(SITES["conv1"], 0)], seed="all")
