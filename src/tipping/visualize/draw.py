@@ -49,9 +49,10 @@ def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
 
 
 def _caption(portrait: Portrait) -> str:
+    change = round(-100 * portrait.drop, 2) + 0.0  # never -0.00
     return (
         f"{portrait.layer}, filter {portrait.channel}\nweight {portrait.weight:+.2f}\n"
-        f"alone: {-100 * portrait.drop:+.2f} points"
+        f"alone: {change:+.2f} points"
     )
 
 
