@@ -152,7 +152,7 @@ def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
                 percent([row["intact"] for row in group]),
                 percent([row["selected"] for row in group]),
                 percent(randoms(group)),
-                f"{100 * gap.mean:+.1f} ({interval})",
+                f"{round(100 * gap.mean, 1) + 0.0:+.1f} ({interval})",
                 f"{gap.p:.3f}",
             ]
         )
