@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# How the curve moves with the number of filters and with dropout: 8 to 32 filters a layer, five epochs, three seeds.
-# Then the same filters against live controls, and ones of the same response. filters=64 sweeps/widths.sh is one more
-# width: on 2 cores, 5 to 15 minutes for each of its six networks.
+# How the curve moves with the number of filters and with dropout: 8 to 64 filters a layer, five epochs, three seeds;
+# then the networks with dropout against live controls, and ones of the same response. An hour or two on 2 cores;
+# filters=16 seeds=0 out=outputs/width_16 sweeps/widths.sh is a part of it, filters=128 what figure4.sh has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-.venv/bin/python interpret.py -m protocol=keras_report,described model.filters=${filters:-8,16,32} model.dropout=0.5,0 \
-  seed=0,1,2 mu=10,100,500 trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 \
-  hydra.sweep.dir=outputs/widths${filters:+_$filters} "$@"
-.venv/bin/python interpret.py -m protocol.control=live,norm model.filters=${filters:-8,16,32} \
-  seed=0,1,2 mu=10,100 trainer.max_epochs=5 tracking=off visualize=off curve.points=1 curve.images=100 \
-  hydra.sweep.dir=outputs/widths_controls${filters:+_$filters} "$@"
+: "${seeds:=0,1,2}" "${filters:=8,16,32,64}" "${out:=outputs/widths}"
+options=("model.filters=$filters" "seed=$seeds" trainer.max_epochs=5)
+options+=(tracking=off visualize=off curve.points=1 curve.images=100 "$@")
+run() { .venv/bin/python interpret.py -m "${options[@]}" "$@"; }
+run protocol=keras_report,described model.dropout=0.5,0 mu=10,100,500 "hydra.sweep.dir=$out"
+run protocol=keras_report,described protocol.control=live,norm mu=10,100 "hydra.sweep.dir=${out}_controls"

@@ -27,8 +27,12 @@ def test_p_counts_all_exchanges(rng: np.random.Generator) -> None:
     """Every way to call one of the D + 1 sets of each network the selected one, in plain loops."""
     for _ in range(20):
         sets_SE = rng.integers(4, size=(3, 4)) / 3  # with ties
-        means = [sum(choice) for choice in itertools.product(*sets_SE.tolist())]
-        expected = np.mean([mean <= sets_SE[:, 0].sum() + 1e-9 for mean in means])
+        gaps = []
+        for chosen in itertools.product(range(4), repeat=3):
+            ones = [sets_E[e] for sets_E, e in zip(sets_SE, chosen, strict=True)]
+            rest = [np.delete(sets_E, e).mean() for sets_E, e in zip(sets_SE, chosen, strict=True)]
+            gaps.append(sum(ones) - sum(rest))
+        expected = np.mean([abs(gap) >= abs(gaps[0]) - 1e-9 for gap in gaps])
         assert difference(sets_SE[:, 0], sets_SE[:, 1:]).p == pytest.approx(expected)
 
 
@@ -47,12 +51,13 @@ def test_p_is_uniform_where_selected_filters_are_random_ones() -> None:
     for level in (0.05, 0.2, 0.5):
         assert abs((p <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 2000)
     assert difference(np.zeros(3), np.ones((3, 5))).p == pytest.approx(6**-3)
+    assert difference(np.ones(3), np.zeros((3, 5))).p == pytest.approx(6**-3), "to either side"
 
 
 def rows_of(points: list[tuple[float, int, float]], seed: int = 0, **others: object) -> list[dict]:
     network = {"data": "mnist", "model": "keras_cnn", "model.filters": 128.0, "model.dropout": 0.5}
     protocol = {"protocol": "keras_report", "control": "layer", "sites": "conv", "seed": str(seed), "intact": 0.99}
-    protocol |= {"trainer.max_epochs": "5", "trainer.precision": "float32"}
+    protocol |= {"filters": "640", "trainer.max_epochs": "5", "trainer.precision": "float32"}
     return [
         {
             **network,
@@ -99,6 +104,29 @@ def test_other_networks_are_not_mixed_and_none_counts_twice() -> None:
         against_report([*rows, *rows_of([(10, 20, 0.98)])])
 
 
+def test_differences_of_each_setting() -> None:
+    rows = rows_of([(10, 20, 0.90)], seed=0) + rows_of([(10, 24, 0.92)], seed=1)
+    rows += rows_of([(10, 20, 0.5)], protocol="described")
+    heads, first, second = comparison.differences(rows, "protocol")
+    assert heads == ["protocol", "mu", "ablated", "intact %", "selected %", "random %", "difference (95 %)", "p"]
+    reach = 12.7062 * np.std([-0.07, -0.05], ddof=1) / np.sqrt(2) * 100
+    interval = f"-6.0 ({-6 - reach:.1f} to {-6 + reach:.1f})"
+    cells = ["10", "22 of 640", "99.00", "91.00 (90.00 to 92.00)", "97.00", interval]
+    assert first == ["keras_report", *cells, "0.111"]
+    assert second[-2:] == ["-47.0 (one seed)", "0.333"]
+    with pytest.raises(InputError, match=r"rows of keras_report differ in trainer\.max_epochs"):
+        comparison.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, **{"trainer.max_epochs": "1"})], "protocol")
+    with pytest.raises(InputError, match=r"rows of keras_report differ in protocol\.draws"):
+        comparison.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, random=[0.1])], "protocol")
+
+
+def test_rows_are_left_as_they_are() -> None:
+    rows = rows_of([(10, 20, 0.98)], protocol="described, sites=conv")
+    ((title, _),) = against_report(rows)
+    assert "described, sites=conv" in title
+    assert rows[0]["protocol"] == "described, sites=conv"
+
+
 def test_figure_3_cell_by_cell() -> None:
     others = {"model": "matconvnet", "model.filters": "", "model.dropout": "", "control": "global"}
     rows = rows_of([(10, 17, 0.86), (200, 380, 0.2)], **{**others, "sites": "conv+dense"})
@@ -106,16 +134,19 @@ def test_figure_3_cell_by_cell() -> None:
     ((title, (_, *lines)),) = against_report(rows)
     assert title == "matconvnet, 5 epochs in float32; keras_report; seed 0"
     assert [line[:3] for line in lines] == [
+        ["Figure 3, mu = 10", "original model, %", "100"],
         ["Figure 3, mu = 10", "conv+dense, %", "86"],
         ["Figure 3, mu = 10", "conv+dense (random), %", "99"],
         ["Figure 3, mu = 10", "filters dropped", "17"],
         ["Figure 3, mu = 10", "conv, %", "87.5"],
         ["Figure 3, mu = 10", "conv (random), %", "90.34"],
+        ["Figure 3, mu = 200", "original model, %", "100"],
         ["Figure 3, mu = 200", "conv+dense, %", "21"],
         ["Figure 3, mu = 200", "conv+dense (random), %", "32"],
         ["Figure 3, mu = 200", "filters dropped", "387"],
     ]
-    assert lines[0][3:] == ["86", "+0.00"]
+    assert lines[0][3:] == ["99", "-1.00"]
+    assert lines[1][3:] == ["86", "+0.00"]
 
 
 def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +174,23 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
         read(table)
 
 
-def test_a_sweep_s_lines_are_told_apart(run_script) -> None:
+def test_a_sweep_s_lines_are_told_apart(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """By the protocol's name where that tells a changed axis; by the axis where the name leaves it open."""
     options = ["mu=10", "protocol.control=layer,live", "protocol.draws=1,2"]
     code, out, err = run_script("interpret", *options, multirun=True)
     assert code == 0, err
     heads, *lines = [line.split() for line in out.split("random ones")[-1].splitlines() if line.strip()][:5]
+    assert results.main([str(tmp_path / "out"), "--differences"]) == 1
+    assert "seed=0 mu=10 is there twice for described" in capfd.readouterr().err
     assert heads[:3] == ["model", "protocol", "protocol.draws"]
     assert len({tuple(line[:5]) for line in lines}) == 4
+
+
+def test_differences_of_a_sweep_are_printed(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run_script("interpret", "mu=10", "seed=0,1", "model.filters=3,4", multirun=True)
+    assert code == 0, err
+    assert results.main([str(tmp_path / "out"), "--differences"]) == 0
+    table = capfd.readouterr().out.split("over seeds")[-1].splitlines()
+    heads, *lines = [line for line in table[1:] if line.strip()]
+    assert heads.split()[:2] == ["protocol", "filters"]
+    assert [line.split()[:3] for line in lines] == [["described", "3", "10"], ["described", "4", "10"]]

@@ -96,6 +96,19 @@ def test_norm_takes_the_relevant_ones_where_no_others_have_their_mass(rng: np.ra
     filters = Filters(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4), ~alive_F)
     assert {control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
     assert {control(np.array([1]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {1, 2}
+    pair = Filters(layer_F[:2], alive_F[:2], np.ones(2), np.zeros(2), ~alive_F[:2])
+    drawn = [control(np.array([0]), pair, rng, "norm")[0] for _ in range(400)]
+    assert uniform([drawn.count(0), drawn.count(1)])
+
+
+def test_norm_mixes_in_a_layer_of_real_size() -> None:
+    """Sixty-four of 128 filters of one mass: as many draws contain each filter as chance would have it."""
+    nothing = np.zeros(128)
+    filters = Filters(np.zeros(128, dtype=int), nothing > 0, nothing + 1, nothing, nothing == 0)
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([control(np.arange(64), filters, rng, "norm") for _ in range(200)])
+    assert uniform([(drawn < 64).sum(), (drawn >= 64).sum()])
+    assert uniform(np.bincount(drawn, minlength=128).tolist())
 
 
 def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:

@@ -22,7 +22,7 @@ from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split
 from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
-from tipping.narrowing import Prefix, without_first_input
+from tipping.narrowing import Prefix, _largest, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
 from tipping.store import Store, digest
@@ -354,3 +354,42 @@ def test_neither_autocast_nor_low_precision_products_reach_an_evaluation(model: 
     finally:
         torch.set_float32_matmul_precision("highest")
     assert set(seen) == {(torch.float32, "highest")}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda maps: maps,
+        lambda maps: maps.contiguous(memory_format=torch.channels_last),
+        lambda maps: maps[:, :, 1:, :-2],
+        lambda maps: maps[:1],
+        lambda maps: maps[:0],
+        lambda maps: maps[:, :, 0, 0],
+        lambda maps: maps[:, 0, 0].T,
+        lambda maps: maps.transpose(0, 1),
+    ],
+)
+def test_the_largest_magnitudes_are_found_in_any_layout(layout: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    maps = layout(torch.randn(6, 5, 7, 9, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(_largest(maps), maps.abs().flatten(2).amax(2) if maps.ndim == 4 else maps.abs())
+
+
+def test_a_dim_image_beside_a_bright_one_keeps_its_digits(split: Split) -> None:
+    """The filter removed dwarfs the others in the dim images only: each image's own values decide what is lost."""
+    torch.manual_seed(0)
+    modules = (nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Flatten(), nn.Linear(384, 10))
+    model = nn.Sequential(*modules).to(split.images_NCHW.device).eval()
+    model.filter_layers = {"0": "1", "2": "3"}
+    images_NCHW = split.images_NCHW.clone()
+    images_NCHW[::2] *= 1e5
+    with torch.no_grad():
+        model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([-1, 1, 0.7]), torch.tensor([1e5, 0.1, 0.9])
+        narrow = narrowed(
+            chain := Chain.of(model, images_NCHW[:1]), gone_channels(model, np.array([0])), layer_values(model, None)
+        )
+        logits = Prefix(chain, images_NCHW).finish(narrow)
+        exact = copy.deepcopy(model).double()
+        with ablated(exact, np.array([0])):
+            expected = exact(images_NCHW.double())
+    # float32 sums of some 400 numbers, in each image
+    assert ((logits.double() - expected).abs().amax(1) <= 1e-5 * expected.abs().amax(1)).all()

@@ -243,3 +243,21 @@ def test_only_some_layers_count() -> None:
         find(SmallResNet(), IMAGE, only=["conv1"])
     with pytest.raises(InputError, match="it has no filters"):
         find(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), IMAGE)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5), nn.Dropout2d(0.5), nn.Identity()])
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(4)])
+def test_what_lets_maps_pass_does_not_take_them(dropout: nn.Module, norm: nn.Module) -> None:
+    """Dropout between a convolution and its activation: in eval mode it gives what it gets."""
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), norm, dropout, nn.ReLU(), nn.MaxPool2d(2)), *(nn.Flatten(), nn.Linear(36, 10))
+    )
+    (layer,) = find(model, IMAGE)
+    assert (layer.name, layer.activation, layer.before_pooling) == ("0", "3", "3")
+
+
+def test_dense_layers_are_not_left_out_in_silence() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 7), nn.ReLU(), nn.Linear(7, 10))
+    with pytest.raises(InputError, match=r"model\.layers: dense layers are among them; give protocol\.dense=true"):
+        Probe.of(model, IMAGE, only=["0", "3"])
+    assert list(Probe.of(model, IMAGE, only=["0", "3"], dense=True).index.layers) == ["0", "3"]

@@ -30,7 +30,7 @@ LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
         ("only:dense1", ["dense1"]),
     ],
 )
-def test_finding_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
+def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     before = copy.deepcopy(model.state_dict())
     chosen = sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))

@@ -29,7 +29,8 @@ FIGURE_4 = {
 }
 # filters dropped for an accuracy of some 80 %, by dropout
 TIPPED = {0.5: (80.03, 301), 0.0: (80.11, 394)}
-# its Figure 3: filters dropped, then for conv + dense and for conv, accuracy in % without the selected, without random
+# its Figure 3: filters dropped, then for conv + dense and for conv, accuracy in % without the selected, without random;
+# intact it is 100 %
 FIGURE_3 = {
     10: (17, {"conv+dense": (86.0, 99.0), "conv": (87.5, 90.34)}),
     100: (175, {"conv+dense": (30.0, 96.0)}),
@@ -44,7 +45,8 @@ class Difference(NamedTuple):
         mean: over networks.
         low, high: its 95 % interval by Student's t over networks, whose spread includes that of the draws; None for
             one network.
-        p: probability of so low a mean if in each network the selected filters were one more random draw.
+        p: probability of a mean so far from 0, to either side, if in each network the selected filters were one more
+            random draw. With D draws in one network, it is at least 1 / (D + 1).
     """
 
     mean: float
@@ -66,15 +68,17 @@ def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
         reach = float(t.ppf(0.975, seeds - 1) * gaps_S.std(ddof=1) / np.sqrt(seeds))
         low, high = mean - reach, mean + reach
     sets_SE = np.column_stack([selected_S, random_SD])
-    rounding = 1e-12
-    if sets_SE.shape[1] ** seeds <= EXACT:
+    draws = random_SD.shape[1]
+    gaps_SE = ((draws + 1) * sets_SE - sets_SE.sum(1, keepdims=True)) / draws  # of each one from the others' mean
+    far = abs(gaps_S.sum()) - 1e-12  # but for rounding
+    if gaps_SE.shape[1] ** seeds <= EXACT:
         sums = np.zeros(1)
-        for sets_E in sets_SE:
-            sums = (sums[:, None] + sets_E).ravel()
-        return Difference(mean, low, high, float((sums <= selected_S.sum() + rounding).mean()))
-    drawn = np.random.default_rng(0).integers(sets_SE.shape[1], size=(EXACT, seeds))
-    sums = sets_SE[np.arange(seeds), drawn].sum(1)
-    return Difference(mean, low, high, float(((sums <= selected_S.sum() + rounding).sum() + 1) / (EXACT + 1)))
+        for gaps_E in gaps_SE:
+            sums = (sums[:, None] + gaps_E).ravel()
+        return Difference(mean, low, high, float((abs(sums) >= far).mean()))
+    drawn = np.random.default_rng(0).integers(gaps_SE.shape[1], size=(EXACT, seeds))
+    sums = gaps_SE[np.arange(seeds), drawn].sum(1)
+    return Difference(mean, low, high, float(((abs(sums) >= far).sum() + 1) / (EXACT + 1)))
 
 
 def read(path: Path) -> list[Row]:
@@ -99,7 +103,8 @@ def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]
     """Rows by the values of some columns, in the order of their first appearance.
 
     Raises:
-        InputError: two rows of a group are of one job: it would count twice.
+        InputError: two rows of a group are of one job, which would count twice, or of networks that differ by more
+            than their seed.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -109,6 +114,9 @@ def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]
         if twice := [job for job in jobs if jobs.count(job) > 1]:
             seed, mu, _ = twice[0]
             raise InputError(f"seed={seed} mu={mu:g} is there twice for {group[0]['protocol']}: leave one sweep out")
+        for option in NETWORK:
+            if len({row.get(option, "") for row in group}) > 1:
+                raise InputError(f"rows of {group[0]['protocol']} differ in {option}: compare its values one by one")
     return groups
 
 
@@ -123,14 +131,45 @@ def randoms(rows: Sequence[Row]) -> list[float]:
     return [float(np.mean(row["random"])) for row in rows]
 
 
+def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
+    """Selected against random filters for each value of some columns and mu, over seeds: a table, its headings first.
+
+    Raises:
+        InputError: as `grouped`, or rows of a group have different numbers of draws.
+    """
+    lines, counted = [], all(row.get("shared") for row in rows)  # rows of older jobs do not say
+    for (*values, mu), group in grouped(rows, *keys, "mu").items():
+        if len({len(row["random"]) for row in group}) > 1:
+            raise InputError(f"rows of {group[0]['protocol']} differ in protocol.draws: compare its values one by one")
+        gap = difference(np.array([row["selected"] for row in group]), np.array([row["random"] for row in group]))
+        interval = "one seed" if gap.low is None or gap.high is None else f"{100 * gap.low:.1f} to {100 * gap.high:.1f}"
+        lines.append(
+            [
+                *(f"{value:g}" if isinstance(value, float) else str(value) for value in values),
+                f"{mu:g}",
+                f"{np.mean([row['ablated'] for row in group]):.0f} of {group[0]['filters']}",
+                *([f"{np.mean([float(row['shared']) for row in group]):.0f}"] if counted else []),
+                percent([row["intact"] for row in group]),
+                percent([row["selected"] for row in group]),
+                percent(randoms(group)),
+                f"{round(100 * gap.mean, 1) + 0.0:+.1f} ({interval})",
+                f"{gap.p:.3f}",
+            ]
+        )
+    names = {"model.filters": "filters a layer", "model.dropout": "dropout"}
+    heads = [*(names.get(key, key) for key in keys), "mu", "ablated", *(["shared with random"] if counted else [])]
+    return [[*heads, "intact %", "selected %", "random %", "difference (95 %)", "p"], *lines]
+
+
 # ---- the report
 
 
 def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
     """For each network and protocol, the report's numbers beside ours: titles, and tables with a line of headings."""
-    tables, on_mnist = [], [row for row in rows if row["data"] == "mnist"]
+    tables, on_mnist = [], [dict(row) for row in rows if row["data"] == "mnist"]
     for row in on_mnist:
-        row["protocol"] = re.sub(r", sites=[^,]*", "", row["protocol"])  # a cell of its own in Figure 3
+        if row["model"] == "matconvnet":
+            row["protocol"] = re.sub(r", sites=[^,]*", "", row["protocol"])  # a cell of its own in Figure 3
     for group in grouped(on_mnist, *NETWORK, "randomize", "protocol").values():
         first = group[0]
         cells = {"keras_cnn": _figure_4, "matconvnet": _figure_3}.get(first["model"], lambda _: [])(group)
@@ -138,6 +177,8 @@ def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
             sizes = {"filters": first.get("model.filters", ""), "dropout": first.get("model.dropout", "")}
             network = ", ".join([first["model"], *(f"{name} {size:g}" for name, size in sizes.items() if size != "")])
             epochs, precision = first.get("trainer.max_epochs", "?"), first.get("trainer.precision", "?")
+            if str(first.get("randomize", "none")) not in ("none", ""):
+                network += f", randomize={first['randomize']}"
             title = f"{network}, {epochs} epochs in {precision}; {first['protocol']}; {_seeds(group)}"
             tables.append((title, [["where", "cell", "report", "ours", "difference"], *cells]))
     return tables
@@ -200,6 +241,11 @@ def _figure_3(rows: Sequence[Row]) -> list[list[str]]:
             at_mu = [row for row in rows if row["mu"] == mu and row["sites"] == where]
             if at_mu:
                 cells = [
+                    *(
+                        [("original model, %", 100.0, [row["intact"] for row in at_mu], 100.0)]
+                        if where != "conv"
+                        else []
+                    ),
                     (f"{where}, %", selected, [row["selected"] for row in at_mu], 100.0),
                     (f"{where} (random), %", random, randoms(at_mu), 100.0),
                     *(

@@ -44,7 +44,8 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
             `layer`, the number of filters in each layer, for the first k of both and every k;
             `live`, the same, among filters that are not dead, as no relevant filter is;
             `global`, the number of filters in all, whatever their layers, among those that may be ablated;
-            `norm`, the same among live filters, and the response mass in each layer, to within a tenth;
+            `norm`, the same among live filters, and of all K the response mass in each layer, to within a tenth; it
+            shares many filters with the order where few others respond as much;
             `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
 
     A control may contain filters of the order itself.
@@ -84,14 +85,15 @@ def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng:
     """As many filters of a layer, whose mass is near to that of the relevant ones.
 
     A random walk from these: one filter is exchanged for one that is left out wherever the mass stays near. As any
-    exchange may be undone with the same probability, all sets that exchanges reach are equally likely in the end.
+    exchange may be undone with the same probability, all sets that exchanges reach are equally likely in the long run.
+    A filter that responds more than the others together may have nothing to be exchanged for: it stays.
     """
     taken, left = relevant_K.tolist(), np.setdiff1d(layer, relevant_K).tolist()
     if not left:
         return rng.permutation(relevant_K)
     mass, reach = mass_F.tolist(), NEAR * float(mass_F[relevant_K].sum())
-    off = 0.0
-    for i, j in rng.integers((len(taken), len(left)), size=(EXCHANGES * len(layer), 2)).tolist():
+    off, tries = 0.0, EXCHANGES * len(layer) + int(rng.integers(2))  # two filters alike would else only change places
+    for i, j in rng.integers((len(taken), len(left)), size=(tries, 2)).tolist():
         change = mass[left[j]] - mass[taken[i]]
         if abs(off + change) <= reach:
             off += change

@@ -75,6 +75,8 @@ class Probe:
         model = modular(model, image_1CHW)
         found = find(model, image_1CHW, only)
         layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
+        if only and len(layers) < len(found):
+            raise InputError("model.layers: dense layers are among them; give protocol.dense=true")
         if not layers:
             raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
         setattr(model, "filter_layers", {layer.name: layer.activation for layer in layers})  # noqa: B010
@@ -185,7 +187,8 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             versions = {_version(tensor) for tensor in inputs}
             result = func(*args, **(kwargs or {}))
-            if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            if any(_version(tensor) not in versions for tensor in made):  # dropout, here, gives what it gets
                 taken.update({version: taken.get(version, 0) + 1 for version in versions})
             alive.extend(inputs)
             return result

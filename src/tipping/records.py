@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
     Args:
         conf: the folder of the presets.
     """
-    cpu = f"cpu, {torch.get_num_threads()} threads"
+    cpu = f"cpu, {torch.get_num_threads()} threads ({_processor()})"
     return {
         "schema": SCHEMA,
         "config": asdict(options),
@@ -66,6 +67,16 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "versions": _versions(),
     }
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _full_name(protocol: config.Protocol, conf: Path) -> str:
@@ -159,11 +170,14 @@ def clear(directory: Path) -> None:
 
 
 def write_selection(directory: Path, selection: Selection, probe: Probe) -> None:
-    """Write a job's ``selection.npz``: W (R, C), and of each response the layer and channel of its filter, and the
-    submodule whose maps were measured."""
+    """Write a job's ``selection.npz``: W (R, C), of each response the layer and channel of its filter, and the
+    submodule whose maps were measured; and the filters ablated, positions in the network's index: ``order`` (K,),
+    strongest first, and ``controls`` (draws, K)."""
     layer_R, channel_R, map_R = zip(*probe.places, strict=True)
+    arrays: dict[str, Any] = {"weights": selection.weights_RC, "layer": layer_R, "channel": channel_R, "maps": map_R}
+    arrays |= {"order": selection.order_K, "controls": np.array(selection.controls)}
     with replacing(directory / SELECTION) as part, part.open("wb") as file:
-        np.savez(file, weights=selection.weights_RC, layer=layer_R, channel=channel_R, maps=map_R)
+        np.savez(file, **arrays)
 
 
 def write_predictions(

@@ -1,6 +1,7 @@
 """The records of a sweep's jobs, gathered into its table and chart.
 
-``python -m tipping.results SWEEP_DIR`` gathers a sweep again; ``--against report`` compares it with the report.
+``python -m tipping.results SWEEP_DIR`` gathers a sweep again; ``--against report`` compares it with the report,
+``--differences`` selected filters with random ones over seeds.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "random_min": min(accuracy["random"]),
         "random_max": max(accuracy["random"]),
         "random": " ".join(map(str, accuracy["random"])),
+        "explained": float(np.mean(selection["explained"])),
+        "anything_relevant": max(selection["explainable"]) > selection["explainable_by_noise"],
         "relative_gap": max(selection["relative_gap"]),
         "certified": selection["certified"],
         **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
@@ -164,6 +167,16 @@ def print_against_report(sweeps: Sequence[Path]) -> None:
         _print_lines(lines)
 
 
+def print_differences(sweeps: Sequence[Path]) -> None:
+    """Print selected against random filters of sweeps' jobs together, over seeds: the difference with its interval."""
+    rows = [row for sweep in sweeps for row in comparison.read(sweep / TABLE)]
+    keys = [key for key in rows[0] if key in ("protocol", "randomize", *comparison.NETWORK)]
+    varying = [key for key in keys if len({row.get(key, "") for row in rows}) > 1]
+    heads, *lines = comparison.differences(rows, *dict.fromkeys(["protocol", *varying]))
+    print("\nSelected against random filters, over seeds: mean (smallest to largest)\n")
+    _print_lines([heads, *lines])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gather sweeps from the command line."""
     parser = argparse.ArgumentParser(
@@ -171,9 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun")
     parser.add_argument("--against", choices=["report"], help="print the report's numbers beside those of the sweeps")
+    parser.add_argument(
+        "--differences", action="store_true", help="print how far selected filters differ from random ones, over seeds"
+    )
     given = parser.parse_args(arguments)
     try:
         missing = [job for sweep in given.sweeps for job in gather(sweep)]
+        if given.differences:
+            print_differences(given.sweeps)
         if given.against:
             print_against_report(given.sweeps)
         return 1 if missing else 0

@@ -50,10 +50,7 @@ def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
 
 def _caption(portrait: Portrait) -> str:
     change = round(-100 * portrait.drop, 2) + 0.0  # never -0.00
-    return (
-        f"{portrait.layer}, filter {portrait.channel}\nweight {portrait.weight:+.2f}\n"
-        f"alone: {change:+.2f} points"
-    )
+    return f"{portrait.layer}, filter {portrait.channel}\nweight {portrait.weight:+.2f}\nalone: {change:+.2f} points"
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
