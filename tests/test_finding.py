@@ -258,6 +258,6 @@ def test_what_lets_maps_pass_does_not_take_them(dropout: nn.Module, norm: nn.Mod
 
 def test_dense_layers_are_not_left_out_in_silence() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 7), nn.ReLU(), nn.Linear(7, 10))
-    with pytest.raises(InputError, match=r"model\.layers: dense layers are among them; give protocol\.dense=true"):
+    with pytest.raises(InputError, match=r"protocol\.dense=false: model\.layers names dense layers; give true"):
         Probe.of(model, IMAGE, only=["0", "3"])
     assert list(Probe.of(model, IMAGE, only=["0", "3"], dense=True).index.layers) == ["0", "3"]

@@ -76,7 +76,7 @@ class Probe:
         found = find(model, image_1CHW, only)
         layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
         if only and len(layers) < len(found):
-            raise InputError("model.layers: dense layers are among them; give protocol.dense=true")
+            raise InputError("protocol.dense=false: model.layers names dense layers; give true")
         if not layers:
             raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
         setattr(model, "filter_layers", {layer.name: layer.activation for layer in layers})  # noqa: B010
