@@ -16,14 +16,15 @@ import altair as alt
 import numpy as np
 
 from tipping import comparison
-from tipping.comparison import FIGURE_4, Row, difference, grouped, percent, randoms
+from tipping.comparison import FIGURE_4, Row, grouped, percent, randoms
 
 ROOT = Path(__file__).parents[1]
 PAGES, KEPT = (ROOT / "README.md", ROOT / "docs" / "results.md"), ROOT / "docs" / "results"
 COLUMNS = (
     *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision"),
     *("protocol", "control", "sites", "labels", "randomize", "seed", "mu", "filters", "dead", "relevant", "ablated"),
-    *("shared", "intact", "selected", "random", "relative_gap", "certified", "overlap_jaccard", "overlap_by_chance"),
+    *("shared", "intact", "selected", "random", "explained", "anything_relevant", "relative_gap", "certified"),
+    *("overlap_jaccard", "overlap_by_chance"),
     *("overlap_rank_correlation", "rank_correlation_by_chance", "device", "commit"),
 )
 
@@ -58,66 +59,41 @@ def against_report(name: str) -> str:
     return "\n\n".join(f"**{title}**\n\n{table(lines[0], lines[1:])}" for title, lines in tables)
 
 
-def differences(rows: Sequence[Row], *keys: str) -> str:
-    """Selected against random filters for each value of some columns and mu, over seeds."""
-    lines, counted = [], all(row.get("shared") for row in rows)  # rows of older jobs do not say
-    for (*values, mu), group in grouped(rows, *keys, "mu").items():
-        gap = difference(np.array([row["selected"] for row in group]), np.array([row["random"] for row in group]))
-        interval = "one seed" if gap.low is None or gap.high is None else f"{100 * gap.low:.1f} to {100 * gap.high:.1f}"
-        lines.append(
-            [
-                *(f"{value:g}" if isinstance(value, float) else value for value in values),
-                f"{mu:g}",
-                f"{np.mean([row['ablated'] for row in group]):.0f} of {group[0]['filters']}",
-                *([f"{np.mean([float(row['shared']) for row in group]):.0f}"] if counted else []),
-                percent([row["intact"] for row in group]),
-                percent([row["selected"] for row in group]),
-                percent(randoms(group)),
-                f"{100 * gap.mean:+.1f} ({interval})",
-                f"{gap.p:.3f}",
-            ]
-        )
-    names = {"model.filters": "filters a layer", "model.dropout": "dropout"}
-    heads = ["mu", "ablated", *(["also random"] if counted else [])]
-    heads += ["intact %", "selected %", "random %", "difference (95 %)", "p"]
-    return table([*(names.get(key, key) for key in keys), *heads], lines)
+def differences(names: Sequence[str], *keys: str) -> str:
+    """Selected against random filters for each value of some columns and mu, over seeds, of some of the rows kept."""
+    heads, *lines = comparison.differences([row for name in names for row in kept(name)], *keys)
+    return table(heads, lines)
 
 
 def sanity() -> str:
-    """How much selections overlap with the trained network's, over seeds, beside chance."""
+    """How much is explained, and how much selections overlap with the trained network's beside chance, over seeds."""
     lines = []
     for (randomize, labels), rows in grouped(kept("sanity"), "randomize", "labels").items():
+        undone = {"permuted": "labels permuted"}.get(labels, "nothing" if randomize == "none" else randomize)
+        explained = [float(row["explained"]) for row in rows]
         lines.append(
             [
-                "labels permuted" if labels == "permuted" else randomize,
-                *(
-                    cell
-                    for value, chance in (
-                        ("overlap_jaccard", "overlap_by_chance"),
-                        ("overlap_rank_correlation", "rank_correlation_by_chance"),
-                    )
-                    for cell in (
-                        ", ".join(f"{float(row[value]):.2f}" for row in rows),
-                        "; ".join(row[chance] for row in rows),
-                    )
-                ),
+                undone,
+                percent(explained),
+                _beside_chance(rows, "overlap_jaccard", "overlap_by_chance"),
+                _beside_chance(rows, "overlap_rank_correlation", "rank_correlation_by_chance"),
                 percent([row["intact"] for row in rows]),
                 percent([row["selected"] for row in rows]),
                 percent(randoms(rows)),
             ]
         )
-    heads = ["undone", "Jaccard", "by chance (95 %)", "rank correlation", "by chance (95 %)"]
+    heads = ["undone", "explained %", "Jaccard (by chance)", "rank correlation (by chance)"]
     return table([*heads, "intact %", "selected %", "random %"], lines)
 
 
-def with_dropout() -> list[Row]:
-    """The rows of the report's main table: with dropout, against controls of the same layers."""
-    return [row for row in kept("figure4") if row["control"] == "layer" and row["model.dropout"] == 0.5]
+def _beside_chance(rows: Sequence[Row], value: str, chance: str) -> str:
+    """A value for each seed, with the range of 95 % of what chance gives; nothing where there is no overlap."""
+    return "; ".join(f"{float(row[value]):.2f} ({row[chance].replace(' to ', '…')})" for row in rows if row[value])
 
 
 def answer() -> str:
     """Figure 4 in the report, as its code does it and as its text says, in one table."""
-    rows = with_dropout()
+    rows = [row for row in kept("figure4") if row["model.dropout"] == 0.5]
     lines = []
     for mu in FIGURE_4:
         at_mu = [row for row in rows if row["mu"] == mu]
@@ -125,7 +101,7 @@ def answer() -> str:
         cells = [f"{theirs[0]:.2f}", f"{theirs[1]:.2f}"]
         for protocol in ("keras_report", "described"):
             ours = [row for row in at_mu if row["protocol"] == protocol]
-            cells += [f"{100 * np.mean([row['selected'] for row in ours]):.2f}", f"{100 * np.mean(randoms(ours)):.2f}"]
+            cells += [percent([row["selected"] for row in ours]), percent(randoms(ours))]
         dropped = f"{np.mean([row['ablated'] for row in at_mu]):.0f}"
         lines.append([f"{mu:g}", str(theirs[2]), dropped, *cells])
     heads = [
@@ -142,10 +118,10 @@ def answer() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "answer": answer,
     "figure 4 against the report": lambda: against_report("figure4"),
-    "figure 4 differences": lambda: differences(kept("figure4"), "protocol", "model.dropout"),
-    "widths": lambda: differences(kept("widths"), "protocol", "model.filters", "model.dropout"),
-    "controls": lambda: differences(kept("controls"), "protocol", "model.filters", "model.dropout"),
-    "controls of figure 4": lambda: differences(kept("figure4_controls"), "protocol", "model.dropout"),
+    "figure 3 against the report": lambda: against_report("figure3"),
+    "figure 4 differences": lambda: differences(["figure4"], "protocol", "model.dropout"),
+    "widths": lambda: differences(["widths"], "protocol", "model.filters", "model.dropout"),
+    "controls": lambda: differences(["controls"], "protocol", "model.filters", "model.dropout"),
     "sanity": sanity,
 }
 
@@ -160,46 +136,46 @@ def filled(text: str) -> str:
 
 
 def chart() -> alt.HConcatChart:
-    """Figure 4 under both readings: accuracy by filters ablated, the report's numbers as hollow points."""
+    """Figure 4 under both readings: accuracy by filters ablated, a line for each network, the report's as crosses."""
     colors = {"selected filters": "#c1272d", "random filters": "#0067a5"}
+    x = alt.X("filters:Q").scale(domain=[0, 640]).title("filters ablated, of 640")
+    y = alt.Y("accuracy:Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
+    color = alt.Color("ablated:N").scale(domain=list(colors), range=list(colors.values())).title("ablated")
+    color = color.legend(symbolOpacity=1)
+    dash = alt.StrokeDash("dropout:N").scale(domain=["0.5", "0"], range=[[1, 0], [5, 4]]).title("dropout")
+    dash = dash.legend(symbolType="stroke", symbolSize=300)
+    report = [
+        {"filters": dropped, "ablated": kind, "accuracy": value / 100}
+        for selected, random, dropped in FIGURE_4.values()
+        for kind, value in (("selected filters", selected), ("random filters", random))
+    ]
+    theirs = alt.Chart(alt.InlineData(values=report)).mark_point(shape="cross", size=110, filled=True, opacity=0.9)
+    titles = {
+        "keras_report": ["keras_report: the first input channel of each filter", "ablated, as the report's code did"],
+        "described": ["described: whole filters ablated,", "as the report's text says"],
+    }
     charts = []
-    for (protocol,), rows in grouped(with_dropout(), "protocol").items():
+    for protocol, title in titles.items():
         points = [
-            {"filters": row["ablated"], "ablated": kind, "accuracy": value}
-            for row in rows
+            {
+                "network": f"{row['model.dropout']:g}, {row['seed']}",
+                "dropout": f"{row['model.dropout']:g}",
+                "filters": row["ablated"],
+                "ablated": kind,
+                "accuracy": value,
+            }
+            for row in kept("figure4")
+            if row["protocol"] == protocol
             for kind, values in (("selected filters", [row["selected"]]), ("random filters", row["random"]))
             for value in values
         ]
-        report = [
-            {"filters": dropped, "ablated": kind, "accuracy": value / 100}
-            for selected, random, dropped in FIGURE_4.values()
-            for kind, value in (("selected filters", selected), ("random filters", random))
-        ]
-        x = alt.X("filters:Q").scale(domain=[0, 480]).title("filters ablated, of 640")
-        color = (
-            alt.Color("ablated:N")
-            .scale(domain=list(colors), range=list(colors.values()))
-            .title("ablated")
-            .legend(symbolOpacity=1)
-        )
-        y = alt.Y("accuracy:Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
-        base = alt.Chart(alt.InlineData(values=points)).encode(x=x, color=color)
-        band = base.mark_area(opacity=0.15).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
-        line = base.mark_line(point=True).encode(
-            y=alt.Y("mean(accuracy):Q").title("test accuracy").scale(domain=[0, 1]).axis(format="%")
-        )
-        theirs = (
-            alt.Chart(alt.InlineData(values=report)).mark_point(size=90, strokeWidth=2).encode(x=x, y=y, color=color)
-        )
-        titles = {
-            "keras_report": [
-                "keras_report: the first input channel of each filter",
-                "ablated, as the report's code did",
-            ],
-            "described": ["described: whole filters ablated,", "as the report's text says"],
-        }
-        charts.append(alt.layer(band, line, theirs).properties(width=360, height=260, title=titles[protocol]))
-    note = "hollow points: the report's figures; lines: ours (random: mean of 5 draws, band: their range)"
+        base = alt.Chart(alt.InlineData(values=points)).encode(x=x, color=color, detail="network:N")
+        band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
+        mean = alt.Y("mean(accuracy):Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
+        line = base.mark_line(point=True, strokeWidth=1.5).encode(y=mean, strokeDash=dash)
+        layers = alt.layer(band, line, theirs.encode(x=x, y=y, color=color))
+        charts.append(layers.properties(width=380, height=280, title=title))
+    note = "crosses: the report's figures; each line is a network (random: mean of 5 draws, band: their range)"
     return alt.hconcat(*charts).properties(title=alt.TitleParams(note, orient="bottom", fontWeight="normal"))
 
 
