@@ -315,6 +315,11 @@ def test_the_offline_run_holds_config_metrics_curve_and_table(tmp_path: Path) ->
     config = start["config"]["update"]
     assert (config["mu"], config["seed"], config["model"]["filters"]) == (2, 0, 4)
     history = [entry["history"]["item"] for entry in entries if entry["type"] == "history"]
+    logged = {key: value for item in history for key, value in item.items() if key.startswith("pictures/")}
+    names = {key.split(".")[0] for key in logged}
+    assert names == {f"pictures/{path.stem}" for path in (tmp_path / "sweep" / "job" / "pictures").glob("*.png")}
+    assert logged["pictures/image_0.caption"].startswith("class ")
+    assert (run / "files" / logged["pictures/image_0.path"]).read_bytes().startswith(b"\x89PNG")
     (metrics,) = (item for item in history if "ablation/selected" in item)
     assert metrics["mu"] == 2
     assert metrics["ablation/selected"] == record["accuracy"]["selected"]

@@ -186,3 +186,20 @@ def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
     code, _, err = run_script("interpret", option)
     assert code != 0
     assert err.strip().splitlines()[-1].endswith(remedy)
+
+
+def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:
+    epochs: list[tuple[int | None, set[str]]] = []
+    monkeypatch.setattr(
+        "tipping.tracking.Run.log_pictures", lambda _, drawn, epoch=None: epochs.append((epoch, {*drawn}))
+    )
+    options = ["trainer.max_epochs=4", "visualize.every_n_epochs=2", "visualize.images=2"]
+    code, _, err = run_script("train", *options)
+    assert code == 0, err
+    assert [epoch for epoch, _ in epochs] == [2, 4]
+    assert all({"image_0", "image_1"} < names for _, names in epochs)
+    plain = torch.load(*(tmp_path / "store" / "networks").glob("*.pt"), weights_only=True)["tensors"]
+    code, _, err = run_script("train", "trainer.max_epochs=4", f"store.dir={tmp_path / 'other'}")
+    assert code == 0, err
+    other = torch.load(*(tmp_path / "other" / "networks").glob("*.pt"), weights_only=True)["tensors"]
+    assert all(torch.equal(plain[name], other[name]) for name in plain), "drawing does not change the training"
