@@ -182,9 +182,45 @@ def test_networks_that_are_no_chains_are_masked_and_say_so_once(
             assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
 
 
+class PreHooked(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu1.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
+
+
+class AsTraced(Grouped):
+    """Does something else when it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return logits + 1 if isinstance(images, torch.Tensor) else logits
+
+
+class WithIndices(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(1, return_indices=True)
+
+
+class Elsewhere(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.filter_layers = {"conv1": "unused"}
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
+        (PreHooked, "relu1 has hooks"),
+        (AsTraced, "its modules one after another give something else"),
+        (WithIndices, "relu2 returns indices"),
+        (Elsewhere, "unused is not among its modules"),
         (LowPrecision, "conv1 is of low precision"),
         (BatchNormalized, "relu2 normalises by each batch's own statistics"),
         (Unflattened, "dense is applied to maps that are not flattened"),

@@ -89,11 +89,11 @@ def test_figure_4_cell_by_cell() -> None:
     assert lines[2] == ["Figure 4, mu = 10", "filters dropped", "23", "22 (20 to 24)", "-1.00"]
     assert [line[0] for line in lines[3:6]] == ["Figure 4, mu = 500"] * 3
     where, cell, theirs, ours, _ = lines[6]
-    assert (where, cell, theirs) == ("its text", "filters dropped at 80.03 %", "301")
+    assert (where, cell, theirs) == ("its text", "filters dropped at 80.03 %, interpolated", "301")
     expected = [20 + 280 * (0.98 - 0.8003) / 0.28, 24 + 286 * (0.96 - 0.8003) / 0.36]
     assert ours.startswith(f"{np.mean(expected):.4g} (")
     ((_, (_, *lines)),) = against_report(rows_of([(10, 20, 0.98)], **{"model.dropout": 0.0}))
-    assert lines[-1] == ["its text", "filters dropped at 80.11 %", "394", "not reached at these mu", ""]
+    assert lines[-1] == ["its text", "filters dropped at 80.11 %, interpolated", "394", "not reached at these mu", ""]
 
 
 def test_other_networks_are_not_mixed_and_none_counts_twice() -> None:
@@ -167,7 +167,7 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     table.write_text(table.read_text().replace("digits", "mnist"))
     results.print_against_report([tmp_path / "out"])
     out = capfd.readouterr().out
-    assert "keras_cnn, filters 4, dropout 0.5, 1 epochs in float32; keras_report; seed 0" in out
+    assert "keras_cnn, filters 4, dropout 0.5 (not the report's size), 1 epochs in float32; keras_report; seed 0" in out
     assert "99.01" in out
     table.write_text("mu,selected\n1,2\n")
     with pytest.raises(InputError, match="cannot be read as a sweep's table"):

@@ -261,3 +261,21 @@ def test_dense_layers_are_not_left_out_in_silence() -> None:
     with pytest.raises(InputError, match=r"protocol\.dense=false: model\.layers names dense layers; give true"):
         Probe.of(model, IMAGE, only=["0", "3"])
     assert list(Probe.of(model, IMAGE, only=["0", "3"], dense=True).index.layers) == ["0", "3"]
+
+
+class FunctionalHead(nn.Module):
+    """Its classes are given by no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.relu = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.ReLU()
+        self.weight = nn.Parameter(torch.randn(10, 80))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.linear(self.relu(self.conv2(self.relu(self.conv1(images)))).flatten(1), self.weight)
+
+
+def test_the_last_convolution_is_a_filter_layer_unless_it_gives_the_classes() -> None:
+    assert [layer.name for layer in find(FunctionalHead(), IMAGE)] == ["conv1", "conv2"]
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 6), nn.Flatten())
+    assert [layer.name for layer in find(model, IMAGE)] == ["0"]

@@ -16,7 +16,10 @@ from tipping.config import InputError
 
 Row = dict[str, Any]
 NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
-NETWORK = ("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")
+NETWORK = (  # columns that say which network it is, but for its seed
+    *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.batch_size"),
+    *("trainer.learning_rate", "trainer.precision"),
+)
 EXACT = 10**6  # exchanges at most that are counted one by one; beyond, as many are drawn
 
 # the report's Figure 4 [cukran2019]: accuracy in % without the selected filters, without random ones, filters dropped
@@ -175,10 +178,15 @@ def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
         cells = {"keras_cnn": _figure_4, "matconvnet": _figure_3}.get(first["model"], lambda _: [])(group)
         if cells:
             sizes = {"filters": first.get("model.filters", ""), "dropout": first.get("model.dropout", "")}
+            other = first["model"] == "keras_cnn" and (first["model.filters"], first.get("model.depth", "5")) != (
+                128,
+                "5",
+            )
             network = ", ".join([first["model"], *(f"{name} {size:g}" for name, size in sizes.items() if size != "")])
             epochs, precision = first.get("trainer.max_epochs", "?"), first.get("trainer.precision", "?")
             if str(first.get("randomize", "none")) not in ("none", ""):
                 network += f", randomize={first['randomize']}"
+            network += " (not the report's size)" if other else ""
             title = f"{network}, {epochs} epochs in {precision}; {first['protocol']}; {_seeds(group)}"
             tables.append((title, [["where", "cell", "report", "ours", "difference"], *cells]))
     return tables
@@ -214,7 +222,7 @@ def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
         accuracy, dropped = TIPPED[dropout]
         ours = [count_at(group, accuracy / 100) for group in grouped(rows, "seed").values()]
         reached = [count for count in ours if count is not None]
-        name = f"filters dropped at {accuracy} %"
+        name = f"filters dropped at {accuracy} %, interpolated"
         if len(reached) == len(ours):
             lines += _cells("its text", [(name, dropped, reached, 1.0)])
         else:

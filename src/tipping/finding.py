@@ -129,7 +129,7 @@ class FilterLayer:
 
 
 def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> list[FilterLayer]:
-    """The convolutions and dense layers of a network, but for the last, which gives the classes.
+    """The convolutions and dense layers of a network, but for the last if it gives the classes.
 
     They are found by watching one image pass: a layer's maps are followed from module to module as long as these keep
     channels apart and nothing else takes the maps. A layer that is used more than once is taken as it is.
@@ -140,9 +140,11 @@ def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None
     Raises:
         InputError: a name is none of them, or there are none.
     """
-    calls, taken = _watch(model, image_1CHW)
+    calls, taken, classes = _watch(model, image_1CHW)
     mixing = [call for call in calls if isinstance(call.module, MIXING)]
-    found = {call.name: _follow(call, calls, taken) for call in mixing[:-1] if len(call.shape) in (2, 4)}
+    if mixing and mixing[-1].shape[1:].numel() == classes:
+        mixing.pop()
+    found = {call.name: _follow(call, calls, taken) for call in mixing if len(call.shape) in (2, 4)}
     for name in only or ():
         if name not in found:
             raise InputError(f"model.layers: {name} is no layer with filters; there are {', '.join(found) or 'none'}")
@@ -175,8 +177,8 @@ def _version(tensor: Tensor) -> Version:
     return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
-def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int]]:
-    """The calls of modules as an image passes, and how many functions take each tensor."""
+def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int], int]:
+    """The calls of modules as an image passes, how many functions take each tensor, and how many classes there are."""
     calls: list[_Call] = []
     taken: dict[Version, int] = {}
     alive: list[Tensor] = []  # or another tensor could have the same id
@@ -215,11 +217,11 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
             handles.append(module.register_forward_hook(after(name)))
     try:
         with torch.inference_mode(False), evaluating(model), torch.no_grad(), Taking():
-            model(image_1CHW.clone())
+            logits = model(image_1CHW.clone())
     finally:
         for handle in handles:
             handle.remove()
-    return calls, taken
+    return calls, taken, logits.shape[-1]
 
 
 def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> FilterLayer:
@@ -276,5 +278,7 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
         traced.recompile()
         with torch.no_grad():
             same = torch.equal(traced(image_1CHW.clone()), model(image_1CHW.clone()))
+    if calls and not same:
+        log.warning("torch.fx traces %s as something else: calls of relu in it are not seen", type(model).__name__)
     traced.training = model.training  # its modules, which are the network's, know already
     return traced if calls and same else model

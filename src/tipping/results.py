@@ -26,7 +26,7 @@ from tipping.records import RECORD, SCHEMA
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
 NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
-ALWAYS = ("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision")  # in each table
+ALWAYS = comparison.NETWORK[2:]  # in each table
 
 
 def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -45,7 +45,7 @@ def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
         try:
             record = {"job": job.name, **json.loads((job / RECORD).read_text())}
             if record["schema"] != SCHEMA or not record["curve"]["removed"]:
-                raise ValueError("of another schema")
+                raise ValueError("of another version")
             _row(record, [])
             records.append(record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -70,11 +70,8 @@ def gather(sweep: Path) -> list[str]:
             accuracy_drop(records).save(part, format="png", scale_factor=2)
         _print_table(rows, varying_options(records))
         print(f"\n{sweep / TABLE}\n{sweep / CHART}")
-    else:
-        for name in (TABLE, CHART):
-            (sweep / name).unlink(missing_ok=True)
     if missing:
-        print(f"no readable result.json: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
     return missing
 
 
@@ -102,6 +99,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         "random_min": min(accuracy["random"]),
         "random_max": max(accuracy["random"]),
         "random": " ".join(map(str, accuracy["random"])),
+        **{f"curve_{order}": float(np.mean(record["curve"][order])) for order in ("selected", "random")},
         "explained": float(np.mean(selection["explained"])),
         "anything_relevant": max(selection["explainable"]) > selection["explainable_by_noise"],
         "relative_gap": max(selection["relative_gap"]),
@@ -109,6 +107,7 @@ def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
         **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
         "overlap_by_chance": _range((record["overlap"] or {}).get("jaccard_by_chance")),
         "rank_correlation_by_chance": _range((record["overlap"] or {}).get("rank_correlation_by_chance")),
+        **{f"signals_alike_{rule}": record["signals_alike"].get(rule, "") for rule in config.RULES},
         "seconds": round(sum(record["seconds"].values()), 1),
         "device": record["device"],
         "commit": record["versions"]["commit"] or "",

@@ -111,7 +111,7 @@ def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[T
         return {"images": images_KR, "values": values_KR}
 
     tensors = store.fetch("strongest", recipe, make).tensors if store else make()
-    return tensors["images"], tensors["values"]
+    return tensors["images"].cpu(), tensors["values"].cpu()
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
