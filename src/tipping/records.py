@@ -29,7 +29,7 @@ from tipping.layers import FilterIndex
 from tipping.selection import Selection
 from tipping.visualize import Picture
 
-SCHEMA = 5
+SCHEMA = 6
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
