@@ -56,14 +56,10 @@ def interpret(composed: DictConfig) -> None:
             curve = drop_curve(
                 subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
             )
-        with stage("visualize"):
-            explained = images.spread(config.visualize.images)
-            drawn = pictures(subject, selection, few, explained, store) if config.visualize.enabled else {}
-            alike = {}
-            if trained and randomized and config.visualize.enabled:
+        both = None
+        if trained and randomized and config.visualize.enabled:
+            with stage("visualize"):
                 both = beside(*trained, subject, store)
-                drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
-                alike = both.similarity
 
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
@@ -73,7 +69,7 @@ def interpret(composed: DictConfig) -> None:
             "filters": records.filters(index, selection),
             "selection": {"solver": config.selection.solver, **records.certificate(selection)},
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
-            "signals_alike": alike,
+            "signals_alike": both.similarity if both else {},
             "curve": curve.record(),
             "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
@@ -81,10 +77,15 @@ def interpret(composed: DictConfig) -> None:
         }
         records.write_selection(directory, selection, subject.probe)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        records.write_pictures(directory, drawn)
         records.write(directory, record)
-        run.log_pictures(drawn)
         run.log_result(record, records.relevant_filters(subject.probe, selection))
+        if config.visualize.enabled:  # when all else is safe
+            explained = images.spread(config.visualize.images)
+            drawn = pictures(subject, selection, few, explained, store)
+            if both and both.filters:
+                drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
+            records.write_pictures(directory / records.PICTURES, drawn)
+            run.log_pictures(drawn)
     log.info("%s", records.sentence(record))
 
 

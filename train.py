@@ -48,9 +48,15 @@ def train(composed: DictConfig) -> None:
         return pictures(*interpreted(model), images, images.spread(config.visualize.images))
 
     with tracking.track(config, "train", directory) as run:
-        every, every_picture = config.curve.every_n_epochs, config.visualize.every_n_epochs
+        every = config.curve.every_n_epochs
+        every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
+
+        def keep(pictures: dict[str, Picture], epoch: int) -> None:
+            records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
+            run.log_pictures(pictures, epoch)
+
         drop = AccuracyDropCurve(curve, every, run.log_curve)
-        seen = FilterPictures(drawn, every_picture, run.log_pictures)
+        seen = FilterPictures(drawn, every_picture, keep)
         anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
         with stage("network"):
             network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)

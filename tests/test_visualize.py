@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tipping.responses import response_batches
 from tipping.selection import Selection, select
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize import beside, explain, portraits
+from tipping.visualize import backward_rule, beside, explain, portraits
 from tipping.visualize.beside import similarity
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
 
@@ -71,7 +72,7 @@ def test_the_strongest_of_each_class_are_its_largest_weights() -> None:
 
 
 def test_a_portrait_is_what_it_says(trained) -> None:
-    subject, selection = trained()
+    subject, selection = trained("visualize.rule=deconvnet", "visualize.seed=maximum")
     few = subject.train.spread(200)
     found = portraits(subject, selection, few, None)
     model, index = subject.probe.model, subject.probe.index
@@ -85,28 +86,35 @@ def test_a_portrait_is_what_it_says(trained) -> None:
         assert np.array_equal(portrait.images_K, expected_K)
         assert portrait.drop == pytest.approx(accuracy(model, few) - accuracy(without(model, [response]), few))
         assert np.allclose(portrait.average_CHW, sum(portrait.crops_KCHW) / 3)
-        reach = int(portrait.layer.removeprefix("conv"))  # of a 3x3 convolution after another
-        assert portrait.crops_KCHW.shape[2:] == (2 * reach + 1,) * 2
+        depth = int(portrait.layer.removeprefix("conv"))  # of a 3x3 convolution after another
+        assert portrait.crops_KCHW.shape[2:] == (2 * depth + 1,) * 2
         for image, crop_CHW, signal_CHW in zip(
             portrait.images_K, portrait.crops_KCHW, portrait.signals_KCHW, strict=True
         ):
-            assert np.array_equal(crop_CHW, around_peak(model, subject.train.images_NCHW[image], portrait, reach))
-            assert np.isfinite(signal_CHW).all()
+            image_CHW = subject.train.images_NCHW[image]
+            signal, (row, column) = sent_back(model, image_CHW, 2 * depth, portrait.channel, "deconvnet")
+            around = np.s_[:, row : row + 2 * depth + 1, column : column + 2 * depth + 1]
+            pad = ((0, 0), (depth, depth), (depth, depth))
+            assert np.array_equal(crop_CHW, np.pad(image_CHW.numpy(), pad)[around])
+            assert np.allclose(signal_CHW, np.pad(signal, pad)[around], rtol=1e-4, atol=1e-6)
+            assert signal.any()
 
 
-def around_peak(model: nn.Module, image_CHW: torch.Tensor, portrait, reach: int) -> np.ndarray:
-    """The square around the largest value of the filter's map, black beyond the image."""
-    with torch.no_grad():
-        cut = nn.Sequential(*list(model.children())[: 2 * reach])
-        map_HW = cut(image_CHW[None])[0, portrait.channel].numpy()
-    row, column = np.unravel_index(map_HW.argmax(), map_HW.shape)
-    padded = np.pad(image_CHW.numpy(), ((0, 0), (reach, reach), (reach, reach)))
-    return padded[:, row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+def sent_back(
+    model: nn.Module, image_CHW: torch.Tensor, modules: int, channel: int, rule: str
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The signal of a filter's maximum by the network's first modules alone, and where that maximum is."""
+    image = image_CHW[None].clone().requires_grad_()
+    with backward_rule(rule):
+        map_HW = nn.Sequential(*list(model.children())[:modules])(image)[0, channel]
+    peak = divmod(int(map_HW.argmax()), map_HW.shape[1])
+    (signal,) = torch.autograd.grad(map_HW[peak], image, map_HW[peak].detach())
+    return signal[0].numpy(), peak
 
 
 @pytest.mark.parametrize("more", [(), ("protocol=authors", "mu=3")], ids=["described", "authors"])
 def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]) -> None:
-    subject, selection = trained(*more)
+    subject, selection = trained(*more, "visualize.rule=gradient", "visualize.seed=maximum")
     images = subject.train.spread(6)
     model = subject.probe.model
     responses_NR = responses_to(subject, images)
@@ -118,18 +126,26 @@ def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]
     assert any(one.filters for one in found)
     for one, x_R in zip(found, responses_NR, strict=True):
         w_R = selection.weights_RC[:, one.predicted]
-        shares_R = x_R / np.sqrt((x_R**2).sum()) * (w_R / w_R.sum()) if w_R.any() else 0 * x_R
+        shares_R = x_R / np.sqrt((x_R**2).sum()) * (w_R / sum(abs(w) for w in w_R)) if w_R.any() else 0 * x_R
         best = [r for r in np.argsort(-shares_R, kind="stable")[:3] if shares_R[r] > 0]
         assert one.filters == [subject.probe.places[r][:2] for r in best]
         assert np.allclose(one.contributions, shares_R[best])
-        assert all(heat_HW.min() == 0 and heat_HW.max() == 1 for heat_HW in one.heats_THW if heat_HW.any())
+        assert all(w_R[r] > 0 for r in best), "what speaks against the class does not explain it"
+        for r, heat_HW in zip(best, one.heats_THW, strict=True):
+            layer, channel, module = subject.probe.places[r]
+            if module == layer.replace("conv", "relu"):
+                modules = 2 * int(layer.removeprefix("conv"))
+                signal, _ = sent_back(model, torch.from_numpy(one.image_CHW), modules, channel, "gradient")
+                size = np.abs(signal).sum(0)
+                assert np.allclose(heat_HW, (size - size.min()) / (size.max() - size.min()), atol=1e-5)
         for i, j in np.ndindex(one.combined_HW.shape):
             assert one.combined_HW[i, j] == max((heat_HW[i, j] for heat_HW in one.heats_THW), default=0)
 
 
 def test_contributions_of_nothing_are_nothing() -> None:
     assert contributions(np.zeros(3), np.ones(3)).tolist() == [0, 0, 0]
-    assert contributions(np.ones(3), np.array([1.0, -1, 0])).tolist() == [0, 0, 0]
+    assert contributions(np.ones(3), np.zeros(3)).tolist() == [0, 0, 0]
+    assert contributions(np.ones(4), np.array([1.0, -3, 0, 0])).tolist() == pytest.approx([1 / 8, -3 / 8, 0, 0])
 
 
 def test_similarity_is_spearmans(rng: np.random.Generator) -> None:
@@ -148,6 +164,14 @@ def test_signals_beside_the_same_network_s_are_the_same(trained, tmp_path: Path)
     subject, selection = trained()
     both = beside(subject, selection, subject, Store(tmp_path))
     assert all(alike == pytest.approx(1) for alike in both.similarity.values())
+
+
+def test_where_nothing_is_relevant_nothing_is_drawn(trained, tmp_path: Path) -> None:
+    subject, selection = trained()
+    nothing = replace(selection, weights_RC=np.zeros_like(selection.weights_RC))
+    assert portraits(subject, nothing, subject.train[:10], None) == []
+    assert [one.filters for one in explain(subject, nothing, subject.train[:2])] == [[], []]
+    assert set(beside(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
 
 
 def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path) -> None:
@@ -178,18 +202,21 @@ def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path)
         ("visualize.rule=lrp", "visualize.rule=lrp: give gradient, deconvnet, guided"),
         ("visualize.seed=all", "visualize.seed=all: give map, maximum"),
         ("visualize.resample=linear", "visualize.resample=linear: give none, nearest"),
+        ("visualize.pooling=true visualize.resample=none", "give visualize.resample=nearest"),
         ("visualize.images=0", "visualize.images=0: give a whole number of at least 1"),
         ("visualize.filters_per_class=0", "visualize.filters_per_class=0: give a whole number of at least 1"),
     ],
 )
 def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
-    code, _, err = run_script("interpret", option)
+    code, _, err = run_script("interpret", *option.split())
     assert code != 0
     assert err.strip().splitlines()[-1].endswith(remedy)
 
 
 def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:
     epochs: list[tuple[int | None, set[str]]] = []
+    assert run_script("train", "visualize=off", "visualize.every_n_epochs=1", "trainer.max_epochs=4")[0] == 0
+    assert not (tmp_path / "out" / "pictures").exists()
     monkeypatch.setattr(
         "tipping.tracking.Run.log_pictures", lambda _, drawn, epoch=None: epochs.append((epoch, {*drawn}))
     )
@@ -197,6 +224,8 @@ def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, mon
     code, _, err = run_script("train", *options)
     assert code == 0, err
     assert [epoch for epoch, _ in epochs] == [2, 4]
+    for epoch, names in epochs:
+        assert {path.stem for path in (tmp_path / "out" / "pictures" / f"epoch_{epoch}").glob("*.png")} == names
     assert all({"image_0", "image_1"} < names for _, names in epochs)
     plain = torch.load(*(tmp_path / "store" / "networks").glob("*.pt"), weights_only=True)["tensors"]
     code, _, err = run_script("train", "trainer.max_epochs=4", f"store.dir={tmp_path / 'other'}")

@@ -9,7 +9,7 @@ from torch import nn
 
 from tipping import models
 from tipping.visualize.rules import backward_rule
-from tipping.visualize.sight import look, receptive_fields
+from tipping.visualize.sight import look, receptive_fields, spans
 
 
 def keras() -> nn.Module:
@@ -92,12 +92,22 @@ class Strided(nn.Sequential):
         )
 
 
+class Pooled(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.PReLU(), nn.MaxPool2d(2, 3, dilation=2), nn.Hardtanh()),
+            *(nn.Conv2d(8, 8, 2, padding=1), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.LazyLinear(10)),
+        )
+
+
 @pytest.mark.parametrize(
     ("build", "site", "positions"),
     [
         (keras, ("conv3", "relu3"), [(0, 0), (5, 6), (11, 3)]),
         (Strided, ("0", "2"), [(0, 0), (3, 4)]),
         (Strided, ("6", "6"), [(0, 0)]),
+        (Pooled, ("0", "3"), [(0, 0), (2, 1)]),
+        (Pooled, ("4", "5"), [(0, 0), (1, 2)]),
         (SmallResNet, ("blocks.1.conv2", "blocks.1.conv2"), [(0, 0), (1, 2)]),
     ],
 )
@@ -111,6 +121,75 @@ def test_receptive_fields_are_what_occlusion_shows(build, site, positions) -> No
         assert (field.top, field.bottom, field.left, field.right) == occluded(model, site[1], image, position)
 
 
+@pytest.mark.parametrize("side", [12, 28])
+def test_spans_are_receptive_fields_whole_beyond_the_image(side: int) -> None:
+    layers = (nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1))
+    model, image = nn.Sequential(*layers), torch.zeros(1, 1, side, side)
+    shape = tuple(model(image).shape[2:])
+    rows, columns = spans(model, image, ("3", "3"), shape)
+    assert rows == columns == (-5, 4, 13)  # of strides 2, 2, 1 and sides 3, 2, 3
+    positions = [(p, p) for p in range(shape[0])]
+    for (p, _), field in zip(positions, receptive_fields(model, image, ("3", "3"), positions), strict=True):
+        assert (field.top, field.bottom) == (max(0, 4 * p - 5), min(side, 4 * p + 8))
+    assert spans(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], (1, 1)) == ((0, 0, 12), (0, 0, 12))
+
+
+def test_a_strided_network_is_resampled_in_eval_mode_and_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, stride=2), nn.ReLU())
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(12, 10)).train()
+    nn.init.constant_(model[3].bias, 1)  # so that the filter responds
+    images = torch.rand(3, 1, 12, 12)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = look(model, images, [(("3", "4"), 1)] * 3, rule="gradient").signals_BCHW
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model.eval()
+    inputs = images.clone().requires_grad_()
+    with backward_rule(resample="nearest"):
+        maps_NHW = model[:5](inputs)[:, 1]
+    (expected,) = torch.autograd.grad(maps_NHW, inputs, maps_NHW.detach())
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-7)
+    plain = look(model, images, [(("3", "4"), 1)] * 3, rule="gradient", resample="none").signals_BCHW
+    assert not torch.allclose(found, plain)
+
+
+def test_the_largest_magnitude_counts_where_maps_have_signs() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(9, 10))
+    with torch.no_grad():
+        model[0].weight[:] = -1
+    image = torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.9, 0.0], [0.0, 0.0, 0.0]])[None, None]
+    sight = look(model, image, [(("0", "0"), 0)], rule="gradient", seed="maximum")
+    assert sight.peaks == [(1, 1)]
+    assert sight.signals_BCHW[0, 0, 1, 1].item() == pytest.approx(0.9)
+    assert sight.signals_BCHW.count_nonzero() == 1
+
+
+def test_also_within_inference_mode() -> None:
+    model, images = keras(), torch.rand(1, 1, 12, 12)
+    plain = look(model, images, [(SITES["conv3"], 1)]).signals_BCHW
+    with torch.inference_mode():
+        assert torch.equal(look(model, images.clone(), [(SITES["conv3"], 1)]).signals_BCHW, plain)
+        assert receptive_fields(model, images.clone(), SITES["conv3"], [(5, 5)])[0].height == 7
+
+
+class Failing(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+
+def test_an_exception_leaves_the_network_as_it_was() -> None:
+    model = nn.Sequential(*keras().children(), Failing()).train()
+    with pytest.raises(ZeroDivisionError):
+        look(model, torch.rand(1, 1, 12, 12), [(("0", "1"), 0)])
+    with pytest.raises(ZeroDivisionError):
+        receptive_fields(model, torch.rand(1, 1, 12, 12), ("0", "1"), [(0, 0)])
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    images = torch.rand(1, 1, 12, 12, requires_grad=True)
+    assert "ReluBackward" in type(model[1](images).grad_fn).__name__
+
+
 def test_a_dense_unit_sees_the_whole_image() -> None:
     (field,) = receptive_fields(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], [(0, 0)])
     assert (field.top, field.bottom, field.left, field.right) == (0, 12, 0, 12)
@@ -118,7 +197,8 @@ def test_a_dense_unit_sees_the_whole_image() -> None:
 
 def test_bad_input_is_refused() -> None:
     images = torch.rand(1, 1, 12, 12)
-    with pytest.raises(ValueError, match="conv1 has 4 filters, no channel 4"):
-        look(keras(), images, [(SITES["conv1"], 4)])
+    for channel in (4, -1):
+        with pytest.raises(ValueError, match=f"conv1 has 4 filters, no channel {channel}"):
+            look(keras(), images, [(SITES["conv1"], channel)])
     with pytest.raises(ValueError, match="seed must be one of map, maximum, got 'all'"):
         look(keras(), images, [(SITES["conv1"], 0)], seed="all")

@@ -150,6 +150,8 @@ class Visualize:
         for option, values in choices.items():
             value = getattr(self, option)
             require(value in values, f"visualize.{option}", value, f"give {', '.join(values)}")
+        none = not self.pooling or self.resample != "none"
+        require(none, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=nearest")
 
 
 @dataclass

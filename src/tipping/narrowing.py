@@ -91,7 +91,7 @@ def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tenso
     start = next(position for position in chain.mixing if position > site)
     if any(bool(gone_C.all()) for gone_C in gone.values()):  # behind such a layer, nothing is left of the image
         logits_1C = _masked(chain, gone, values)
-        return Pass(start, lambda maps, _: logits_1C.expand(len(maps), -1), [])
+        return Pass(start, lambda maps, _: logits_1C.repeat(len(maps), 1), [])
     first, rest = None, []
     at_layer = {chain.layers[layer]: gone_C for layer, gone_C in gone.items()}
     at_site = {chain.sites[layer]: layer for layer in gone}

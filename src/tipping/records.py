@@ -201,11 +201,11 @@ def write_predictions(
         np.savez_compressed(file, **arrays)
 
 
-def write_pictures(directory: Path, drawn: Mapping[str, Picture]) -> None:
-    """Write a job's pictures, as PNG, into its ``pictures/``."""
+def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
+    """Write pictures, as PNG, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in drawn.items():
-        (directory / PICTURES).mkdir(exist_ok=True)
-        with replacing(directory / PICTURES / f"{name}.png") as part:
+        with replacing(folder / f"{name}.png") as part:
             picture.figure.savefig(part, format="png")
 
 

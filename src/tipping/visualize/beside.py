@@ -36,13 +36,13 @@ class Beside:
 
 def beside(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
     """Signals of a network's relevant filters, beside those of the same filters of another of its architecture."""
-    images_KR, _ = find_strongest(first, 1, store)
+    images_KR, _ = find_strongest(first, first.options.visualize.images, store)
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
     places = [first.probe.places[response] for response in responses]
     filters = [((layer, maps), channel) for layer, channel, maps in places]
     images_BCHW = first.train.images_NCHW[images_KR[0, responses]]
     signals: list[dict[str, np.ndarray]] = []
-    for subject in (first, second):
+    for subject in (first, second) if filters else ():
         sights = {
             rule: look(subject.probe.model, images_BCHW, filters, **manner(first) | {"rule": rule}) for rule in RULES
         }
@@ -50,9 +50,9 @@ def beside(first: Subject, selection: Selection, second: Subject, store: Store) 
     return Beside(
         filters=[(layer, channel) for layer, channel, _ in places],
         images_BCHW=images_BCHW.cpu().numpy(),
-        first=signals[0],
-        second=signals[1],
-        similarity={rule: similarity(signals[0][rule], signals[1][rule]) for rule in RULES},
+        first=signals[0] if signals else {},
+        second=signals[1] if signals else {},
+        similarity={rule: similarity(signals[0][rule], signals[1][rule]) if signals else None for rule in RULES},
     )
 
 

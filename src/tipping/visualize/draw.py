@@ -12,6 +12,7 @@ from tipping.visualize.beside import Beside
 from tipping.visualize.gallery import Explanation, Portrait
 
 SIDE = 1.05  # inches of one small picture
+LONGEST = 14  # letters of a layer's name
 SIGNED = "berlin"  # blue below zero, black at zero, red above
 
 
@@ -53,6 +54,11 @@ def _caption(portrait: Portrait) -> str:
     return f"{portrait.layer}, filter {portrait.channel}\nweight {portrait.weight:+.2f}\nalone: {change:+.2f} points"
 
 
+def _short(layer: str) -> str:
+    """The end of a long name."""
+    return layer if len(layer) <= LONGEST else f"…{layer[1 - LONGEST :]}"
+
+
 def draw_explanation(explanation: Explanation) -> Figure:
     """An image, over it the heat map of each filter that contributes most to its class, and all of them together."""
     figure = Figure(figsize=(1.9 * (2 + len(explanation.heats_THW)), 2.35), dpi=100)
@@ -60,7 +66,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.01, wspace=0.05)
     pairs = zip(explanation.filters, explanation.contributions, strict=True)
     titles = [f"class {explanation.label}, taken for {explanation.predicted}", "together"]
-    titles[1:1] = [f"{layer}, filter {channel}\n{share:.2f}" for (layer, channel), share in pairs]
+    titles[1:1] = [f"{_short(layer)}, filter {channel}\n{share:.2f}" for (layer, channel), share in pairs]
     heats = [None, *explanation.heats_THW, explanation.combined_HW]
     for axes, title, heat_HW in zip(grid, titles, heats, strict=True):
         axes.set_axis_off()
@@ -82,7 +88,9 @@ def draw_beside(both: Beside, names: tuple[str, str]) -> Figure:
         for axes in row:
             axes.set_axis_off()
         _image(row[0], both.images_BCHW[b])
-        figure.text(0.1 / figure.get_figwidth(), _middle(row[0]), f"{layer}, filter {channel}", va="center", fontsize=9)
+        figure.text(
+            0.1 / figure.get_figwidth(), _middle(row[0]), f"{_short(layer)}, filter {channel}", va="center", fontsize=9
+        )
         for column, signals in enumerate(s for rule in both.first for s in (both.first[rule][b], both.second[rule][b])):
             largest = float(np.abs(signals.sum(0)).max()) or 1.0
             row[1 + column].imshow(signals.sum(0), cmap=SIGNED, vmin=-largest, vmax=largest)

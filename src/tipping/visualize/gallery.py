@@ -16,7 +16,7 @@ from tipping.responses import response_batches
 from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize.sight import Field, Sight, Site, look, receptive_fields
+from tipping.visualize.sight import Span, look, spans
 
 HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
 
@@ -62,8 +62,8 @@ class Explanation:
         image_CHW: the image.
         label, predicted: its class, and the one that the network gives it.
         filters: the layer and channel of those that contribute most, strongest first.
-        contributions: of each, x_r w_rc / Σ_r w_rc, with the image's responses x divided by their L2 norm, and the
-            predicted class c; only those over 0.
+        contributions: of each, x_r w_rc / Σ_r |w_rc|, with the image's responses x divided by their L2 norm, and the
+            predicted class c; only those over 0, which speak for it.
         heats_THW: for each, the size of what comes back at the image, from 0 to 1.
         combined_HW: the largest of these at each pixel.
     """
@@ -133,14 +133,16 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     images_KR, values_KR = find_strongest(subject, options.images, store)
     pairs = strongest_of_each_class(selection.weights_RC, options.filters_per_class)
     responses = sorted({response for _, response in pairs})
-    crops, signals = _seen(
-        subject, [(response, int(image)) for response in responses for image in images_KR[:, response]]
-    )
+    if not responses:
+        return []
     drop_F = _drops_alone(subject, [int(probe.filter_R[response]) for response in responses], evaluated, store)
-    count, found = len(images_KR), []
+    best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
+    items = [(response, int(image)) for response in responses for image in best_K[response]]
+    crops, signals = _seen(subject, items)
+    found = []
     for label, response in pairs:
         layer, channel, maps = probe.places[response]
-        rows = slice(count * responses.index(response), count * (responses.index(response) + 1))
+        rows = [row for row, (other, _) in enumerate(items) if other == response]
         found.append(
             Portrait(
                 label=label,
@@ -149,62 +151,47 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
                 maps=maps,
                 weight=float(selection.weights_RC[response, label]),
                 drop=drop_F[int(probe.filter_R[response])],
-                images_K=images_KR[:, response].numpy(),
-                responses_K=values_KR[:, response].numpy(),
-                crops_KCHW=np.stack(crops[rows]),
-                signals_KCHW=np.stack(signals[rows]),
+                images_K=best_K[response].numpy(),
+                responses_K=values_KR[: len(rows), response].numpy(),
+                crops_KCHW=np.stack([crops[row] for row in rows]),
+                signals_KCHW=np.stack([signals[row] for row in rows]),
             )
         )
     return found
 
 
 def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For pairs of a response and an image, what of the image and of the signal lies in the receptive field."""
+    """For pairs of a response and an image, what of the image and of the signal lies in the receptive field of the
+    largest value of the filter's map."""
     probe, images_NCHW = subject.probe, subject.train.images_NCHW
     places = [probe.places[response] for response, _ in items]
+    sites = [(layer, maps) for layer, _, maps in places]
     images_BCHW = images_NCHW[[image for _, image in items]]
-    sight = look(
-        probe.model, images_BCHW, [((layer, maps), channel) for layer, channel, maps in places], **manner(subject)
-    )
-    fields, sizes = _fields(subject, [(layer, maps) for layer, _, maps in places], sight)
-    images, signals = images_BCHW.cpu().numpy(), sight.signals_BCHW.cpu().numpy()
+    filters = [(site, channel) for site, (_, channel, _) in zip(sites, places, strict=True)]
+    sight = look(probe.model, images_BCHW, filters, **manner(subject))
+    shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, sight.maps, strict=True)}
+    reach = {site: spans(probe.model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
     crops, seen = (
-        [_crop(one, field, size) for one, field, size in zip(kind, fields, sizes, strict=True)]
-        for kind in (images, signals)
+        [_crop(one, reach[site], peak) for one, site, peak in zip(kind, sites, sight.peaks, strict=True)]
+        for kind in (images_BCHW.cpu().numpy(), sight.signals_BCHW.cpu().numpy())
     )
     return crops, seen
+
+
+def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
+    """What of an image lies in a receptive field, with zeros where that goes beyond the image."""
+    for axis, (span, position) in enumerate(zip(reach, peak, strict=True), 1):
+        start = span.start + span.stride * position
+        wide = [(0, 0)] * 3
+        wide[axis] = (span.size, span.size)
+        image_CHW = np.pad(image_CHW, wide).take(range(start + span.size, start + 2 * span.size), axis=axis)
+    return image_CHW
 
 
 def manner(subject: Subject) -> dict[str, Any]:
     """How `look` sends signals back, as configured."""
     options = subject.options.visualize
     return {"rule": options.rule, "seed": options.seed, "resample": options.resample, "pooling": options.pooling}
-
-
-def _fields(subject: Subject, sites: Sequence[Site], sight: Sight) -> tuple[list[Field], list[tuple[int, int]]]:
-    """Of each map, the receptive field of its largest value, and the rows and columns of one in its middle."""
-    fields: dict[tuple[Site, tuple[int, int]], Field] = {}
-    middles = [(maps_HW.shape[0] // 2, maps_HW.shape[1] // 2) for maps_HW in sight.maps]
-    wanted = [*zip(sites, sight.peaks, strict=True), *zip(sites, middles, strict=True)]
-    for site in dict.fromkeys(sites):
-        positions = list(dict.fromkeys(position for other, position in wanted if other == site))
-        found = receptive_fields(subject.probe.model, subject.train.images_NCHW[:1], site, positions)
-        fields |= {(site, position): field for position, field in zip(positions, found, strict=True)}
-    at_peak = [fields[site, peak] for site, peak in zip(sites, sight.peaks, strict=True)]
-    in_middle = [fields[site, middle] for site, middle in zip(sites, middles, strict=True)]
-    sizes = [(max(a.height, b.height), max(a.width, b.width)) for a, b in zip(at_peak, in_middle, strict=True)]
-    return at_peak, sizes
-
-
-def _crop(image_CHW: np.ndarray, field: Field, size: tuple[int, int]) -> np.ndarray:
-    """What of an image lies in a receptive field, with zeros where that goes beyond the image."""
-    height, width = size
-    crop_CHW = np.zeros((len(image_CHW), height, width), dtype=image_CHW.dtype)
-    top = height - field.height if field.top == 0 else 0  # cut off there
-    left = width - field.width if field.left == 0 else 0
-    inside = image_CHW[:, field.top : field.bottom, field.left : field.right]
-    crop_CHW[:, top : top + field.height, left : left + field.width] = inside
-    return crop_CHW
 
 
 def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, store: Store | None) -> dict[int, float]:
@@ -252,9 +239,13 @@ def explain(subject: Subject, selection: Selection, images: Split) -> list[Expla
 
 
 def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
-    """x ⊙ w / Σ w with the responses x of one image divided by their L2 norm [oramas2019]; 0 where Σ w or x is 0."""
-    scale = np.linalg.norm(responses_R) * weights_R.sum()
-    shares_R: np.ndarray = responses_R * weights_R / scale if scale != 0 else np.zeros_like(weights_R)
+    """x ⊙ w / Σ |w| with the responses x of one image divided by their L2 norm; 0 where x or w is.
+
+    The authors divide by Σ w [oramas2019], which is the same where no weight is negative, and turns all signs where the
+    negative ones prevail.
+    """
+    scale = np.linalg.norm(responses_R) * np.abs(weights_R).sum()
+    shares_R: np.ndarray = responses_R * weights_R / scale if scale > 0 else np.zeros_like(weights_R)
     return shares_R
 
 

@@ -176,8 +176,8 @@ def _avg_pool2d(
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
     """The share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
 
-    Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride, rounded, but for (0, 0), in a share of Σ |F|²
-    without (0, 0); F is the Fourier transform of each channel, from whose values its mean is taken. An image that is
+    Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride but for (0, 0), in a share of Σ |F|² without (0, 0);
+    F is the Fourier transform of each channel, and H and W the sides, cut to multiples of the stride. An image that is
     the same all over has 0.
 
     Raises:
@@ -186,13 +186,8 @@ def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
     height, width = images_NCHW.shape[2:]
     if not 2 <= stride < min(height, width):
         raise ValueError(f"stride must be from 2 to below the sides of the images, {height}x{width}, got {stride}")
-    power_NHW = torch.fft.fft2(images_NCHW.double()).abs().square().sum(1)
+    rows, columns = height // stride, width // stride
+    power_NHW = torch.fft.fft2(images_NCHW[..., : rows * stride, : columns * stride].double()).abs().square().sum(1)
     power_NHW[:, 0, 0] = 0
-    rows, columns = (_multiples(side, stride).to(power_NHW.device) for side in (height, width))
     total_N = power_NHW.sum((1, 2))
-    at_grid_N = power_NHW[:, rows][:, :, columns].sum((1, 2))
-    return torch.where(total_N > 0, at_grid_N / total_N, 0)
-
-
-def _multiples(side: int, stride: int) -> Tensor:
-    return torch.arange(stride).mul(side / stride).round().long()
+    return torch.where(total_N > 0, power_NHW[:, ::rows, ::columns].sum((1, 2)) / total_N, 0)

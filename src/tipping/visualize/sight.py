@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,8 @@ class Sight:
 
     @property
     def peaks(self) -> list[tuple[int, int]]:
-        """Row and column of each map's maximum."""
-        return [divmod(int(maps_HW.argmax()), maps_HW.shape[1]) for maps_HW in self.maps]
+        """Row and column of each map's largest magnitude."""
+        return [divmod(int(maps_HW.abs().argmax()), maps_HW.shape[1]) for maps_HW in self.maps]
 
 
 def look(
@@ -49,9 +49,9 @@ def look(
 ) -> Sight:
     """Send a signal back from one filter's map to each image.
 
-    The signal that starts at a map a is a itself (`map`), or its largest value, at its position, and zero elsewhere
-    (`maximum`): a filter that does not respond leaves its image black. A layer that is used more than once sends it
-    from its last use.
+    The signal that starts at a map a is a itself (`map`), or its value of largest magnitude, at its position, and zero
+    elsewhere (`maximum`): a filter that does not respond leaves its image black. A layer that is used more than once
+    sends it from its last use.
 
     Args:
         filters: for each image, where the filter's map is and its channel there.
@@ -62,7 +62,7 @@ def look(
     """
     if seed not in SEEDS:
         raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
-    with evaluating(model), backward_rule(rule, resample, pooling):
+    with torch.inference_mode(False), evaluating(model), backward_rule(rule, resample, pooling):
         starts = range(0, len(images_BCHW), TOGETHER)
         parts = [
             _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed)
@@ -80,17 +80,18 @@ def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, i
         channels = [filters[row][1] for row in rows]
 
         def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
-            if not 0 <= min(channels) <= max(channels) < maps_NCHW.shape[1]:
-                raise ValueError(f"{site[0]} has {maps_NCHW.shape[1]} filters, no channel {max(channels)}")
+            for channel in channels:
+                if not 0 <= channel < maps_NCHW.shape[1]:
+                    raise ValueError(f"{site[0]} has {maps_NCHW.shape[1]} filters, no channel {channel}")
             mine = maps_NCHW.reshape(*maps_NCHW.shape[:2], *_sides(maps_NCHW))[rows, channels]
             maps.update(zip(rows, mine.detach().clone(), strict=True))
             flat = mine.flatten(1)
-            sent = flat if seed == "map" else flat.gather(1, flat.argmax(1, keepdim=True))
+            sent = flat if seed == "map" else flat.gather(1, flat.abs().argmax(1, keepdim=True))
             starts[site] = sent.square().sum() / 2  # whose gradient is what is sent
 
         return hook
 
-    images_BCHW = images_BCHW.detach().requires_grad_()
+    images_BCHW = images_BCHW.detach().clone().requires_grad_()
     with torch.enable_grad(), hooked(model, [(*site, sending(site)) for site in dict.fromkeys(s for s, _ in filters)]):
         model(images_BCHW.clone())  # its first module may work in place
     (signals_BCHW,) = torch.autograd.grad(sum(starts.values(), torch.zeros(())), images_BCHW)
@@ -127,24 +128,61 @@ def receptive_fields(
     """The part of the image on which the values of a layer's maps at some positions depend.
 
     Found by sending a signal back through the network with its weights all alike and positive, means in place of
-    maxima, and no normalisation: it cannot cancel, and what it reaches is the receptive field. What a normalisation by
-    an image's own statistics depends on beyond that is left out.
+    maxima, no activations and no normalisation: it cannot cancel, and what it reaches is the receptive field. What a
+    normalisation by an image's own statistics depends on beyond that is left out; where nothing is reached, as through
+    operations that let no such signal back, it is the whole image.
     """
     reached: list[Tensor] = []
 
     def hook(_: nn.Module, __: object, maps: Tensor) -> None:
-        values_HW = maps.reshape(*maps.shape[:2], *_sides(maps))[0, 0]
+        values_HW = maps.reshape(*maps.shape[:2], *_sides(maps))[0].sum(0)
         reached[:] = [values_HW[position] for position in positions]
 
-    image_1CHW = torch.ones_like(image_1CHW, dtype=torch.float64).requires_grad_()
-    with evaluating(model), torch.enable_grad(), Replacing(POSITIVE), hooked(model, [(*site, hook)]):
-        model(image_1CHW.clone())
-    fields = []
-    for value in reached:
-        (signal_1CHW,) = torch.autograd.grad(value, image_1CHW, retain_graph=True)
-        rows, columns = signal_1CHW[0].sum(0).nonzero(as_tuple=True)
-        fields.append(Field(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1))
-    return fields
+    with torch.inference_mode(False), evaluating(model), torch.enable_grad():
+        image_1CHW = torch.ones_like(image_1CHW, dtype=next(model.parameters()).dtype).requires_grad_()
+        with Replacing(POSITIVE), hooked(model, [(*site, hook)]):
+            model(image_1CHW.clone())
+        signals = [torch.autograd.grad(value, image_1CHW, retain_graph=True)[0] for value in reached]
+    return [_reached(signal_1CHW[0].sum(0)) for signal_1CHW in signals]
+
+
+def _reached(signal_HW: Tensor) -> Field:
+    rows, columns = signal_HW.nonzero(as_tuple=True)
+    if not len(rows):
+        return Field(0, signal_HW.shape[0], 0, signal_HW.shape[1])
+    return Field(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+
+
+class Span(NamedTuple):
+    """Along one side of the image, what the values at position p of a map depend on, whole also beyond the image.
+
+    It is the `size` pixels from start + stride · p on.
+    """
+
+    start: int
+    stride: int
+    size: int
+
+
+def spans(model: nn.Module, image_1CHW: Tensor, site: Site, shape: tuple[int, int]) -> tuple[Span, Span]:
+    """The rows and the columns on which a layer's maps of some shape depend, from the receptive fields at their
+    corners, which the image's border cuts off on one side only; the whole image where it does on both."""
+    ends = [[0, min(1, side - 1), max(0, side - 2), side - 1] for side in shape]
+    fields = receptive_fields(model, image_1CHW, site, list(zip(*ends, strict=True)))
+    rows = _span([(field.top, field.bottom) for field in fields], ends[0], image_1CHW.shape[2])
+    return rows, _span([(field.left, field.right) for field in fields], ends[1], image_1CHW.shape[3])
+
+
+def _span(fields: Sequence[tuple[int, int]], positions: Sequence[int], side: int) -> Span:
+    """From the fields at the first two and the last two positions."""
+    (_, end), (_, second_end), (before_last, _), (start, _) = fields
+    if positions[-1] == 0:
+        return Span(fields[0][0], 0, end - fields[0][0])
+    if start == 0 or end == side:  # cut off on both sides
+        return Span(0, 0, side)
+    stride = start - before_last if before_last > 0 else second_end - end
+    first = start - stride * positions[-1]
+    return Span(first, stride, end - first)
 
 
 def _alike_conv2d(
@@ -184,12 +222,27 @@ def _pair(sides: Sides) -> tuple[int, ...]:
     return (sides, sides) if isinstance(sides, int) else tuple(sides)
 
 
+ACTIVATIONS = (
+    *(
+        functional.relu,
+        functional.relu_,
+        torch.relu,
+        Tensor.relu,
+        Tensor.relu_,
+        functional.relu6,
+        functional.leaky_relu,
+    ),
+    *(functional.prelu, functional.elu, functional.selu, functional.celu, functional.gelu, functional.silu),
+    *(functional.mish, functional.sigmoid, torch.sigmoid, Tensor.sigmoid, functional.tanh, torch.tanh, Tensor.tanh),
+    *(functional.softplus, functional.softsign, functional.hardtanh, functional.hardswish, functional.hardsigmoid),
+)
 POSITIVE: dict[Any, Callable[..., Tensor]] = {
     functional.conv2d: _alike_conv2d,
     functional.linear: _alike_linear,
     functional.max_pool2d: _mean_pool2d,
     torch.max_pool2d: _mean_pool2d,
     functional.adaptive_max_pool2d: _mean_adaptive,
+    **dict.fromkeys(ACTIVATIONS, _left_out),
     functional.batch_norm: _left_out,
     functional.group_norm: _left_out,
     functional.instance_norm: _left_out,
