@@ -203,6 +203,7 @@ def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path)
         ("visualize.seed=all", "visualize.seed=all: give map, maximum"),
         ("visualize.resample=linear", "visualize.resample=linear: give none, nearest"),
         ("visualize.pooling=true visualize.resample=none", "give visualize.resample=nearest"),
+        ("visualize.images=1000", "visualize.images=1000: no picture holds so many; give at most 50"),
         ("visualize.images=0", "visualize.images=0: give a whole number of at least 1"),
         ("visualize.filters_per_class=0", "visualize.filters_per_class=0: give a whole number of at least 1"),
     ],

@@ -145,6 +145,7 @@ class Visualize:
     def __post_init__(self) -> None:
         require_whole("visualize.filters_per_class", self.filters_per_class, 1)
         require_whole("visualize.images", self.images, 1)
+        require(self.images <= 50, "visualize.images", self.images, "no picture holds so many; give at most 50")
         require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
         choices = {"rule": RULES, "seed": SEEDS, "resample": RESAMPLES}
         for option, values in choices.items():
