@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -233,3 +234,13 @@ def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, mon
     assert code == 0, err
     other = torch.load(*(tmp_path / "other" / "networks").glob("*.pt"), weights_only=True)["tensors"]
     assert all(torch.equal(plain[name], other[name]) for name in plain), "drawing does not change the training"
+
+
+@pytest.mark.parametrize("page", ["ablation.md", "visualize.md"])
+def test_snippets_of_the_docs_run(page: str) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    given = {"network": nn.Conv2d(1, 8, 3, stride=2), "images": torch.rand(2, 1, 12, 12)}
+    exec(snippet, given)
+    if page == "ablation.md":
+        assert given["predictions"][0].tolist() == given["logits"].argmax(1).tolist()

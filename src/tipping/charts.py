@@ -12,7 +12,8 @@ Record = dict[str, Any]
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 # options that are no part of a result, or are shown anyway
-ELSEWHERE = ("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "selection.max_iterations")
+ELSEWHERE = ("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.")
+ELSEWHERE += ("visualize.", "selection.max_iterations")
 WIDTH, HEIGHT = 360, 260  # pixels
 
 
@@ -38,7 +39,9 @@ def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
     varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
     for record in records:
         config = flat(record["config"])
-        options = [f"{option}={config[option]}" for option in varying if option in config]
+        protocol = [record["protocol"]["name"]] if any(option.startswith("protocol.") for option in varying) else []
+        plain = [option for option in varying if not option.startswith("protocol.") and option in config]
+        options = [*protocol, *(f"{option}={config[option]}" for option in plain)]
         networks.setdefault(" ".join([record["model"]["name"], "on", record["data"], *options]), []).append(record)
     rows = []
     for network, jobs in networks.items():

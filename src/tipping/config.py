@@ -195,7 +195,12 @@ class Config:
         checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
         named = isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
-        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
+        require(
+            layers is None or (named and layers != []),
+            "model.layers",
+            layers,
+            "give a list of layers, such as [conv1,conv2]",
+        )
         require_positive("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")

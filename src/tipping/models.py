@@ -161,9 +161,11 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
     """
     try:
         content = torch.load(Path(path), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"model.checkpoint={path} cannot be read as weights ({reason})") from error
+    except OSError as error:
+        raise InputError(f"model.checkpoint={path} cannot be read ({error})") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        remedy = "save weights alone, by torch.save(model.state_dict(), …)"
+        raise InputError(f"model.checkpoint={path} cannot be read as weights: {remedy}") from error
     for key in ("state_dict", "tensors"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):

@@ -129,12 +129,17 @@ def _column(option: str, rows: Sequence[dict[str, Any]]) -> str:
 def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
     shown = list(dict.fromkeys(_column(option, rows) for option in ["model.name", *varying]))
     shown += ["seed", "mu", "relevant"]
-    shown += ["intact", "selected", "random_mean", "certified"]
+    checks = any(row["overlap_jaccard"] != "" for row in rows)
+    shown += ["intact", "selected", "random_mean", *(["overlap_jaccard", "overlap_by_chance"] if checks else [])]
+    shown += ["certified"]
     titles = {"intact": "intact %", "selected": "without them %", "random_mean": "without random %"}
+    titles |= {"overlap_jaccard": "overlap", "overlap_by_chance": "by chance"}
     cells = [[titles.get(key, key) for key in shown]]
     for row in rows:
         percent = {key: f"{100 * row[key]:.2f}" for key in ("intact", "selected", "random_mean")}
         percent |= {"relevant": f"{row['relevant']} of {row['filters']}", "mu": f"{row['mu']:g}"}
+        if row["overlap_jaccard"] not in ("", None):
+            percent["overlap_jaccard"] = f"{row['overlap_jaccard']:.3f}"
         cells.append([str(percent.get(key, row[key])) for key in shown])
     controls = {row["control"] for row in rows}
     random = MATCHES[controls.pop()] if len(controls) == 1 else "random ones"

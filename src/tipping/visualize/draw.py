@@ -35,7 +35,7 @@ def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
             _image(row[1 + k], crop_CHW)
             row[1 + count + k].imshow(signal_CHW.sum(0), cmap=SIGNED, vmin=-largest, vmax=largest)
         figure.text(0.1 / figure.get_figwidth(), _middle(row[0]), _caption(portrait), va="center", fontsize=9)
-    heads = {0: "average", 1: f"{count} images with the largest response", 1 + count: "what the filter sees in them"}
+    heads = {0: "average", 1: "largest responses", 1 + count: "what it sees there"}
     for column, head in heads.items():
         place = grid[0][column].get_position()
         figure.text(place.x0, place.y1 + 0.06 / figure.get_figheight(), head, va="bottom", fontsize=9)
