@@ -16,16 +16,20 @@ import altair as alt
 import numpy as np
 
 from tipping import comparison
-from tipping.comparison import FIGURE_4, Row, grouped, percent, randoms
+from tipping.comparison import FIGURE_4, TIPPED, Row, grouped, percent, randoms
+from tipping.config import RULES
 
 ROOT = Path(__file__).parents[1]
-PAGES, KEPT = (ROOT / "README.md", ROOT / "docs" / "results.md"), ROOT / "docs" / "results"
+PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
+KEPT = ROOT / "docs" / "results"
 COLUMNS = (
     *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision"),
+    *("trainer.batch_size", "trainer.learning_rate"),
     *("protocol", "control", "sites", "labels", "randomize", "seed", "mu", "filters", "dead", "relevant", "ablated"),
     *("shared", "intact", "selected", "random", "explained", "anything_relevant", "relative_gap", "certified"),
-    *("overlap_jaccard", "overlap_by_chance"),
-    *("overlap_rank_correlation", "rank_correlation_by_chance", "device", "commit"),
+    *("overlap_jaccard", "overlap_by_chance", "curve_selected", "curve_random"),
+    *("overlap_rank_correlation", "rank_correlation_by_chance", *(f"signals_alike_{rule}" for rule in RULES)),
+    *("device", "commit"),
 )
 
 
@@ -78,17 +82,25 @@ def sanity() -> str:
                 _beside_chance(rows, "overlap_jaccard", "overlap_by_chance"),
                 _beside_chance(rows, "overlap_rank_correlation", "rank_correlation_by_chance"),
                 percent([row["intact"] for row in rows]),
-                percent([row["selected"] for row in rows]),
-                percent(randoms(rows)),
+                *(percent([float(row[f"curve_{order}"]) for row in rows]) for order in ("selected", "random")),
             ]
         )
     heads = ["undone", "explained %", "Jaccard (by chance)", "rank correlation (by chance)"]
-    return table([*heads, "intact %", "selected %", "random %"], lines)
+    return table([*heads, "intact %", "along the curve: selected %", "random %"], lines)
 
 
 def _beside_chance(rows: Sequence[Row], value: str, chance: str) -> str:
     """A value for each seed, with the range of 95 % of what chance gives; nothing where there is no overlap."""
     return "; ".join(f"{float(row[value]):.2f} ({row[chance].replace(' to ', '…')})" for row in rows if row[value])
+
+
+def signals() -> str:
+    """How alike what filters see is in the trained network and in ones with random layers, over seeds."""
+    lines = [
+        [randomize, *(percent([float(row[f"signals_alike_{rule}"]) for row in rows]) for rule in RULES)]
+        for (randomize,), rows in grouped(kept("signals"), "randomize").items()
+    ]
+    return table(["randomize", *(f"{rule} %" for rule in RULES)], lines)
 
 
 def answer() -> str:
@@ -123,6 +135,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "widths": lambda: differences(["widths"], "protocol", "model.filters", "model.dropout"),
     "controls": lambda: differences(["controls"], "protocol", "model.filters", "model.dropout"),
     "sanity": sanity,
+    "signals": signals,
 }
 
 
@@ -143,13 +156,16 @@ def chart() -> alt.HConcatChart:
     color = alt.Color("ablated:N").scale(domain=list(colors), range=list(colors.values())).title("ablated")
     color = color.legend(symbolOpacity=1)
     dash = alt.StrokeDash("dropout:N").scale(domain=["0.5", "0"], range=[[1, 0], [5, 4]]).title("dropout")
-    dash = dash.legend(symbolType="stroke", symbolSize=300)
+    dash = dash.legend(None)
     report = [
         {"filters": dropped, "ablated": kind, "accuracy": value / 100}
         for selected, random, dropped in FIGURE_4.values()
         for kind, value in (("selected filters", selected), ("random filters", random))
     ]
+    without, dropped = TIPPED[0.0]
+    text = [{"filters": dropped, "ablated": "selected filters", "accuracy": without / 100}]
     theirs = alt.Chart(alt.InlineData(values=report)).mark_point(shape="cross", size=110, filled=True, opacity=0.9)
+    undropped = alt.Chart(alt.InlineData(values=text)).mark_point(shape="cross", size=110, strokeWidth=2)
     titles = {
         "keras_report": ["keras_report: the first input channel of each filter", "ablated, as the report's code did"],
         "described": ["described: whole filters ablated,", "as the report's text says"],
@@ -173,9 +189,11 @@ def chart() -> alt.HConcatChart:
         band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
         mean = alt.Y("mean(accuracy):Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
         line = base.mark_line(point=True, strokeWidth=1.5).encode(y=mean, strokeDash=dash)
-        layers = alt.layer(band, line, theirs.encode(x=x, y=y, color=color))
+        layers = alt.layer(band, line, *(chart.encode(x=x, y=y, color=color) for chart in (theirs, undropped)))
         charts.append(layers.properties(width=380, height=280, title=title))
-    note = "crosses: the report's figures; each line is a network (random: mean of 5 draws, band: their range)"
+    note = (
+        "crosses: the report; lines: our networks (random: mean of 5 draws, and range); dashed, hollow: without dropout"
+    )
     return alt.hconcat(*charts).properties(title=alt.TitleParams(note, orient="bottom", fontWeight="normal"))
 
 

@@ -141,7 +141,10 @@ def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
         InputError: as `grouped`, or rows of a group have different numbers of draws.
     """
     lines, counted = [], all(row.get("shared") for row in rows)  # rows of older jobs do not say
-    for (*values, mu), group in grouped(rows, *keys, "mu").items():
+    settings = grouped(rows, *keys).items()
+    groups = [(values, mu, of) for values, of in settings for mu in sorted({row["mu"] for row in of})]
+    for values, mu, of in groups:
+        group = [row for row in of if row["mu"] == mu]
         if len({len(row["random"]) for row in group}) > 1:
             raise InputError(f"rows of {group[0]['protocol']} differ in protocol.draws: compare its values one by one")
         gap = difference(np.array([row["selected"] for row in group]), np.array([row["random"] for row in group]))
@@ -211,7 +214,7 @@ def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
     lines, dropout = [], rows[0].get("model.dropout", "")
     for mu, (selected, random, dropped) in FIGURE_4.items():
         at_mu = [row for row in rows if row["mu"] == mu]
-        if at_mu:
+        if at_mu and dropout == 0.5:
             cells = [
                 ("selected filters ablated, %", selected, [row["selected"] for row in at_mu], 100.0),
                 ("random filters ablated, %", random, randoms(at_mu), 100.0),
