@@ -134,6 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "figure 4 differences": lambda: differences(["figure4"], "protocol", "model.dropout"),
     "widths": lambda: differences(["widths"], "protocol", "model.filters", "model.dropout"),
     "controls": lambda: differences(["controls"], "protocol", "model.filters", "model.dropout"),
+    "matched controls": lambda: differences(["matched"], "protocol", "model.filters"),
     "sanity": sanity,
     "signals": signals,
 }
