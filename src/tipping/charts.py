@@ -12,8 +12,10 @@ Record = dict[str, Any]
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 # options that are no part of a result, or are shown anyway
-ELSEWHERE = ("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.")
-ELSEWHERE += ("visualize.", "selection.max_iterations")
+ELSEWHERE = (
+    *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
+    "selection.max_iterations",
+)
 WIDTH, HEIGHT = 360, 260  # pixels
 
 
