@@ -51,7 +51,8 @@ def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
 
 def _caption(portrait: Portrait) -> str:
     change = round(-100 * portrait.drop, 2) + 0.0  # never -0.00
-    return f"{portrait.layer}, filter {portrait.channel}\nweight {portrait.weight:+.2f}\nalone: {change:+.2f} points"
+    name = f"{_short(portrait.layer)}, filter {portrait.channel}"
+    return f"{name}\nweight {portrait.weight:+.2f}\nwithout it: {change:+.2f} points"
 
 
 def _short(layer: str) -> str:
