@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def train(composed: DictConfig) -> None:
-    """Data → network, in the store → test accuracy; on the way, the accuracy-drop curve every few epochs."""
+    """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs."""
     job, stage = HydraConfig.get(), records.Stopwatch()
     directory = Path(job.runtime.output_dir)
     records.clear(directory)

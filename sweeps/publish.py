@@ -63,9 +63,9 @@ def against_report(name: str) -> str:
     return "\n\n".join(f"**{title}**\n\n{table(lines[0], lines[1:])}" for title, lines in tables)
 
 
-def differences(names: Sequence[str], *keys: str) -> str:
-    """Selected against random filters for each value of some columns and mu, over seeds, of some of the rows kept."""
-    heads, *lines = comparison.differences([row for name in names for row in kept(name)], *keys)
+def differences(name: str, *keys: str) -> str:
+    """Selected against random filters for each value of some columns and mu, over seeds."""
+    heads, *lines = comparison.differences(kept(name), *keys)
     return table(heads, lines)
 
 
@@ -131,10 +131,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "answer": answer,
     "figure 4 against the report": lambda: against_report("figure4"),
     "figure 3 against the report": lambda: against_report("figure3"),
-    "figure 4 differences": lambda: differences(["figure4"], "protocol", "model.dropout"),
-    "widths": lambda: differences(["widths"], "protocol", "model.filters", "model.dropout"),
-    "controls": lambda: differences(["controls"], "protocol", "model.filters", "model.dropout"),
-    "matched controls": lambda: differences(["matched"], "protocol", "model.filters"),
+    "figure 4 differences": lambda: differences("figure4", "protocol", "model.dropout"),
+    "widths": lambda: differences("widths", "protocol", "model.filters", "model.dropout"),
+    "controls": lambda: differences("controls", "protocol", "model.filters", "model.dropout"),
+    "matched controls": lambda: differences("matched", "protocol", "model.filters"),
     "sanity": sanity,
     "signals": signals,
 }

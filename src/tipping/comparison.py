@@ -181,15 +181,13 @@ def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
         cells = {"keras_cnn": _figure_4, "matconvnet": _figure_3}.get(first["model"], lambda _: [])(group)
         if cells:
             sizes = {"filters": first.get("model.filters", ""), "dropout": first.get("model.dropout", "")}
-            other = first["model"] == "keras_cnn" and (first["model.filters"], first.get("model.depth", "5")) != (
-                128,
-                "5",
-            )
             network = ", ".join([first["model"], *(f"{name} {size:g}" for name, size in sizes.items() if size != "")])
             epochs, precision = first.get("trainer.max_epochs", "?"), first.get("trainer.precision", "?")
             if str(first.get("randomize", "none")) not in ("none", ""):
                 network += f", randomize={first['randomize']}"
-            network += " (not the report's size)" if other else ""
+            size = (first["model.filters"], first.get("model.depth", "5"))
+            if first["model"] == "keras_cnn" and size != (128, "5"):
+                network += " (not the report's size)"
             title = f"{network}, {epochs} epochs in {precision}; {first['protocol']}; {_seeds(group)}"
             tables.append((title, [["where", "cell", "report", "ours", "difference"], *cells]))
     return tables

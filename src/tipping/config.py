@@ -151,8 +151,8 @@ class Visualize:
         for option, values in choices.items():
             value = getattr(self, option)
             require(value in values, f"visualize.{option}", value, f"give {', '.join(values)}")
-        none = not self.pooling or self.resample != "none"
-        require(none, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=nearest")
+        resampled = self.resample != "none" or not self.pooling
+        require(resampled, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=nearest")
 
 
 @dataclass
@@ -194,13 +194,8 @@ class Config:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
         checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
-        named = isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
-        require(
-            layers is None or (named and layers != []),
-            "model.layers",
-            layers,
-            "give a list of layers, such as [conv1,conv2]",
-        )
+        named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
+        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
         require_positive("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")

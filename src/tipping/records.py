@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ from tipping.evaluation import DropCurve
 from tipping.finding import Probe
 from tipping.layers import FilterIndex
 from tipping.selection import Selection
-from tipping.visualize import Picture
+
+if TYPE_CHECKING:
+    from tipping.visualize import Picture  # which takes matplotlib
 
 SCHEMA = 6
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"

@@ -61,14 +61,15 @@ def gather(sweep: Path) -> list[str]:
     """
     records, missing = collect(sweep)
     if records:
-        rows = [_row(record, varying_options(records)) for record in records]
+        varying = varying_options(records)
+        rows = [_row(record, varying) for record in records]
         with replacing(sweep / TABLE) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
         with replacing(sweep / CHART) as part:
             accuracy_drop(records).save(part, format="png", scale_factor=2)
-        _print_table(rows, varying_options(records))
+        _print_table(rows, varying)
         print(f"\n{sweep / TABLE}\n{sweep / CHART}")
     if missing:
         print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
@@ -156,14 +157,17 @@ def _print_lines(lines: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
+def _rows_of(sweeps: Sequence[Path]) -> list[comparison.Row]:
+    return [row for sweep in sweeps for row in comparison.read(sweep / TABLE)]
+
+
 def print_against_report(sweeps: Sequence[Path]) -> None:
     """Print the report's numbers beside those of sweeps, cell by cell.
 
     Raises:
         InputError: there is nothing to compare.
     """
-    rows = [row for sweep in sweeps for row in comparison.read(sweep / TABLE)]
-    tables = comparison.against_report(rows)
+    tables = comparison.against_report(_rows_of(sweeps))
     if not tables:
         raise InputError("--against report: no job of keras_cnn or matconvnet on mnist at a mu of the report's")
     for title, lines in tables:
@@ -173,7 +177,7 @@ def print_against_report(sweeps: Sequence[Path]) -> None:
 
 def print_differences(sweeps: Sequence[Path]) -> None:
     """Print selected against random filters of sweeps' jobs together, over seeds: the difference with its interval."""
-    rows = [row for sweep in sweeps for row in comparison.read(sweep / TABLE)]
+    rows = _rows_of(sweeps)
     keys = [key for key in rows[0] if key in ("protocol", "randomize", *comparison.NETWORK)]
     varying = [key for key in keys if len({row.get(key, "") for row in rows}) > 1]
     heads, *lines = comparison.differences(rows, *dict.fromkeys(["protocol", *varying]))

@@ -15,10 +15,11 @@ from pytorch_lightning.loggers import Logger
 
 from tipping import config
 from tipping.evaluation import DropCurve
-from tipping.visualize import Picture
 
 if TYPE_CHECKING:
     import wandb
+
+    from tipping.visualize import Picture
 
 log = logging.getLogger(__name__)
 

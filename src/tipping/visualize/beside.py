@@ -38,7 +38,8 @@ def beside(first: Subject, selection: Selection, second: Subject, store: Store) 
     """Signals of a network's relevant filters, beside those of the same filters of another of its architecture."""
     images_KR, _ = find_strongest(first, first.options.visualize.images, store)
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
-    places = [first.probe.places[response] for response in responses]
+    all_places = first.probe.places
+    places = [all_places[response] for response in responses]
     filters = [((layer, maps), channel) for layer, channel, maps in places]
     images_BCHW = first.train.images_NCHW[images_KR[0, responses]]
     signals: list[dict[str, np.ndarray]] = []

@@ -129,7 +129,7 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     Args:
         evaluated: the images on which each filter is ablated alone.
     """
-    options, probe = subject.options.visualize, subject.probe
+    options, probe, places = subject.options.visualize, subject.probe, subject.probe.places
     images_KR, values_KR = find_strongest(subject, options.images, store)
     pairs = strongest_of_each_class(selection.weights_RC, options.filters_per_class)
     responses = sorted({response for _, response in pairs})
@@ -141,7 +141,7 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     crops, signals = _seen(subject, items)
     found = []
     for label, response in pairs:
-        layer, channel, maps = probe.places[response]
+        layer, channel, maps = places[response]
         rows = [row for row, (other, _) in enumerate(items) if other == response]
         found.append(
             Portrait(
@@ -163,8 +163,8 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
 def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """For pairs of a response and an image, what of the image and of the signal lies in the receptive field of the
     largest value of the filter's map."""
-    probe, images_NCHW = subject.probe, subject.train.images_NCHW
-    places = [probe.places[response] for response, _ in items]
+    probe, images_NCHW, all_places = subject.probe, subject.train.images_NCHW, subject.probe.places
+    places = [all_places[response] for response, _ in items]
     sites = [(layer, maps) for layer, _, maps in places]
     images_BCHW = images_NCHW[[image for _, image in items]]
     filters = [(site, channel) for site, (_, channel, _) in zip(sites, places, strict=True)]
@@ -205,7 +205,7 @@ def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, sto
 
 def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
     """Why each of some images got its class: the filters that contribute most to it, and where."""
-    model, probe = subject.probe.model, subject.probe
+    model, all_places = subject.probe.model, subject.probe.places
     measure = replace(subject.measure, labels="predicted")
     with torch.inference_mode():
         parts = [
@@ -217,7 +217,7 @@ def explain(subject: Subject, selection: Selection, images: Split) -> list[Expla
         contributions_R = contributions(responses_R, selection.weights_RC[:, predicted])
         order = np.argsort(-contributions_R, kind="stable")[:HEATS]
         chosen = [int(response) for response in order if contributions_R[response] > 0]
-        places = [probe.places[response] for response in chosen]
+        places = [all_places[response] for response in chosen]
         image_CHW = images.images_NCHW[number]
         heats_THW = np.zeros((0, *image_CHW.shape[1:]))
         if chosen:

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from tipping.config import RESAMPLES, RULES
 
+RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
 Sides = int | tuple[int, ...]
 
 
@@ -51,13 +52,13 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
         raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {resample!r}")
     replacements: dict[Any, Callable[..., Tensor]] = {}
     if rule != "gradient":
-        replacements |= {relu: partial(_rectified, rule) for relu in (functional.relu, torch.relu, Tensor.relu)}
-        replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in (functional.relu_, Tensor.relu_)}
+        replacements |= {relu: partial(_rectified, rule) for relu in RELUS}
+        replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in RELUS_IN_PLACE}
     if resample == "nearest":
         replacements[functional.conv2d] = _conv2d
         if pooling:
-            replacements |= {functional.max_pool2d: _max_pool2d, torch.max_pool2d: _max_pool2d}
-            replacements[functional.avg_pool2d] = _avg_pool2d
+            pools = (functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d)
+            replacements |= {pool: partial(_pool2d, pool) for pool in pools}
     with Replacing(replacements):
         yield
 
@@ -124,53 +125,22 @@ def _resampled(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) ->
 
 
 def _conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sides = 1,
-    padding: Sides | str = 0,
-    dilation: Sides = 1,
-    groups: int = 1,
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sides = 1, *rest: Any, **named: Any
 ) -> Tensor:
-    named: dict[str, Any] = {"weight": weight, "bias": bias, "padding": padding, "dilation": dilation, "groups": groups}
-    return _resampled(input, partial(functional.conv2d, **named), stride)
+    return _resampled(input, lambda maps, stride: functional.conv2d(maps, weight, bias, stride, *rest, **named), stride)
 
 
-def _max_pool2d(
+def _pool2d(
+    pool: Callable[..., Tensor],
     input: Tensor,
     kernel_size: Sides,
     stride: Sides | None = None,
-    padding: Sides = 0,
-    dilation: Sides = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
+    *rest: Any,
+    **named: Any,
 ) -> Tensor:
-    named: dict[str, Any] = {
-        "kernel_size": kernel_size,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    return _resampled(input, partial(functional.max_pool2d, **named), stride or kernel_size)
-
-
-def _avg_pool2d(
-    input: Tensor,
-    kernel_size: Sides,
-    stride: Sides | None = None,
-    padding: Sides = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    named: dict[str, Any] = {
-        "kernel_size": kernel_size,
-        "padding": padding,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": count_include_pad,
-        "divisor_override": divisor_override,
-    }
-    return _resampled(input, partial(functional.avg_pool2d, **named), stride or kernel_size)
+    return _resampled(
+        input, lambda maps, stride: pool(maps, kernel_size, stride, *rest, **named), stride or kernel_size
+    )
 
 
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tipping.config import SEEDS
 from tipping.layers import Hook, evaluating, hooked
-from tipping.visualize.rules import Replacing, Sides, backward_rule
+from tipping.visualize.rules import RELUS, RELUS_IN_PLACE, Replacing, Sides, backward_rule
 
 TOGETHER = 64  # images sent through a network at once
 Site = tuple[str, str]  # a layer, and the submodule that gives its maps
@@ -110,16 +110,6 @@ class Field:
     bottom: int
     left: int
     right: int
-
-    @property
-    def height(self) -> int:
-        """How many rows."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """How many columns."""
-        return self.right - self.left
 
 
 def receptive_fields(
@@ -223,15 +213,7 @@ def _pair(sides: Sides) -> tuple[int, ...]:
 
 
 ACTIVATIONS = (
-    *(
-        functional.relu,
-        functional.relu_,
-        torch.relu,
-        Tensor.relu,
-        Tensor.relu_,
-        functional.relu6,
-        functional.leaky_relu,
-    ),
+    *(*RELUS, *RELUS_IN_PLACE, functional.relu6, functional.leaky_relu),
     *(functional.prelu, functional.elu, functional.selu, functional.celu, functional.gelu, functional.silu),
     *(functional.mish, functional.sigmoid, torch.sigmoid, Tensor.sigmoid, functional.tanh, torch.tanh, Tensor.tanh),
     *(functional.softplus, functional.softsign, functional.hardtanh, functional.hardswish, functional.hardsigmoid),
