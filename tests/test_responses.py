@@ -8,7 +8,7 @@ from torch import nn
 from tipping.config import InputError
 from tipping.data import Split
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import collect, find_or_collect, normalize, recorded, response_batches
+from tipping.responses import Measure, collect, find_or_collect, normalize, recorded, response_batches
 from tipping.store import Store, digest
 
 
@@ -45,6 +45,27 @@ def test_responses_are_never_held_whole(model: nn.Module, split: Split) -> None:
         rows = [len(responses_NF) for responses_NF, _ in response_batches(model, threefold)]
     assert sum(rows) == 2100
     assert max(rows) <= 1000
+
+
+def test_what_follows_the_last_map_of_a_chain_is_not_computed(
+    model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    dense = nn.Linear.forward
+
+    def counting(module: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+        passes.append(len(inputs))
+        return dense(module, inputs)
+
+    monkeypatch.setattr(nn.Linear, "forward", counting)  # all filters lie before the dense layers
+    short = collect(model, split)
+    assert set(passes) == {1}  # the image that chains are tried on
+    collect(model, split, Measure(labels="predicted"))
+    assert max(passes) > 1
+    with recorded(model, list(model.filter_layers.items())):  # with hooks, it is no chain
+        whole = collect(model, split)
+    assert torch.equal(short.gram_FF, whole.gram_FF)
+    assert torch.equal(short.cross_FC, whole.cross_FC)
 
 
 def test_each_layer_of_each_image_sums_to_one() -> None:

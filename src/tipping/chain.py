@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Tracer
 
-from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, filter_layers
+from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, evaluating, filter_layers
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # which has a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
@@ -76,6 +76,19 @@ class Chain:
     def mixing(self) -> list[int]:
         """Positions of the convolutions and dense layers, which alone mix channels."""
         return [position for position, module in enumerate(self.modules) if type(module) in MIXING]
+
+
+def beginning(model: nn.Module, names: Iterable[str], image_1CHW: Tensor) -> nn.Module:
+    """What has to run of a network for the maps of these submodules, in eval mode: the modules up to the last of them
+    where it is a chain, otherwise all of it."""
+    try:
+        with evaluating(model), torch.no_grad():
+            modules = Chain.of(model, image_1CHW).modules
+    except NotAChain:
+        return model
+    position = {module: place for place, module in enumerate(modules)}
+    wanted = [position.get(model.get_submodule(name), len(modules)) for name in names]
+    return nn.Sequential(*modules[: max(wanted) + 1]) if max(wanted) < len(modules) else model
 
 
 def _traced(model: nn.Module) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from tipping.chain import beginning
 from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
 from tipping.layers import Hook, evaluating, filter_layers, hooked
@@ -149,12 +150,14 @@ def response_batches(model: nn.Module, split: Split, measure: Measure = PLAIN) -
     if measure.labels == "permuted":
         order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(measure.seed))
         split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
-    batches = evaluation_batches(split)
+    batches, maps = evaluation_batches(split), measure.maps_of(model)
     waiting: list[tuple[list[Tensor], Tensor]] = []
-    with evaluating(model), recorded(model, measure.maps_of(model), measure.norm) as norms:
+    predicted = measure.labels == "predicted"
+    network = model if predicted else beginning(model, [module for _, module in maps], split.images_NCHW[:1])
+    with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
-            logits_NC = model(images_NCHW.clone())  # its first module may work in place
-            waiting.append((norms.copy(), logits_NC.argmax(1) if measure.labels == "predicted" else labels_N))
+            outputs = network(images_NCHW.clone())  # its first module may work in place
+            waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
             if (len(waiting) + 1) * batches.size > TOGETHER:
                 yield _normalized(waiting)
                 waiting.clear()
@@ -198,8 +201,9 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
         return hook
 
     maps = PLAIN.maps_of(model)
+    network = beginning(model, [module for _, module in maps], split.images_NCHW[:1])
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
-            model(images_NCHW.clone())
+            network(images_NCHW.clone())
     means_F = torch.cat([sums[layer] / counts[layer] for layer, _ in maps])
     return means_F.to(next(model.parameters()))
