@@ -1,9 +1,10 @@
-# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver, make bench-ablation:
-# the solver and the ablations beside others. Each makes the environment first.
+# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver, make bench-ablation,
+# make bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images. Each makes
+# the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check bench-solver bench-ablation clean
+.PHONY: demo test check bench-solver bench-ablation bench-visualize clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -21,6 +22,9 @@ bench-solver: .venv/compared
 
 bench-ablation: .venv/compared
 	$(BIN)/python benchmarks/ablation.py
+
+bench-visualize: .venv/installed
+	$(BIN)/python benchmarks/visualize.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt

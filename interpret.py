@@ -15,7 +15,7 @@ from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize import beside, picture_beside, pictures
+from tipping.visualize import beside, check_resampling, picture_beside, pictures
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ def interpret(composed: DictConfig) -> None:
         images = dataset.split(config.protocol.evaluated_on)
         model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
         randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
-        Subject.of(model, dataset, config).check()  # before it is trained
+        untrained = Subject.of(model, dataset, config)
+        untrained.check()
+        check_resampling(untrained)
 
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
@@ -82,7 +84,7 @@ def interpret(composed: DictConfig) -> None:
         if config.visualize.enabled:  # when all else is safe
             explained = images.spread(config.visualize.images)
             drawn = pictures(subject, selection, few, explained, store)
-            if both and both.filters:
+            if both and both.names:
                 drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
             records.write_pictures(directory / records.PICTURES, drawn)
             run.log_pictures(drawn)

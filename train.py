@@ -1,7 +1,9 @@
 """Train a network, or several with -m: python train.py model.filters=32 trainer.max_epochs=2 seed=0"""
 
 import logging
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +18,7 @@ from tipping.evaluation import DropCurve, drop_curve
 from tipping.selection import Selection, select
 from tipping.store import Store, digest
 from tipping.subject import Subject
-from tipping.visualize import Picture, pictures
+from tipping.visualize import Picture, check_resampling, pictures
 
 log = logging.getLogger(__name__)
 
@@ -34,29 +36,37 @@ def train(composed: DictConfig) -> None:
     model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
+    curves: dict[int, dict[str, Any]] = {}
 
-    def interpreted(model: nn.Module) -> tuple[Subject, Selection]:
+    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
+    def interpreted(weights: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, config)
         return subject, select(subject.fresh_responses(), subject.probe, config)
 
     def curve(model: nn.Module) -> DropCurve:
-        subject, selection = interpreted(model)
+        subject, selection = interpreted(digest(model.state_dict()))
         order_K, controls, points = selection.order_K, selection.controls, config.curve.points
         return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return pictures(*interpreted(model), images, images.spread(config.visualize.images))
+        return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
     with tracking.track(config, "train", directory) as run:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
+        if every_picture:
+            check_resampling(Subject.of(model, dataset, config))
 
-        def keep(pictures: dict[str, Picture], epoch: int) -> None:
+        def keep_curve(curve: DropCurve, epoch: int) -> None:
+            curves[epoch] = curve.record()
+            run.log_curve(curve, epoch)
+
+        def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
             records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
             run.log_pictures(pictures, epoch)
 
-        drop = AccuracyDropCurve(curve, every, run.log_curve)
-        seen = FilterPictures(drawn, every_picture, keep)
+        drop = AccuracyDropCurve(curve, keep_curve, every)
+        seen = FilterPictures(drawn, keep_pictures, every_picture)
         anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
         with stage("network"):
             network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)
@@ -65,7 +75,7 @@ def train(composed: DictConfig) -> None:
         record = {
             **records.describe(config, device, Path(__file__).parent / "conf"),
             "accuracy": {"intact": accuracy},
-            "curves": {epoch: curve.record() for epoch, curve in drop.measured.items()},
+            "curves": curves,
             "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,

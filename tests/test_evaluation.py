@@ -21,7 +21,7 @@ from tipping.chain import Chain
 from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split
-from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
+from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations, find_or_predict
 from tipping.narrowing import Prefix, _largest, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
@@ -289,9 +289,13 @@ def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: 
 def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, split: Split) -> None:
     split = teacher(model, split)
     order_K = np.array([6, 0, 13])
-    callback = AccuracyDropCurve(lambda model: drop_curve(model, split, order_K, [order_K[::-1].copy()], points=3))
+    measured: dict[int, DropCurve] = {}
+    callback = AccuracyDropCurve(
+        lambda model: drop_curve(model, split, order_K, [order_K[::-1].copy()], points=3),
+        lambda curve, epoch: measured.update({epoch: curve}),
+    )
     assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
-    assert callback.measured == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
+    assert measured == {0: drop_curve(model, split, order_K, [order_K[::-1]], 3)}
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e6])

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_the_strongest_of_each_class_are_its_largest_weights() -> None:
 
 
 def test_a_portrait_is_what_it_says(trained) -> None:
-    subject, selection = trained("visualize.rule=deconvnet", "visualize.seed=maximum")
+    subject, selection = trained("visualize.rules=[deconvnet,guided]", "visualize.seed=maximum")
     few = subject.train.spread(200)
     found = portraits(subject, selection, few, None)
     model, index = subject.probe.model, subject.probe.index
@@ -89,15 +90,15 @@ def test_a_portrait_is_what_it_says(trained) -> None:
         assert np.allclose(portrait.average_CHW, sum(portrait.crops_KCHW) / 3)
         depth = int(portrait.layer.removeprefix("conv"))  # of a 3x3 convolution after another
         assert portrait.crops_KCHW.shape[2:] == (2 * depth + 1,) * 2
-        for image, crop_CHW, signal_CHW in zip(
-            portrait.images_K, portrait.crops_KCHW, portrait.signals_KCHW, strict=True
-        ):
+        assert list(portrait.signals) == ["deconvnet", "guided"]
+        for rule, (number, image) in product(portrait.signals, enumerate(portrait.images_K)):
             image_CHW = subject.train.images_NCHW[image]
-            signal, (row, column) = sent_back(model, image_CHW, 2 * depth, portrait.channel, "deconvnet")
+            signal, (row, column) = sent_back(model, image_CHW, 2 * depth, portrait.channel, rule)
             around = np.s_[:, row : row + 2 * depth + 1, column : column + 2 * depth + 1]
             pad = ((0, 0), (depth, depth), (depth, depth))
-            assert np.array_equal(crop_CHW, np.pad(image_CHW.numpy(), pad)[around])
-            assert np.allclose(signal_CHW, np.pad(signal, pad)[around], rtol=1e-4, atol=1e-6)
+            assert np.array_equal(portrait.crops_KCHW[number], np.pad(image_CHW.numpy(), pad)[around])
+            seen_CHW = portrait.signals[rule][number]
+            assert np.allclose(seen_CHW, np.pad(signal, pad)[around], rtol=1e-4, atol=1e-6)
             assert signal.any()
 
 
@@ -115,7 +116,7 @@ def sent_back(
 
 @pytest.mark.parametrize("more", [(), ("protocol=authors", "mu=3")], ids=["described", "authors"])
 def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]) -> None:
-    subject, selection = trained(*more, "visualize.rule=gradient", "visualize.seed=maximum")
+    subject, selection = trained(*more, "visualize.rules=[gradient]", "visualize.seed=maximum")
     images = subject.train.spread(6)
     model = subject.probe.model
     responses_NR = responses_to(subject, images)
@@ -124,12 +125,14 @@ def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]
     found = explain(subject, selection, images)
     assert [one.predicted for one in found] == predicted_N
     assert [one.label for one in found] == images.labels_N.tolist()
-    assert any(one.filters for one in found)
+    assert any(one.names for one in found)
     for one, x_R in zip(found, responses_NR, strict=True):
         w_R = selection.weights_RC[:, one.predicted]
         shares_R = x_R / np.sqrt((x_R**2).sum()) * (w_R / sum(abs(w) for w in w_R)) if w_R.any() else 0 * x_R
         best = [r for r in np.argsort(-shares_R, kind="stable")[:3] if shares_R[r] > 0]
-        assert one.filters == [subject.probe.places[r][:2] for r in best]
+        places = [subject.probe.places[r] for r in best]
+        at = {layer: f" at {maps}" if more else "" for layer, _, maps in places}
+        assert one.names == [f"{layer}{at[layer]}, filter {channel}" for layer, channel, _ in places]
         assert np.allclose(one.contributions, shares_R[best])
         assert all(w_R[r] > 0 for r in best), "what speaks against the class does not explain it"
         for r, heat_HW in zip(best, one.heats_THW, strict=True):
@@ -171,7 +174,7 @@ def test_where_nothing_is_relevant_nothing_is_drawn(trained, tmp_path: Path) -> 
     subject, selection = trained()
     nothing = replace(selection, weights_RC=np.zeros_like(selection.weights_RC))
     assert portraits(subject, nothing, subject.train[:10], None) == []
-    assert [one.filters for one in explain(subject, nothing, subject.train[:2])] == [[], []]
+    assert [one.names for one in explain(subject, nothing, subject.train[:2])] == [[], []]
     assert set(beside(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
 
 
@@ -200,10 +203,19 @@ def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path)
 @pytest.mark.parametrize(
     ("option", "remedy"),
     [
-        ("visualize.rule=lrp", "visualize.rule=lrp: give gradient, deconvnet, guided"),
+        (
+            "visualize.rules=[lrp]",
+            "visualize.rules=[lrp]: give some of gradient, deconvnet, guided, each once, such as [guided]",
+        ),
+        (
+            "visualize.rules=[]",
+            "visualize.rules=[]: give some of gradient, deconvnet, guided, each once, such as [guided]",
+        ),
         ("visualize.seed=all", "visualize.seed=all: give map, maximum"),
-        ("visualize.resample=linear", "visualize.resample=linear: give none, nearest"),
-        ("visualize.pooling=true visualize.resample=none", "give visualize.resample=nearest"),
+        ("visualize.resample=linear", "visualize.resample=linear: give auto, nearest, none"),
+        ("visualize.pooling=true visualize.resample=none", "give visualize.resample=auto"),
+        ("visualize.resample=nearest", "resample=nearest: no convolution of the network has a stride; leave it out"),
+        ("visualize.pooling=true", "visualize.pooling=true: no pooling of the network has a stride; leave it out"),
         ("visualize.images=1000", "visualize.images=1000: no picture holds so many; give at most 50"),
         ("visualize.images=0", "visualize.images=0: give a whole number of at least 1"),
         ("visualize.filters_per_class=0", "visualize.filters_per_class=0: give a whole number of at least 1"),

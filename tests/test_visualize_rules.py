@@ -11,7 +11,7 @@ from captum.attr import Deconvolution, GuidedBackprop
 from torch import nn
 from torch.nn import functional
 
-from tipping.visualize.rules import RULES, backward_rule, grid_energy
+from tipping.visualize.rules import RULES, backward_rule, grid_energy, has_stride
 
 
 class Small(nn.Module):
@@ -237,6 +237,21 @@ def test_grid_energy_against_its_definition() -> None:
     assert grid_energy(torch.ones(1, 1, 12, 12), 3).item() == 0
 
 
+@pytest.mark.parametrize(
+    ("module", "convolution", "pooling"),
+    [
+        (nn.Conv2d(1, 2, 3), False, False),
+        (nn.Conv2d(1, 2, 3, stride=(1, 2)), True, False),
+        (nn.MaxPool2d(2), False, True),
+        (nn.MaxPool2d(2, stride=1), False, False),
+        (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 2, 2), nn.AvgPool2d(2)), True, True),
+    ],
+)
+def test_what_has_a_stride(module: nn.Module, convolution: bool, pooling: bool) -> None:
+    image_1CHW = torch.rand(1, 1, 12, 12)
+    assert (has_stride(module, image_1CHW), has_stride(module, image_1CHW, pooling=True)) == (convolution, pooling)
+
+
 def test_rules_hold_within_their_block_only() -> None:
     images = torch.randn(1, 1, 9, 9, requires_grad=True)
     with pytest.raises(ZeroDivisionError), backward_rule("guided", "nearest"):
@@ -251,7 +266,7 @@ def test_bad_input_is_refused() -> None:
     ):
         pass
     with (
-        pytest.raises(ValueError, match="resample must be one of none, nearest, got 'linear'"),
+        pytest.raises(ValueError, match="resample must be one of nearest, none, got 'linear'"),
         backward_rule(resample="linear"),
     ):
         pass

@@ -19,21 +19,17 @@ class EveryFewEpochs(pl.Callback, Generic[Measured]):
 
     Args:
         measure: gives it for a network as it is now.
+        on_measured: called with each result and the epochs trained; 0 stands for a network that was tested.
         every_n_epochs: after how many epochs of training to measure; 0 for never.
-        on_measured: called with each result and its epoch.
-
-    Attributes:
-        measured: the results by epochs trained; 0 stands for the network that was tested.
     """
 
     def __init__(
         self,
         measure: Callable[[nn.Module], Measured],
+        on_measured: Callable[[Measured, int], None],
         every_n_epochs: int = 0,
-        on_measured: Callable[[Measured, int], None] = lambda result, epoch: None,
     ) -> None:
-        self.measure, self.every_n_epochs, self.on_measured = measure, every_n_epochs, on_measured
-        self.measured: dict[int, Measured] = {}
+        self.measure, self.on_measured, self.every_n_epochs = measure, on_measured, every_n_epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -45,8 +41,7 @@ class EveryFewEpochs(pl.Callback, Generic[Measured]):
 
     def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
         assert isinstance(classifier.model, nn.Module)
-        self.measured[epoch] = self.measure(classifier.model)
-        self.on_measured(self.measured[epoch], epoch)
+        self.on_measured(self.measure(classifier.model), epoch)
 
 
 class AccuracyDropCurve(EveryFewEpochs[DropCurve]):

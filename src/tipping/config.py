@@ -126,7 +126,7 @@ class Curve:
 
 RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
 SEEDS = ("map", "maximum")  # they start from
-RESAMPLES = ("none", "nearest")  # in layers with a stride
+RESAMPLES = ("nearest", "none")  # in layers with a stride
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Visualize:
     enabled: bool
     filters_per_class: int
     images: int
-    rule: str
+    rules: list[str]
     seed: str
     resample: str
     pooling: bool
@@ -147,12 +147,14 @@ class Visualize:
         require_whole("visualize.images", self.images, 1)
         require(self.images <= 50, "visualize.images", self.images, "no picture holds so many; give at most 50")
         require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
-        choices = {"rule": RULES, "seed": SEEDS, "resample": RESAMPLES}
-        for option, values in choices.items():
+        rules, known = ",".join(self.rules), ", ".join(RULES)
+        right = bool(self.rules) and set(self.rules) <= set(RULES) and len(set(self.rules)) == len(self.rules)
+        require(right, "visualize.rules", f"[{rules}]", f"give some of {known}, each once, such as [guided]")
+        for option, values in {"seed": SEEDS, "resample": ("auto", *RESAMPLES)}.items():
             value = getattr(self, option)
             require(value in values, f"visualize.{option}", value, f"give {', '.join(values)}")
         resampled = self.resample != "none" or not self.pooling
-        require(resampled, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=nearest")
+        require(resampled, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=auto")
 
 
 @dataclass

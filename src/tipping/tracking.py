@@ -31,7 +31,13 @@ class Run(Logger):
         super().__init__()
         self._run = run
         self._failed = False
-        for metrics, step in (("ablation/*", "mu"), ("curve/*", "curve/removed"), ("train/*", "train/step")):
+        steps = {
+            "ablation/*": "mu",
+            "curve/*": "curve/removed",
+            "train/*": "train/step",
+            "pictures/*": "pictures/epoch",
+        }
+        for metrics, step in steps.items():
             self._attempt(partial(_define, metrics=metrics, step=step))
 
     @property
@@ -93,14 +99,16 @@ class Run(Logger):
         self._attempt(table)
 
     def log_pictures(self, drawn: Mapping[str, Picture], epoch: int | None = None) -> None:
-        """Log pictures under their names, as bytes, with their captions."""
-        folder = "pictures" if epoch is None else f"pictures/epoch_{epoch}"
+        """Log pictures under their names, as bytes, with their captions; those of a training against its epoch."""
 
         def images(run: wandb.Run) -> None:
             import wandb
 
-            for name, picture in drawn.items():
-                run.log({f"{folder}/{name}": wandb.Image(picture.pixels(), caption=picture.caption)})
+            images = {
+                f"pictures/{name}": wandb.Image(picture.pixels(), caption=picture.caption)
+                for name, picture in drawn.items()
+            }
+            run.log(images if epoch is None else {**images, "pictures/epoch": epoch})
 
         self._attempt(images)
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tipping.config import InputError
 from tipping.data import Split
 from tipping.selection import Selection
 from tipping.store import Store
@@ -15,7 +16,7 @@ from tipping.subject import Subject
 from tipping.visualize.beside import Beside, beside
 from tipping.visualize.draw import draw_beside, draw_explanation, draw_portraits
 from tipping.visualize.gallery import Explanation, Portrait, explain, portraits
-from tipping.visualize.rules import backward_rule, grid_energy
+from tipping.visualize.rules import backward_rule, grid_energy, has_stride
 from tipping.visualize.sight import look, receptive_fields
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Portrait",
     "backward_rule",
     "beside",
+    "check_resampling",
     "explain",
     "grid_energy",
     "look",
@@ -48,6 +50,19 @@ class Picture(NamedTuple):
         return np.asarray(canvas.buffer_rgba())
 
 
+def check_resampling(subject: Subject) -> None:
+    """Refuse to resample where there is nothing to resample.
+
+    Raises:
+        InputError: no convolution, or pooling, of the network has a stride.
+    """
+    options, model, image_1CHW = subject.options.visualize, subject.probe.model, subject.train.images_NCHW[:1]
+    for pooling, asked in ((False, options.resample == "nearest"), (True, options.pooling)):
+        if options.enabled and asked and not has_stride(model, image_1CHW, pooling):
+            what, option = ("pooling", "pooling=true") if pooling else ("convolution", "resample=nearest")
+            raise InputError(f"visualize.{option}: no {what} of the network has a stride; leave it out")
+
+
 def pictures(
     subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
 ) -> dict[str, Picture]:
@@ -62,13 +77,11 @@ def pictures(
     for portrait in portraits(subject, selection, evaluated, store):
         by_class.setdefault(portrait.label, []).append(portrait)
     for label, some in by_class.items():
-        filters = ", ".join(f"{one.layer} filter {one.channel} ({one.weight:+.2f})" for one in some)
+        filters = "; ".join(f"{one.name} ({one.weight:+.2f})" for one in some)
         drawn[f"class_{label}"] = Picture(draw_portraits(some), f"class {label}: {filters}")
     for number, one in enumerate(explain(subject, selection, explained)):
-        filters = ", ".join(f"{layer} filter {channel}" for layer, channel in one.filters)
-        drawn[f"image_{number}"] = Picture(
-            draw_explanation(one), f"class {one.label}, taken for {one.predicted}: {filters}"
-        )
+        caption = f"class {one.label}, taken for {one.predicted}: {'; '.join(one.names)}"
+        drawn[f"image_{number}"] = Picture(draw_explanation(one), caption)
     return drawn
 
 

@@ -11,7 +11,7 @@ from tipping.config import RULES
 from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize.gallery import find_strongest, manner, strongest_of_each_class
+from tipping.visualize.gallery import filters_of, find_strongest, manner, names, strongest_of_each_class
 from tipping.visualize.sight import look
 
 
@@ -20,14 +20,14 @@ class Beside:
     """The same filters and images in two networks.
 
     Attributes:
-        filters: layer and channel of B filters: each class's strongest in the first network.
+        names: of B filters: each class's strongest in the first network.
         images_BCHW: the image that each responds to most there.
         first, second: by each rule, the signals (B, C, H, W) of the two networks.
         similarity: of each rule, the mean rank correlation of the size of the signals at all pixels [adebayo2018];
             None where no filter sends any.
     """
 
-    filters: list[tuple[str, int]]
+    names: list[str]
     images_BCHW: np.ndarray
     first: dict[str, np.ndarray]
     second: dict[str, np.ndarray]
@@ -38,18 +38,14 @@ def beside(first: Subject, selection: Selection, second: Subject, store: Store) 
     """Signals of a network's relevant filters, beside those of the same filters of another of its architecture."""
     images_KR, _ = find_strongest(first, first.options.visualize.images, store)
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
-    all_places = first.probe.places
-    places = [all_places[response] for response in responses]
-    filters = [((layer, maps), channel) for layer, channel, maps in places]
+    filters, all_names = filters_of(first, responses), names(first)
     images_BCHW = first.train.images_NCHW[images_KR[0, responses]]
     signals: list[dict[str, np.ndarray]] = []
     for subject in (first, second) if filters else ():
-        sights = {
-            rule: look(subject.probe.model, images_BCHW, filters, **manner(first) | {"rule": rule}) for rule in RULES
-        }
+        sights = {rule: look(subject.probe.model, images_BCHW, filters, rule=rule, **manner(first)) for rule in RULES}
         signals.append({rule: sight.signals_BCHW.cpu().numpy() for rule, sight in sights.items()})
     return Beside(
-        filters=[(layer, channel) for layer, channel, _ in places],
+        names=[all_names[response] for response in responses],
         images_BCHW=images_BCHW.cpu().numpy(),
         first=signals[0] if signals else {},
         second=signals[1] if signals else {},

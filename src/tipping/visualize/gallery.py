@@ -16,7 +16,7 @@ from tipping.responses import response_batches
 from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize.sight import Span, look, spans
+from tipping.visualize.sight import Site, Span, look, spans
 
 HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
 
@@ -27,16 +27,18 @@ class Portrait:
 
     Attributes:
         label: the class.
+        name: of the filter.
         layer, channel, maps: the filter, and the submodule whose maps were measured.
         weight: W of the filter's response and the class.
         drop: by how much accuracy falls without the filter alone.
         images_K: positions of the images, strongest response first.
         responses_K: the filter's responses to them.
         crops_KCHW: what of each lies in the receptive field of the largest value of its map.
-        signals_KCHW: what comes back there from the filter's map.
+        signals: what comes back there from the filter's map, by each rule (K, C, H, W).
     """
 
     label: int
+    name: str
     layer: str
     channel: int
     maps: str
@@ -45,7 +47,7 @@ class Portrait:
     images_K: np.ndarray
     responses_K: np.ndarray
     crops_KCHW: np.ndarray
-    signals_KCHW: np.ndarray
+    signals: dict[str, np.ndarray]
 
     @property
     def average_CHW(self) -> np.ndarray:
@@ -61,7 +63,7 @@ class Explanation:
     Attributes:
         image_CHW: the image.
         label, predicted: its class, and the one that the network gives it.
-        filters: the layer and channel of those that contribute most, strongest first.
+        names: of the filters that contribute most, strongest first.
         contributions: of each, x_r w_rc / Σ_r |w_rc|, with the image's responses x divided by their L2 norm, and the
             predicted class c; only those over 0, which speak for it.
         heats_THW: for each, the size of what comes back at the image, from 0 to 1.
@@ -71,7 +73,7 @@ class Explanation:
     image_CHW: np.ndarray
     label: int
     predicted: int
-    filters: list[tuple[str, int]]
+    names: list[str]
     contributions: list[float]
     heats_THW: np.ndarray
     combined_HW: np.ndarray
@@ -102,7 +104,7 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 
 def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[Tensor, Tensor]:
     """`strongest` of a network's training images: from the store, if there is one, or found now and kept there."""
-    model, train, measure = subject.probe.model, subject.train, subject.measure
+    model, train, measure = subject.probe.model, subject.train, replace(subject.measure, labels="true")  # none matter
     recipe = {"weights": subject.weights, "images": train.fingerprint, "count": count, **measure.recipe(model)}
 
     def make() -> dict[str, Tensor]:
@@ -139,13 +141,14 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
     crops, signals = _seen(subject, items)
-    found = []
+    all_names, found = names(subject), []
     for label, response in pairs:
         layer, channel, maps = places[response]
         rows = [row for row, (other, _) in enumerate(items) if other == response]
         found.append(
             Portrait(
                 label=label,
+                name=all_names[response],
                 layer=layer,
                 channel=channel,
                 maps=maps,
@@ -154,28 +157,44 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
                 images_K=best_K[response].numpy(),
                 responses_K=values_KR[: len(rows), response].numpy(),
                 crops_KCHW=np.stack([crops[row] for row in rows]),
-                signals_KCHW=np.stack([signals[row] for row in rows]),
+                signals={rule: np.stack([seen[row] for row in rows]) for rule, seen in signals.items()},
             )
         )
     return found
 
 
-def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For pairs of a response and an image, what of the image and of the signal lies in the receptive field of the
-    largest value of the filter's map."""
-    probe, images_NCHW, all_places = subject.probe, subject.train.images_NCHW, subject.probe.places
-    places = [all_places[response] for response, _ in items]
-    sites = [(layer, maps) for layer, _, maps in places]
+def names(subject: Subject) -> list[str]:
+    """Of each response, the name of its filter; with that of its maps where several of each filter are measured."""
+    several = subject.options.protocol.maps == "all"
+    places = subject.probe.places
+    return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in places]
+
+
+def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """For pairs of a response and an image, what of the image, and of the signal by each rule, lies in the receptive
+    field of the largest value of the filter's map."""
+    probe, images_NCHW = subject.probe, subject.train.images_NCHW
     images_BCHW = images_NCHW[[image for _, image in items]]
-    filters = [(site, channel) for site, (_, channel, _) in zip(sites, places, strict=True)]
-    sight = look(probe.model, images_BCHW, filters, **manner(subject))
-    shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, sight.maps, strict=True)}
+    filters = filters_of(subject, [response for response, _ in items])
+    sights = {
+        rule: look(probe.model, images_BCHW, filters, rule=rule, **manner(subject))
+        for rule in subject.options.visualize.rules
+    }
+    first, sites = next(iter(sights.values())), [site for site, _ in filters]
+    shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, first.maps, strict=True)}
     reach = {site: spans(probe.model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
-    crops, seen = (
-        [_crop(one, reach[site], peak) for one, site, peak in zip(kind, sites, sight.peaks, strict=True)]
-        for kind in (images_BCHW.cpu().numpy(), sight.signals_BCHW.cpu().numpy())
-    )
-    return crops, seen
+
+    def cropped(pictures_BCHW: Tensor) -> list[np.ndarray]:
+        three = zip(pictures_BCHW.cpu().numpy(), sites, first.peaks, strict=True)
+        return [_crop(picture_CHW, reach[site], peak) for picture_CHW, site, peak in three]
+
+    return cropped(images_BCHW), {rule: cropped(sight.signals_BCHW) for rule, sight in sights.items()}
+
+
+def filters_of(subject: Subject, responses: Sequence[int]) -> list[tuple[Site, int]]:
+    """The filters of some responses, as `look` takes them."""
+    places = subject.probe.places
+    return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
 def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
@@ -191,7 +210,8 @@ def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]
 def manner(subject: Subject) -> dict[str, Any]:
     """How `look` sends signals back, as configured."""
     options = subject.options.visualize
-    return {"rule": options.rule, "seed": options.seed, "resample": options.resample, "pooling": options.pooling}
+    resample = "none" if options.resample == "none" else "nearest"
+    return {"seed": options.seed, "resample": resample, "pooling": options.pooling}
 
 
 def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, store: Store | None) -> dict[int, float]:
@@ -205,32 +225,27 @@ def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, sto
 
 def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
     """Why each of some images got its class: the filters that contribute most to it, and where."""
-    model, all_places = subject.probe.model, subject.probe.places
-    measure = replace(subject.measure, labels="predicted")
+    measure, model, all_names = replace(subject.measure, labels="predicted"), subject.probe.model, names(subject)
     with torch.inference_mode():
-        parts = [
-            (responses_NR, labels_NC.argmax(1)) for responses_NR, labels_NC in response_batches(model, images, measure)
-        ]
+        parts = [(responses, onehot.argmax(1)) for responses, onehot in response_batches(model, images, measure)]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    weights_NR = selection.weights_RC.T[predicted_N]
+    shares_NR = np.stack([contributions(*pair) for pair in zip(responses_NR, weights_NR, strict=True)])
+    order_NT = np.argsort(-shares_NR, axis=1, kind="stable")[:, :HEATS]
+    items = [(number, response) for number, order in enumerate(order_NT.tolist()) for response in order]
+    items = [item for item in items if shares_NR[item] > 0]
+    heats_BHW = _heats(subject, images.images_NCHW, items)
     found = []
-    for number, (responses_R, predicted) in enumerate(zip(responses_NR, predicted_N, strict=True)):
-        contributions_R = contributions(responses_R, selection.weights_RC[:, predicted])
-        order = np.argsort(-contributions_R, kind="stable")[:HEATS]
-        chosen = [int(response) for response in order if contributions_R[response] > 0]
-        places = [all_places[response] for response in chosen]
-        image_CHW = images.images_NCHW[number]
-        heats_THW = np.zeros((0, *image_CHW.shape[1:]))
-        if chosen:
-            filters = [((layer, maps), channel) for layer, channel, maps in places]
-            sight = look(model, image_CHW.expand(len(chosen), *image_CHW.shape), filters, **manner(subject))
-            heats_THW = np.stack([_heat(signal) for signal in sight.signals_BCHW.cpu().numpy()])
+    for number in range(len(images)):
+        chosen = [response for image, response in items if image == number]
+        heats_THW = heats_BHW[[image == number for image, _ in items]]
         found.append(
             Explanation(
-                image_CHW=image_CHW.cpu().numpy(),
+                image_CHW=images.images_NCHW[number].cpu().numpy(),
                 label=int(images.labels_N[number]),
-                predicted=int(predicted),
-                filters=[(layer, channel) for layer, channel, _ in places],
-                contributions=contributions_R[chosen].tolist(),
+                predicted=int(predicted_N[number]),
+                names=[all_names[response] for response in chosen],
+                contributions=shares_NR[number, chosen].tolist(),
                 heats_THW=heats_THW,
                 combined_HW=heats_THW.max(0, initial=0),
             )
@@ -247,6 +262,17 @@ def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
     scale = np.linalg.norm(responses_R) * np.abs(weights_R).sum()
     shares_R: np.ndarray = responses_R * weights_R / scale if scale > 0 else np.zeros_like(weights_R)
     return shares_R
+
+
+def _heats(subject: Subject, images_NCHW: Tensor, items: Sequence[tuple[int, int]]) -> np.ndarray:
+    """For pairs of an image and a response, the heat map of what comes back, by the first rule: (B, H, W)."""
+    if not items:
+        return np.zeros((0, *images_NCHW.shape[2:]))
+    filters = filters_of(subject, [response for _, response in items])
+    images_BCHW = images_NCHW[[image for image, _ in items]]
+    rule = subject.options.visualize.rules[0]
+    signals_BCHW = look(subject.probe.model, images_BCHW, filters, rule=rule, **manner(subject)).signals_BCHW
+    return np.stack([_heat(signal_CHW) for signal_CHW in signals_BCHW.cpu().numpy()])
 
 
 def _heat(signal_CHW: np.ndarray) -> np.ndarray:

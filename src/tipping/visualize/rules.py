@@ -12,14 +12,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tipping.config import RESAMPLES, RULES
+from tipping.layers import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
 Sides = int | tuple[int, ...]
+NO_STRIDE = (1, (1, 1))
+Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # of maps, by an operation and its stride
 
 
 @contextmanager
@@ -55,12 +58,22 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
         replacements |= {relu: partial(_rectified, rule) for relu in RELUS}
         replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in RELUS_IN_PLACE}
     if resample == "nearest":
-        replacements[functional.conv2d] = _conv2d
-        if pooling:
-            pools = (functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d)
-            replacements |= {pool: partial(_pool2d, pool) for pool in pools}
+        replacements |= _convolutions(_resampled) | (_pools(_resampled) if pooling else {})
     with Replacing(replacements):
         yield
+
+
+def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
+    """Whether a network has convolutions with a stride, or pooling, on the way of an image."""
+    strides: list[Sides] = []
+
+    def note(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
+        strides.append(stride)
+        return operation(maps, stride=stride)
+
+    with evaluating(model), torch.no_grad(), Replacing(_pools(note) if pooling else _convolutions(note)):
+        model(image_1CHW.clone())
+    return any(stride not in NO_STRIDE for stride in strides)
 
 
 class Replacing(TorchFunctionMode):
@@ -115,7 +128,7 @@ class _Resampled(torch.autograd.Function):
 
 
 def _resampled(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
-    if stride in (1, (1, 1)):
+    if stride in NO_STRIDE:
         return operation(maps, stride=1)
     result: Tensor = _Resampled.apply(maps, partial(operation, stride=stride), partial(operation, stride=1))  # type: ignore[no-untyped-call]
     return result
@@ -124,13 +137,29 @@ def _resampled(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) ->
 # ---- torch's functions, with its names of their arguments
 
 
+def _convolutions(treat: Treatment) -> dict[Any, Callable[..., Tensor]]:
+    return {functional.conv2d: partial(_conv2d, treat)}
+
+
+def _pools(treat: Treatment) -> dict[Any, Callable[..., Tensor]]:
+    pools = (functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d)
+    return {pool: partial(_pool2d, treat, pool) for pool in pools}
+
+
 def _conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sides = 1, *rest: Any, **named: Any
+    treat: Treatment,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sides = 1,
+    *rest: Any,
+    **named: Any,
 ) -> Tensor:
-    return _resampled(input, lambda maps, stride: functional.conv2d(maps, weight, bias, stride, *rest, **named), stride)
+    return treat(input, lambda maps, stride: functional.conv2d(maps, weight, bias, stride, *rest, **named), stride)
 
 
 def _pool2d(
+    treat: Treatment,
     pool: Callable[..., Tensor],
     input: Tensor,
     kernel_size: Sides,
@@ -138,9 +167,7 @@ def _pool2d(
     *rest: Any,
     **named: Any,
 ) -> Tensor:
-    return _resampled(
-        input, lambda maps, stride: pool(maps, kernel_size, stride, *rest, **named), stride or kernel_size
-    )
+    return treat(input, lambda maps, stride: pool(maps, kernel_size, stride, *rest, **named), stride or kernel_size)
 
 
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:

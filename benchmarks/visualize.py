@@ -1,0 +1,101 @@
+"""What pictures cost beside a pass over the training images: python benchmarks/visualize.py (make bench-visualize).
+
+Prints a Markdown table; everything runs in this process, on the same cores and threads. The network is keras_cnn of
+128 filters, trained for three epochs on 6,000 MNIST images; drawn are all filters relevant at mu = 10, by guided
+backpropagation and deconvnet, and five test images explained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from measuring import pin, table, timed
+from torch import nn
+
+from tipping import config, data, models
+from tipping.classifier import train
+from tipping.data import Dataset, Split, evaluation_batches
+from tipping.selection import select
+from tipping.store import Store
+from tipping.subject import Subject
+from tipping.visualize import pictures
+from tipping.visualize.gallery import find_strongest
+
+CONF = Path(__file__).parents[1] / "conf"
+TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
+
+
+def options(filters: int) -> config.Config:
+    """Of a job that draws all relevant filters."""
+    given = [f"model.filters={filters}", "mu=10", f"visualize.filters_per_class={5 * filters}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return config.parse(compose("config", given))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Split) -> None:
+    """A plain pass over all images."""
+    for images_NCHW, _ in evaluation_batches(split):
+        model(images_NCHW)
+
+
+def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
+    """Each part of the pictures, and all of it, beside a plain pass over the training images."""
+    chosen = options(filters)
+    model = models.build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
+    train(model, replace(dataset, train=dataset.train.spread(6000)), TRAINER, seed=0)
+    _, one = timed(partial(predict, model, dataset.train))
+    subject = Subject.of(model, dataset, chosen)
+    selection = select(subject.fresh_responses(), subject.probe, chosen)
+    few = dataset.test.spread(chosen.curve.images)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        _, ranked = timed(partial(find_strongest, subject, chosen.visualize.images, store))
+        drawn, seen = timed(
+            lambda: pictures(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
+        )
+    _, written = timed(lambda: [picture.pixels() for picture in drawn.values()])
+    relevant = len(selection.order_K)
+    parts = {
+        "one plain pass over the training images": one,
+        "the images each filter responds to most": ranked,
+        f"signals of {relevant} relevant filters, and each ablated alone": seen,
+        f"{len(drawn)} pictures drawn": written,
+        "all pictures": ranked + seen + written,
+    }
+    yield from ((part, seconds, f"{seconds / one:.2f}") for part, seconds in parts.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
+    parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
+    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    pin(arguments.threads)
+    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+    try:
+        mnist = data.load(config.Data("mnist", str(arguments.data)))
+    except config.InputError as error:
+        parser.error(str(error))
+    for filters in arguments.filters:
+        title = f"keras_cnn of {filters} filters a layer, {len(mnist.train):,} training images"
+        table(title, ("part", "seconds", "of a pass"), stages(mnist, filters))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Tipping points of curves whose answers are known, of another library, and of simulated networks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from tipping.tipping_point import (
+    Trial,
+    area,
+    compare,
+    crossing,
+    crossings,
+    fit_logistic,
+    partings,
+    tipping_point,
+)
+
+MU_P = np.geomspace(10, 1000, 9)
+TOP, CHANCE = 0.98, 0.1
+
+
+def falling(x: np.ndarray, middle: float, steepness: float = 3.0) -> np.ndarray:
+    return CHANCE + (TOP - CHANCE) / (1 + np.exp(steepness * (x - middle)))
+
+
+def simulated(rng: np.random.Generator, middle: float, images: int = 400, gap: float = 0.7) -> Trial:
+    """A network whose accuracy falls around `middle`, in ln mu; without random filters it falls later by `gap`."""
+
+    def drawn(rates: np.ndarray) -> np.ndarray:
+        return rng.random((*rates.shape, images)) < rates[..., None]
+
+    later_PD = np.column_stack([falling(np.log(MU_P), middle + gap + rng.normal(0, 0.05)) for _ in range(3)])
+    return Trial(
+        mu_P=MU_P,
+        removed_P=np.arange(1, 10) * 10,
+        intact_N=drawn(np.array(TOP)),
+        selected_PN=drawn(falling(np.log(MU_P), middle)),
+        random_PDN=drawn(later_PD),
+    )
+
+
+def test_a_crossing_lies_on_the_line_between_two_positions() -> None:
+    assert crossing(np.array([0, 1, 3]), np.array([1.0, 0.8, 0.2]), 0.5) == pytest.approx(2)
+    assert crossing(np.array([0, 1, 3]), np.array([1.0, 0.5, 0.2]), 0.5) == 1
+    assert crossing(np.array([0, 1, 3]), np.array([0.5, 0.4, 0.2]), 0.5) == -np.inf
+    assert crossing(np.array([0, 1, 3]), np.array([1.0, 0.9, 0.6]), 0.5) == np.inf
+
+
+def test_a_curve_that_also_rises_is_taken_as_the_closest_falling_one(rng: np.random.Generator) -> None:
+    for _ in range(50):
+        x_P = np.sort(rng.random(12))
+        accuracy_P = falling(x_P, 0.5, 8) + rng.normal(0, 0.15, 12)
+        fitted_P = IsotonicRegression(increasing=False).fit_transform(x_P, accuracy_P)
+        at = crossing(x_P, accuracy_P, 0.5)
+        if np.isfinite(at):
+            assert np.interp(at, x_P, fitted_P) == pytest.approx(0.5)
+        else:
+            assert at == (np.inf if fitted_P[-1] > 0.5 else -np.inf)
+
+
+def test_every_crossing_is_seen() -> None:
+    accuracy_P = np.array([0.9, 0.4, 0.6, 0.5, 0.2])
+    assert crossings(np.arange(5), accuracy_P, 0.5) == [(0, 1), (1, 2), (2, 3)]
+    assert crossings(np.arange(5), accuracy_P, 0.95) == []
+
+
+def test_a_logistic_curve_is_found_again() -> None:
+    x_P = np.log(MU_P)
+    for middle, steepness in itertools.product((3.5, 4.6, 6.0), (1.5, 4.0, 9.0)):
+        curve = fit_logistic(x_P, falling(x_P, middle, steepness))
+        assert curve is not None
+        assert curve == pytest.approx((TOP, CHANCE, middle, steepness), rel=2e-2)
+        level = 0.3
+        at, step = curve.crossing(level), 1e-6
+        assert curve(np.array(at)) == pytest.approx(level)
+        assert curve.slope(level) == pytest.approx(float(curve(at + step) - curve(at - step)) / (2 * step), rel=1e-4)
+    assert curve.crossing(0.99) == -np.inf
+    assert curve.crossing(0.05) == np.inf
+    assert fit_logistic(x_P[:3], falling(x_P[:3], 4)) is None, "four numbers from three"
+
+
+def test_positions_that_do_not_rise_are_refused() -> None:
+    for x_P in ([1.0], [1.0, 1.0], [2.0, 1.0]):
+        with pytest.raises(ValueError, match="positions must rise"):
+            crossing(np.array(x_P), np.ones(len(x_P)), 0.5)
+    with pytest.raises(ValueError, match="at least one network"):
+        tipping_point([], CHANCE, np.random.default_rng(0))
+
+
+def test_the_area_is_the_mean_accuracy() -> None:
+    assert area(np.array([0, 1, 3]), np.array([1.0, 0.5, 0.5])) == pytest.approx((0.75 + 2 * 0.5) / 3)
+    assert area(np.array([0]), np.array([0.7])) == 0.7
+
+
+def test_one_network_has_an_interval_over_its_images(rng: np.random.Generator) -> None:
+    trial = simulated(rng, np.log(100))
+    found = tipping_point([trial], CHANCE, np.random.default_rng(1))
+    assert found.low < found.at < found.high
+    assert found.each == (found.at,)
+    assert found.at == pytest.approx(np.log(100), abs=0.15)
+    assert found.logistic == pytest.approx(found.at, abs=0.15)
+    assert not found.disagree
+    # (top − bottom) · steepness / 4; 400 images give the steepness to about a tenth
+    assert found.slope == pytest.approx(-0.88 * 3 / 4, rel=0.3)
+    assert found == tipping_point([trial], CHANCE, np.random.default_rng(1)), "the same for the same generator"
+    many = tipping_point([simulated(rng, np.log(100), images=6400)], CHANCE, np.random.default_rng(1))
+    assert found.high - found.low == pytest.approx(4 * (many.high - many.low), rel=0.4), "16 times the images"
+    later = tipping_point([trial], CHANCE, np.random.default_rng(1), of="random")
+    assert later.at == pytest.approx(np.log(100) + 0.7, abs=0.15)
+
+
+def test_several_networks_have_the_mean_of_theirs(rng: np.random.Generator) -> None:
+    trials = [simulated(rng, middle) for middle in (4.0, 4.5, 5.3)]
+    found = tipping_point(trials, CHANCE, np.random.default_rng(1))
+    assert found.at == pytest.approx(np.mean(found.each))
+    # Student's t of the three; the bootstrap adds the noise of images, a twentieth of their spread
+    reach = 4.303 * np.std(found.each, ddof=1) / np.sqrt(3)
+    assert (found.high - found.low) / 2 == pytest.approx(reach, rel=0.1)
+
+
+def test_filters_start_from_the_intact_network(rng: np.random.Generator) -> None:
+    trial = simulated(rng, np.log(100))
+    found = tipping_point([trial], CHANCE, np.random.default_rng(1), axis="filters")
+    assert found.at == pytest.approx(50, abs=4), "mu = 100 is the fifth, of 50 filters"
+    early = simulated(rng, np.log(0.1))
+    assert tipping_point([early], CHANCE, np.random.default_rng(1)).at == -np.inf
+    assert 0 < tipping_point([early], CHANCE, np.random.default_rng(1), axis="filters").at < 10
+    twice = Trial(
+        MU_P, np.array([1, 2, 2, 2, 2, 6, 7, 8, 9]) * 10, *(trial.intact_N, trial.selected_PN, trial.random_PDN)
+    )
+    assert 20 <= tipping_point([twice], CHANCE, np.random.default_rng(1), axis="filters").at < 60
+
+
+def test_what_does_not_cross_is_censored(rng: np.random.Generator) -> None:
+    late, early, within = (simulated(rng, np.log(mu)) for mu in (1e5, 0.1, 100))
+    found = tipping_point([late], CHANCE, np.random.default_rng(1))
+    assert (found.at, found.logistic, found.disagree) == (np.inf, np.inf, False)
+    assert found.low == found.high == np.inf
+    assert np.isnan(found.slope)
+    mixed = tipping_point([within, late], CHANCE, np.random.default_rng(1))
+    assert (mixed.at, mixed.high) == (np.inf, np.inf)
+    assert mixed.low == pytest.approx(np.log(100), abs=0.2), "at least the other's"
+    assert tipping_point([within, early], CHANCE, np.random.default_rng(1)).at == -np.inf
+    assert np.isnan(tipping_point([late, early], CHANCE, np.random.default_rng(1)).at)
+
+
+def test_random_filters_part_from_the_relevant_ones(rng: np.random.Generator) -> None:
+    trials = [simulated(rng, middle) for middle in (4.4, 4.5, 4.6)]
+    found = partings(trials, np.random.default_rng(1))
+    assert [one.mu for one in found] == MU_P.tolist()
+    expected_P = np.mean([trial.random_PDN.mean((1, 2)) - trial.selected_PN.mean(1) for trial in trials], axis=0)
+    assert [one.gap for one in found] == pytest.approx(expected_P)
+    assert found[4].low > 0
+    assert found[0].low < 0 < found[0].high, "there, both are intact"
+    alike = partings([simulated(rng, 4.5, gap=0.0) for _ in range(3)], np.random.default_rng(1))
+    assert all(one.low < 0.02 for one in alike)
+    few = Trial(
+        *(trials[0].mu_P[:4], trials[0].removed_P[:4], trials[0].intact_N),
+        trials[0].selected_PN[:4],
+        trials[0].random_PDN[:4],
+    )
+    assert [one.mu for one in partings([few, *trials], np.random.default_rng(1))] == MU_P[:4].tolist()
+
+
+def test_groups_are_compared_by_all_ways_to_deal_their_networks() -> None:
+    first, second = [4.0, 4.2, 4.1], [4.9, 5.3, 5.0, 4.15]
+    found = compare(first, second)
+    assert found.difference == pytest.approx(np.mean(first) - np.mean(second))
+    everyone = [*first, *second]
+    gaps = [
+        np.mean([everyone[i] for i in chosen]) - np.mean([everyone[i] for i in range(7) if i not in chosen])
+        for chosen in itertools.combinations(range(7), 3)
+    ]
+    # scipy doubles the smaller side's share
+    sides = [np.mean(np.array(gaps) <= found.difference + 1e-12), np.mean(np.array(gaps) >= found.difference - 1e-12)]
+    assert found.p == pytest.approx(min(1, 2 * min(sides)))
+    assert found.low < found.difference < found.high
+    for wrong in ([4.0], [4.0, np.inf]):
+        with pytest.raises(ValueError, match="none censored"):
+            compare(first, wrong)
+
+
+def coverage(simulations: int, networks: int) -> float:
+    """How often the interval holds the tipping point that networks have on average."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(simulations):
+        trials = [simulated(rng, rng.normal(np.log(100), 0.4)) for _ in range(networks)]
+        found = tipping_point(trials, CHANCE, rng, replicates=200)
+        hits += found.low <= np.log(100) <= found.high
+    return hits / simulations
+
+
+@pytest.mark.parametrize("networks", [3, 8])
+def test_intervals_cover(networks: int) -> None:
+    assert coverage(100, networks) > 0.88, "95 % of 100, less three standard errors of 2.2 %"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("networks", [3, 5, 10])
+def test_intervals_cover_19_in_20(networks: int) -> None:
+    assert 0.93 <= coverage(1000, networks) <= 0.97
