@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -10,8 +11,8 @@ from omegaconf import DictConfig
 
 from tipping import command, data, models, records, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
-from tipping.config import parse
-from tipping.evaluation import accuracies, drop_curve, evaluate_ablations, find_or_predict
+from tipping.config import Config, parse
+from tipping.evaluation import accuracies, chance_of, drop_curve, evaluate_ablations, find_or_predict
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
@@ -22,12 +23,15 @@ log = logging.getLogger(__name__)
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def interpret(composed: DictConfig) -> None:
-    """Data → network → responses → selection → ablation → record, for one mu."""
-    job, stage = HydraConfig.get(), records.Stopwatch()
-    directory = Path(job.runtime.output_dir)
+    """One job, in Hydra's folder for it."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
     records.clear(directory)
-    config = parse(composed)
-    store, device = Store(config.store.dir), pick_device(config.device)
+    job(parse(composed), directory)
+
+
+def job(config: Config, directory: Path) -> dict[str, Any]:
+    """Data → network → responses → selection → ablation → record, for one mu."""
+    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
     with stage("data"):
         dataset = data.load(config.data).to(device)
         images = dataset.split(config.protocol.evaluated_on)
@@ -67,7 +71,7 @@ def interpret(composed: DictConfig) -> None:
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
             **records.describe(config, device, Path(__file__).parent / "conf"),
-            "accuracy": {"intact": intact, "selected": selected, "random": random},
+            "accuracy": {"intact": intact, "selected": selected, "random": random, "chance": chance_of(images)},
             "filters": records.filters(index, selection),
             "selection": {"solver": config.selection.solver, **records.certificate(selection)},
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
@@ -89,6 +93,7 @@ def interpret(composed: DictConfig) -> None:
             records.write_pictures(directory / records.PICTURES, drawn)
             run.log_pictures(drawn)
     log.info("%s", records.sentence(record))
+    return record
 
 
 if __name__ == "__main__":

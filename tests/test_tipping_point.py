@@ -80,7 +80,7 @@ def test_a_logistic_curve_is_found_again() -> None:
         assert curve.slope(level) == pytest.approx(float(curve(at + step) - curve(at - step)) / (2 * step), rel=1e-4)
     assert curve.crossing(0.99) == -np.inf
     assert curve.crossing(0.05) == np.inf
-    assert fit_logistic(x_P[:3], falling(x_P[:3], 4)) is None, "four numbers from three"
+    assert fit_logistic(x_P[:4], falling(x_P[:4], 4)) is None, "four numbers from four"
 
 
 def test_positions_that_do_not_rise_are_refused() -> None:

@@ -25,10 +25,17 @@ MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
 class Sweep(Callback):
-    """Hydra callback: says at once which job failed, and why, and remembers the folder of a multirun."""
+    """Hydra callback: says at once which job failed, and why, and remembers the folder of a multirun.
+
+    Args:
+        goes_on: whether a multirun may go on in the folder of an earlier one.
+    """
 
     folder: Path | None = None  # of this process's multirun
     failures = 0
+
+    def __init__(self, goes_on: bool = False) -> None:
+        self.goes_on = goes_on
 
     @classmethod
     def started(cls) -> Path | None:
@@ -37,7 +44,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
-        if Sweep.started():
+        if Sweep.started() and not self.goes_on:
             print(f"hydra.sweep.dir={Sweep.folder} holds the jobs of an earlier sweep: give another", file=sys.stderr)
             Sweep.folder = None  # that sweep is not gathered again
             sys.exit(1)

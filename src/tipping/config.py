@@ -174,6 +174,24 @@ class Tracking:
 
 
 @dataclass
+class Search:
+    """The search for the mu at which a network tips."""
+
+    low: float
+    high: float
+    grid: int
+    trials: int
+    storage: str | None
+
+    def __post_init__(self) -> None:
+        require_positive("search.low", self.low)
+        require_positive("search.high", self.high)
+        require(self.low < self.high, "search.high", self.high, f"give a mu over search.low={self.low:g}")
+        require_whole("search.grid", self.grid, 2)
+        require_whole("search.trials", self.trials, self.grid)
+
+
+@dataclass
 class Config:
     """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
     `checkpoint` is a file of weights and `layers` names those that count, if not all."""
@@ -214,3 +232,10 @@ def parse(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
     assert isinstance(config, Config)
     return config
+
+
+def parse_search(composed: DictConfig) -> tuple[Config, Search]:
+    """The same, and the options of a search."""
+    own = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), composed.search))
+    assert isinstance(own, Search)
+    return parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"])), own

@@ -151,6 +151,11 @@ def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:
     return shares
 
 
+def chance_of(split: Split) -> float:
+    """The accuracy of giving every image the most frequent class."""
+    return float(split.labels_N.bincount().max()) / len(split)
+
+
 @dataclass(frozen=True)
 class DropCurve:
     """Accuracy on `images` images against the number of filters ablated.

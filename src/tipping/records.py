@@ -164,6 +164,16 @@ def sentence(record: dict[str, Any]) -> str:
     return text
 
 
+def read_own(directory: Path, options: config.Config) -> dict[str, Any] | None:
+    """The record of a job with these options, if the directory holds one that is whole."""
+    try:
+        record: dict[str, Any] = json.loads((directory / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    same = record.get("schema") == SCHEMA and record.get("config") == json.loads(json.dumps(asdict(options)))
+    return record if same else None
+
+
 def clear(directory: Path) -> None:
     """Remove what an earlier job left in a directory, so that a job that fails has no record."""
     for name in (RECORD, SELECTION, PREDICTIONS):

@@ -147,10 +147,10 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
     images = {row["evaluated_on"] for row in rows}
     which = images.pop().capitalize() if len(images) == 1 else "Test or training"
     print(f"\n{which} accuracy intact, without the relevant filters, and without {random}\n")
-    _print_lines(cells)
+    print_lines(cells)
 
 
-def _print_lines(lines: Sequence[Sequence[str]]) -> None:
+def print_lines(lines: Sequence[Sequence[str]]) -> None:
     """Print a table whose columns line up, the first line its headings."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
@@ -172,7 +172,7 @@ def print_against_report(sweeps: Sequence[Path]) -> None:
         raise InputError("--against report: no job of keras_cnn or matconvnet on mnist at a mu of the report's")
     for title, lines in tables:
         print(f"\n{title}\n")
-        _print_lines(lines)
+        print_lines(lines)
 
 
 def print_differences(sweeps: Sequence[Path]) -> None:
@@ -182,7 +182,7 @@ def print_differences(sweeps: Sequence[Path]) -> None:
     varying = [key for key in keys if len({row.get(key, "") for row in rows}) > 1]
     heads, *lines = comparison.differences(rows, *dict.fromkeys(["protocol", *varying]))
     print("\nSelected against random filters, over seeds: mean (smallest to largest)\n")
-    _print_lines([heads, *lines])
+    print_lines([heads, *lines])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

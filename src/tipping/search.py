@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import optuna
+from filelock import FileLock, Timeout
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
 
+from tipping.config import InputError
+from tipping.mu_lasso import Path
+
+STUDY = "study.log"
+TIE = 1e-9  # relative distance of breakpoints, under which they are one
 EXCESS = "excess"  # what a trial notes: its accuracy over the level
 
 
@@ -180,3 +193,92 @@ def known(study: Study) -> dict[float, float]:
     """For each mu of a study's finished trials, by how much accuracy exceeds the level."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
+
+
+def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
+    """The values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last class.
+
+    Args:
+        filter_R: the filter of each response.
+    """
+    events = sorted(
+        (mu, int(filter_R[response]), 1 if sign else -1)
+        for one in path.classes
+        for mu, response, sign in zip(one.mu_K.tolist(), one.filter_K.tolist(), one.sign_K.tolist(), strict=True)
+    )
+    supports_F, found = np.zeros(int(filter_R.max()) + 1, dtype=int), []
+    for mu, relevant, change in events:
+        before = supports_F[relevant]
+        supports_F[relevant] += change
+        if low < mu < path.largest_mu and (before == 0 or supports_F[relevant] == 0):
+            found.append(mu)
+    return [mu for mu, before in zip(found, [0.0, *found], strict=False) if mu > before * (1 + TIE)]
+
+
+# ---- studies, which several workers may share
+
+
+def open_study(storage: str | None, directory: pathlib.Path) -> Study:
+    """A network's study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
+
+    Raises:
+        InputError: the storage cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        place = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
+        return optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"search.storage={storage}: cannot be opened ({reason}); give another, or null") from error
+
+
+def work(
+    study: Study, bracketing: Bracketing, evaluate: Callable[[float], float], directory: pathlib.Path, trials: int
+) -> dict[float, float]:
+    """Evaluate what the bracketing asks for until it is finished, or so many trials are.
+
+    Several workers may do so at once, also on other machines that share the folder. A trial holds a lock as long as it
+    runs: one that was killed is seen by that, and asked for again.
+
+    Args:
+        evaluate: gives by how much accuracy at a mu exceeds the level.
+
+    Returns:
+        that for each mu evaluated, by any worker.
+    """
+    study.sampler = BracketingSampler(bracketing)
+    with tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress:
+        while True:
+            with FileLock(directory / "ask.lock"):
+                _fail_those_killed(study, directory)
+                done = known(study)
+                progress.update(len(done) - progress.n)
+                busy = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                if bracketing.finished(done) or len(done) + len(busy) >= trials:
+                    return done
+                trial = study.ask()
+                mu = trial.suggest_float("mu", bracketing.low, bracketing.high, log=True)
+                lock = _lock(directory, trial.number)
+                lock.acquire()
+            try:
+                excess = evaluate(mu)
+                trial.set_user_attr(EXCESS, excess)
+                study.tell(trial, abs(excess))
+            except BaseException:
+                study.tell(trial, state=TrialState.FAIL)
+                raise
+            finally:
+                lock.release()
+
+
+def _fail_those_killed(study: Study, directory: pathlib.Path) -> None:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        with suppress(Timeout), _lock(directory, trial.number).acquire(timeout=0):
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _lock(directory: pathlib.Path, number: int) -> FileLock:
+    folder = directory / "locks"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / f"{number}.lock")

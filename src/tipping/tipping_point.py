@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import curve_fit, isotonic_regression
+from scipy.optimize import isotonic_regression, least_squares
 from scipy.stats import permutation_test, t, ttest_ind
 
 REPLICATES = 1000  # of the bootstrap
@@ -125,19 +125,17 @@ def crossings(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> list[tup
 
 
 def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
-    """The falling logistic curve closest by least squares, its middle among the positions; None where none is found."""
+    """The falling logistic curve closest by least squares, its middle near the positions; None where none is found, or
+    where there are not more positions than its four numbers."""
     x_P, accuracy_P = _checked(x_P), np.asarray(accuracy_P, dtype=float)
-    if len(x_P) < 4:
+    if len(x_P) <= 4:
         return None
     top, bottom, width = accuracy_P.max(), accuracy_P.min(), x_P[-1] - x_P[0]
     middle = crossing(x_P, accuracy_P, (top + bottom) / 2)
     start = (top, bottom, middle if np.isfinite(middle) else x_P.mean(), 4 / np.diff(x_P).mean())
     bounds = ((0, 0, x_P[0] - width, 1e-3 / width), (1 + 1e-9, 1, x_P[-1] + width, 1e3 * len(x_P) / width))
-    try:
-        found, _ = curve_fit(_logistic, x_P, accuracy_P, np.clip(start, *bounds), bounds=bounds, max_nfev=2000)
-    except RuntimeError:  # no convergence
-        return None
-    return Logistic(*map(float, found))
+    found = least_squares(lambda four: _logistic(x_P, *four) - accuracy_P, np.clip(start, *bounds), bounds=bounds)
+    return Logistic(*map(float, found.x)) if found.success else None
 
 
 def _logistic(x: np.ndarray, top: float, bottom: float, middle: float, steepness: float) -> np.ndarray:

@@ -80,6 +80,7 @@ class Run(Logger):
                 "ablation/selected": accuracy["selected"],
                 "ablation/random": sum(accuracy["random"]) / len(accuracy["random"]),
                 **{f"ablation/random_{i}": value for i, value in enumerate(accuracy["random"])},
+                "tipping/distance": abs(accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2),
                 "filters/relevant": filters["relevant"],
                 "filters/total": filters["total"],
                 **{f"filters/{layer}": count for layer, count in filters["per_layer"].items()},

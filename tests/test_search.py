@@ -1,0 +1,154 @@
+"""The search on curves whose crossings are known, beside TPE, and with several workers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+import pytest
+
+from tipping.search import EXCESS, Bracketing, BracketingSampler, known
+
+Curve = Callable[[float], float]
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def logistic(middle: float, steepness: float) -> Curve:
+    return lambda mu: 0.1 + 0.88 / (1 + (mu / middle) ** steepness)
+
+
+def step(at: float) -> Curve:
+    return lambda mu: 0.98 if mu < at else 0.1
+
+
+def noisy(curve: Curve, seed: int) -> Curve:
+    """With the noise of 10,000 test images, the same at each mu."""
+    return lambda mu: curve(mu) + np.random.default_rng((seed, int(mu * 1e9))).normal(0, 0.003)
+
+
+def bumps(*edges: float) -> Curve:
+    """High before the first edge, low up to the second, and so on."""
+    return lambda mu: 0.1 if sum(mu >= edge for edge in edges) % 2 else 0.98
+
+
+MONOTONE = {
+    **{
+        f"logistic {m} {k}": (logistic(m, k), m) for m, k in ((12, 3), (35, 1.5), (80, 8), (260, 2), (611, 5), (900, 4))
+    },
+    **{f"step {at}": (step(at), at) for at in (10.5, 47, 100.5, 333, 640, 987)},
+    **{f"noisy {m}": (noisy(logistic(m, 6), seed), m) for seed, m in enumerate((15, 70, 410))},
+}
+# of curves that the level lies midway of, 0.54
+SEVERAL = {
+    "down, up, down": (bumps(20, 90, 400), [20, 90, 400]),
+    "a dip": (bumps(60, 250), [60, 250]),
+}
+NEVER = {"flat": lambda mu: 0.98, "late": logistic(5000, 4), "early": logistic(2, 6)}
+LEVEL = 0.54
+
+
+def searched(curve: Curve, sampler: optuna.samplers.BaseSampler, trials: int = 40) -> optuna.Study:
+    study = optuna.create_study(sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        excess = curve(trial.suggest_float("mu", 10, 1000, log=True)) - LEVEL
+        trial.set_user_attr(EXCESS, excess)
+        return abs(excess)
+
+    stop = [sampler.stop_when_finished] if isinstance(sampler, BracketingSampler) else []
+    study.optimize(objective, n_trials=trials, callbacks=stop)
+    return study
+
+
+@pytest.mark.parametrize("name", MONOTONE)
+def test_a_crossing_is_found_to_a_hundredth_in_12_evaluations(name: str) -> None:
+    curve, truth = MONOTONE[name]
+    bracketing = Bracketing(10, 1000)
+    found = known(searched(curve, BracketingSampler(bracketing)))
+    assert len(found) <= 12
+    assert bracketing.finished(found)
+    # where noise of 0.3 % crosses a slope that takes 1 % in mu for 1.3 %, the curve itself crosses several times
+    brackets = bracketing.brackets(found)
+    assert len(brackets) == 1 or "noisy" in name
+    assert min(abs(bracket.at / truth - 1) for bracket in brackets) < 0.01
+    assert all(bracket.high / bracket.low <= math.exp(0.01) * (1 + 1e-9) for bracket in brackets)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_every_crossing_that_the_grid_shows_is_found(name: str) -> None:
+    curve, truth = SEVERAL[name]
+    bracketing = Bracketing(10, 1000)
+    found = bracketing.brackets(known(searched(curve, BracketingSampler(bracketing))))
+    assert [bracket.at for bracket in found] == pytest.approx(truth, rel=0.01)
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_where_nothing_crosses_the_grid_is_enough(name: str) -> None:
+    bracketing = Bracketing(10, 1000)
+    found = known(searched(NEVER[name], BracketingSampler(bracketing)))
+    assert len(found) == 5
+    assert bracketing.brackets(found) == []
+
+
+def test_tpe_with_twice_the_evaluations_is_ten_times_further_off() -> None:
+    ours, theirs = [], []
+    for seed, (curve, truth) in enumerate(MONOTONE.values()):
+        bracketing = Bracketing(10, 1000)
+        found = known(searched(curve, BracketingSampler(bracketing)))
+        ours.append(min(abs(math.log(bracket.at / truth)) for bracket in bracketing.brackets(found)))
+        study = searched(curve, optuna.samplers.TPESampler(seed=seed), 2 * len(found))
+        drawn = known(study)
+        above = max((mu for mu, excess in drawn.items() if excess > 0), default=10)
+        below = min((mu for mu, excess in drawn.items() if excess <= 0), default=1000)
+        best = math.sqrt(above * below)  # kinder than its best trial, which on a step is any
+        theirs.append(min(abs(math.log(at / truth)) for at in (best, study.best_params["mu"])))
+    assert np.median(ours) <= np.median(theirs) / 10
+
+
+def test_between_breakpoints_it_ends_at_neighbouring_supports(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        breakpoints = np.sort(10 * 100 ** rng.random(400))
+        tips = int(rng.integers(1, 399))
+        evaluated: list[float] = []
+
+        def curve(mu: float, breakpoints: np.ndarray = breakpoints, tips: int = tips) -> float:
+            passed = int(np.searchsorted(breakpoints, mu))
+            evaluated.append(mu)  # noqa: B023
+            return 0.98 - 0.3 * passed / 400 - (0.45 if passed > tips else 0)
+
+        bracketing = Bracketing(10, 1000, breakpoints=breakpoints.tolist())
+        brackets = bracketing.brackets(known(searched(curve, BracketingSampler(bracketing))))
+        assert [bracket.at for bracket in brackets] == [breakpoints[tips]]
+        assert brackets[0].low < breakpoints[tips] < brackets[0].high
+        assert sum(brackets[0].low < one < brackets[0].high for one in breakpoints) == 1
+        assert len(evaluated) <= 14, "five of the grid, and log2 of the 400"
+        passed = np.searchsorted(breakpoints, evaluated)
+        assert len(set(passed.tolist())) == len(passed), "no set of filters twice"
+
+
+def test_workers_do_not_evaluate_the_same() -> None:
+    curve, truth = MONOTONE["logistic 80 8"]
+    bracketing, found, waiting = Bracketing(10, 1000), {}, []
+    rounds = 0
+    while not bracketing.finished(found):
+        while len(waiting) < 4:
+            mu = bracketing.next(found, waiting)
+            assert mu not in waiting
+            assert mu not in found
+            assert 10 <= mu <= 1000
+            waiting.append(mu)
+        found |= {mu: curve(mu) - LEVEL for mu in waiting}
+        waiting.clear()
+        rounds += 1
+    assert bracketing.brackets(found)[0].at == pytest.approx(truth, rel=0.01)
+    assert rounds <= 6, "four at once: two for the grid, then a fifth of the bracket each time"
+
+
+def test_what_other_workers_evaluate_is_left_to_them() -> None:
+    sampler = BracketingSampler(Bracketing(10, 1000))
+    study = optuna.create_study(sampler=sampler)
+    asked = [study.ask().suggest_float("mu", 10, 1000, log=True) for _ in range(7)]
+    assert len(set(asked)) == 7
+    assert sorted(asked[:5]) == pytest.approx([10, 31.62, 100, 316.2, 1000], rel=1e-3)

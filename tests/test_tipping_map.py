@@ -1,0 +1,140 @@
+"""Tipping points of sweeps and searches, as a user gets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from tipping import tipping_map
+from tipping.tipping_point import crossing
+
+SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off"]
+SMALL += ["protocol.draws=2", "curve.points=2", "curve.images=100", "visualize=off"]
+
+
+def run(script: str, *options: str, code: int = 0) -> str:
+    """A command as a user types it; what it prints, to both."""
+    done = subprocess.run([sys.executable, str(ROOT / script), *options], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks at four mu."""
+    folder = tmp_path_factory.mktemp("map")
+    where = [f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}"]
+    run("interpret.py", "-m", *SMALL, *where, "mu=0.1,1,3,10", "seed=0,1")
+    return folder / "sweep"
+
+
+def test_a_sweep_has_a_line_for_each_network(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tipping_map.main([str(sweep)]) == 0
+    printed = capsys.readouterr().out
+    rows = list(csv.DictReader((sweep / "tipping_points.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1"]
+    for row in rows:
+        records = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+        own = sorted((r for r in records if str(r["seed"]) == row["seed"]), key=lambda record: record["mu"])
+        intact = own[0]["accuracy"]["intact"]
+        labels = np.load(next(sweep.glob("*/predictions.npz")))["labels"]
+        level = (intact + np.bincount(labels).max() / len(labels)) / 2
+        at = crossing(np.log([0.1, 1, 3, 10]), np.array([r["accuracy"]["selected"] for r in own]), level)
+        assert float(row["tipping_mu"]) == pytest.approx(np.exp(at))
+        assert float(row["tipping_mu_low"]) <= float(row["tipping_mu"]) <= float(row["tipping_mu_high"])
+        assert float(row["intact"]) == intact
+        assert 0 <= float(row["area_selected"]) <= 1
+    assert "keras_cnn" in printed
+    assert "0, 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda sweep: [shutil.rmtree(job) for job in sweep.glob("[0-9]*")], "holds no jobs"),
+        (lambda sweep: [shutil.rmtree(sweep / job) for job in "1234567"], "has mu=0.1 only; give the sweep of several"),
+        (lambda sweep: shutil.copytree(sweep / "2", sweep / "8"), "is there twice"),
+        (lambda sweep: _edit(sweep / "1", "store", "weights", "other"), "of two networks|only; give"),
+    ],
+    ids=["empty", "one mu", "twice", "mixed"],
+)
+def test_what_cannot_be_compared_is_one_line(sweep: Path, tmp_path: Path, capsys, break_it, sentence: str) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    (copy / "tipping_points.csv").unlink(missing_ok=True)
+    break_it(copy)
+    assert tipping_map.main([str(copy)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert re.search(sentence, error)
+    assert not (copy / "tipping_points.csv").exists()
+
+
+def _edit(job: Path, part: str, key: str, value: str) -> None:
+    record = json.loads((job / "result.json").read_text())
+    record[part][key] = value
+    (job / "result.json").write_text(json.dumps(record))
+
+
+def test_a_corrupt_record_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    (copy / "3" / "result.json").write_text("{")
+    assert tipping_map.main([str(copy)]) == 1
+    out, err = capsys.readouterr()
+    assert str(copy / "3") in err
+    assert "tips at mu" in out
+
+
+def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    options = [*SMALL, f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'found'}"]
+    options += ["search.low=0.1", "search.high=100", "seed=0,1"]
+    printed = run("sweeps/tipping_point.py", *options)
+    assert "tips at mu" in printed
+    folders = sorted((tmp_path / "found").glob("keras_cnn,seed=*"))
+    assert len(folders) == 2
+    for folder in folders:
+        found = json.loads((folder / "search.json").read_text())
+        assert found["finished"]
+        assert found["evaluations"] <= 20
+        assert found["crossings"]
+        for bracket in found["crossings"]:
+            ends = [
+                json.loads((folder / "evaluations" / f"{mu!r}" / "result.json").read_text())
+                for mu in (bracket["low"], bracket["high"])
+            ]
+            above, below = (end["accuracy"]["selected"] > found["level"] for end in ends)
+            assert above != below
+            supports = [
+                np.load(folder / "evaluations" / f"{mu!r}" / "selection.npz")["order"]
+                for mu in (bracket["low"], bracket["high"])
+            ]
+            assert len(np.setxor1d(*supports)) == 1, "they differ in one filter"
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    again = run("sweeps/tipping_point.py", *options)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
+    assert again.splitlines()[-6:] == printed.splitlines()[-6:]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("search.high=5", "search.high=5.0: give a mu over search.low=10"),
+        ("search.grid=1", "search.grid=1: give a whole number of at least 2"),
+        ("search.storage=nosuch://x", "search.storage=nosuch://x: cannot be opened"),
+        ("search.storage=sqlite:////nosuch/folder/file.db", "cannot be opened"),
+        ("search.nosuch=1", "search.nosuch: no such option"),
+    ],
+)
+def test_bad_options_of_a_search_are_one_line(tmp_path: Path, option: str, sentence: str) -> None:
+    places = [f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'found'}"]
+    printed = run("sweeps/tipping_point.py", *SMALL, *places, option, code=1)
+    assert sentence in printed
+    assert "Traceback" not in printed
