@@ -97,3 +97,31 @@ def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerCh
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=color, **encoding)
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
     return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])
+
+
+def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
+    """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, and bars from
+    `low` to `high` for intervals, by what was `ablated`."""
+    scale = alt.Scale(domain=[RELEVANT, RANDOM], range=[COLORS[RELEVANT], COLORS[RANDOM]])
+    axes = {
+        "mu at which accuracy is midway to chance": alt.X().scale(type="log", nice=False, padding=12).axis(format="~g"),
+        "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
+    }
+    panels = []
+    for marks, (title, x) in zip((by_mu, by_filters), axes.items(), strict=True):
+        base = alt.Chart(alt.InlineData(values=marks), width=WIDTH, height=alt.Step(30)).encode(
+            y=alt.Y("name:N").title(None).sort(None).axis(labelLimit=400),
+            yOffset="ablated:N",
+            color=alt.Color("ablated:N", scale=scale).title("ablated"),
+        )
+        bars, points = base.mark_rule(strokeWidth=2), base.mark_point(filled=True, size=45, opacity=0.6)
+        bars = bars.transform_filter("isValid(datum.low)").encode(x=_of(x, "low", title), x2="high:Q")
+        points = points.transform_filter("isValid(datum.at)").encode(x=_of(x, "at", title))
+        panels.append(alt.layer(bars, points))
+    return alt.hconcat(*panels).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+
+
+def _of(x: alt.X, field: str, title: str) -> alt.X:
+    x = x.copy()
+    x.shorthand = f"{field}:Q"
+    return x.title(title)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import logging
 import math
@@ -15,19 +16,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import altair as alt
 import numpy as np
 
 from tipping import comparison
 from tipping.atomic import replacing
-from tipping.charts import flat
+from tipping.charts import RANDOM, RELEVANT, flat, tipping_points
 from tipping.config import InputError
 from tipping.records import PREDICTIONS, RECORD, SCHEMA
 from tipping.results import print_lines
 from tipping.search import Bracketing
-from tipping.tipping_point import TippingPoint, Trial, area, partings, tipping_point
+from tipping.tipping_point import TippingPoint, Trial, area, compare, partings, tipping_point
 
 log = logging.getLogger(__name__)
-EVALUATIONS, SEARCH, TABLE = "evaluations", "search.json", "tipping_points.csv"
+EVALUATIONS, SEARCH = "evaluations", "search.json"
+TABLE, CHART = "tipping_points.csv", "tipping_points.png"
 APART = 0.01  # by how much accuracy without random filters must exceed that without the relevant ones, to part
 SAME = ("data.name", "model.name", *comparison.NETWORK[2:], "protocol.name", "randomize")  # options of one group
 
@@ -177,58 +180,155 @@ def _columns(name: str, point: TippingPoint, unit: Callable[[float], float] = fl
 
 
 def gather(*sweeps: Path) -> list[str]:
-    """Write ``tipping_points.csv`` into the first folder, and print tipping points over seeds.
+    """Write ``tipping_points.csv`` and ``.png`` into the first folder, and print tipping points over seeds.
 
     Returns:
         the jobs without a readable record.
     """
     found, missing = networks(sweeps)
-    rows = [row(network) for network in found]
-    if rows:
+    if found:
+        over_seeds = groups(found)
+        rows = [row(network) for network in found]
         with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+        with replacing(sweeps[0] / CHART) as part:
+            chart(over_seeds).save(part, format="png", scale_factor=2)
         print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
-        print_lines(over_seeds(found))
-        print(f"\n{sweeps[0] / TABLE}")
+        print_lines(lines(over_seeds))
+        print(f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
     if missing:
         print(f"no readable {RECORD} of this version: {', '.join(missing)}", file=sys.stderr)
     return missing
 
 
-def over_seeds(found: Sequence[Network]) -> list[list[str]]:
-    """Networks that differ by their seed only, in one line each; headings first.
+class Group(NamedTuple):
+    """Networks that differ by their seed only.
+
+    Attributes:
+        options: those of `SAME`, as text.
+        varying: of these, the ones that tell the groups apart.
+        by_mu, by_filters, random: tipping points in ln mu, in filters, and in random filters.
+    """
+
+    options: dict[str, str]
+    varying: tuple[str, ...]
+    networks: list[Network]
+    by_mu: TippingPoint
+    by_filters: TippingPoint
+    random: TippingPoint
+
+    @property
+    def name(self) -> str:
+        """What tells it apart."""
+        plain = ("data.name", "model.name", "protocol.name")
+        named = [value if option in plain else f"{option}={value}" for option, value in self.settings().items()]
+        return ", ".join(named) or self.options["model.name"]
+
+    def settings(self) -> dict[str, str]:
+        """The options that tell it apart, with their values."""
+        return {option: self.options[option] for option in self.varying}
+
+
+def groups(found: Sequence[Network]) -> list[Group]:
+    """Networks over seeds.
 
     Raises:
-        InputError: two networks of one line have the same seed.
+        InputError: two networks of a group have the same seed.
     """
-    groups: dict[tuple[str, ...], list[Network]] = {}
+    members: dict[tuple[str, ...], list[Network]] = {}
     for network in found:
-        groups.setdefault(tuple(str(network.options.get(option, "")) for option in SAME), []).append(network)
-    varying = [i for i, option in enumerate(SAME) if i < 2 or len({key[i] for key in groups}) > 1]
-    lines = [
-        [*(SAME[i] for i in varying), "seeds", "intact %", "tips at mu", "filters removed", "random", "parts at mu"]
-    ]
-    for key, of in groups.items():
-        seeds = [network.records[0]["seed"] for network in of]
+        members.setdefault(tuple(str(network.options.get(option, "")) for option in SAME), []).append(network)
+    varying = tuple(option for i, option in enumerate(SAME) if len({key[i] for key in members}) > 1)
+    all_groups = []
+    for key, of in members.items():
+        options, seeds = dict(zip(SAME, key, strict=True)), [network.records[0]["seed"] for network in of]
         if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-            raise InputError(f"{key[1]}, {key[-2]}: seed={twice[0]} is of two networks, trained apart: leave one out")
+            name = f"{options['model.name']}, {options['protocol.name']}"
+            raise InputError(f"{name}: seed={twice[0]} is of two networks, trained apart: leave one out")
         trials, chance = [network.trial for network in of], of[0].chance
-        by_mu, by_filters, random = (_point(trials, chance, axis, kind) for axis, kind in KINDS)
-        parts = parts_at(trials)
-        lines.append(
+        points = (_point(trials, chance, axis, kind) for axis, kind in KINDS)
+        all_groups.append(Group(options, varying, of, *points))
+    return all_groups
+
+
+def lines(found: Sequence[Group]) -> list[list[str]]:
+    """A line for each group; headings first."""
+    heads = [*found[0].varying, "seeds", "intact %", "tips at mu", "filters removed", "random ones", "parts at mu"]
+    table = [heads]
+    for group in found:
+        trials, parts = [network.trial for network in group.networks], parts_at([n.trial for n in group.networks])
+        ends_mu = [float(np.log(trial.mu_P[p])) for trial in trials for p in (0, -1)]
+        ends = [float(trial.removed_P[p]) for trial in trials for p in (0, -1)]
+        table.append(
             [
-                *(key[i] for i in varying),
-                ", ".join(map(str, sorted(seeds))),
-                comparison.percent([network.records[0]["accuracy"]["intact"] for network in of]),
-                shown(by_mu, [float(np.log(trial.mu_P[p])) for trial in trials for p in (0, -1)], math.exp),
-                shown(by_filters, [float(trial.removed_P[-1]) for trial in trials]),
-                shown(random, [float(trial.removed_P[-1]) for trial in trials]),
+                *group.settings().values(),
+                ", ".join(str(seed) for seed in sorted(network.records[0]["seed"] for network in group.networks)),
+                comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks]),
+                shown(group.by_mu, ends_mu, math.exp),
+                shown(group.by_filters, ends),
+                shown(group.random, ends),
                 "nowhere" if parts is None else f"{parts:.3g}",
             ]
         )
-    return lines
+    return table
+
+
+def compared(found: Sequence[Group], option: str) -> list[list[str]]:
+    """Groups that differ in one option only, two by two: by what factor tipping mu differs, and by how many filters the
+    number removed; with 95 % intervals and p. Headings first.
+
+    Raises:
+        InputError: no two groups differ in it alone.
+    """
+    others = [(g, {key: value for key, value in g.options.items() if key != option}) for g in found]
+    pairs = [(a, b) for (a, same), (b, also) in itertools.combinations(others, 2) if same == also]
+    if option not in SAME or not pairs:
+        raise InputError(f"--compare {option}: no two groups of networks differ in it alone, but in {_options(found)}")
+    table = [["networks", "against", "mu: ratio", "p", "filters: difference", "p"]]
+    for one, other in pairs:
+        mu = _against(one.by_mu, other.by_mu, lambda values: "{:.2f} ({:.2f} to {:.2f})".format(*np.exp(values)))
+        filters = _against(
+            one.by_filters, other.by_filters, lambda values: "{:+.1f} ({:.1f} to {:.1f})".format(*values)
+        )
+        table.append([one.name, f"{option}={other.options[option]}", *mu, *filters])
+    return table
+
+
+def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence[float]], str]) -> tuple[str, str]:
+    """The difference of two tipping points as written, and p; none where that cannot be said."""
+    if not all(map(math.isfinite, (*one.each, *other.each))):
+        return "censored", ""
+    if min(len(one.each), len(other.each)) < 2:
+        return "one network", ""
+    found = compare(one.each, other.each)
+    return written(found[:3]), f"{found.p:.3f}"
+
+
+def _options(found: Sequence[Group]) -> str:
+    return ", ".join(found[0].varying) or "none"
+
+
+def chart(found: Sequence[Group]) -> alt.HConcatChart:
+    """Tipping points in mu, and in the share of filters removed."""
+    by_mu, by_filters = [], []
+    for group in found:
+        total = group.networks[0].records[0]["filters"]["total"]
+        by_mu += _marks(group.name, RELEVANT, group.by_mu, math.exp)
+        by_filters += _marks(group.name, RELEVANT, group.by_filters, float, total)
+        by_filters += _marks(group.name, RANDOM, group.random, float, total)
+    return tipping_points(by_mu, by_filters)
+
+
+def _marks(
+    name: str, kind: str, point: TippingPoint, unit: Callable[[float], float], total: int = 1
+) -> list[dict[str, Any]]:
+    """A mark for each network that is not censored, and one for the interval, if it is closed."""
+    marks = [{"name": name, "ablated": kind, "at": unit(at) / total} for at in point.each if math.isfinite(at)]
+    if math.isfinite(point.low) and math.isfinite(point.high):
+        marks.append({"name": name, "ablated": kind, "low": unit(point.low) / total, "high": unit(point.high) / total})
+    return marks
 
 
 def shown(point: TippingPoint, ends: Sequence[float], unit: Callable[[float], float] = float) -> str:
@@ -250,8 +350,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"
     )
+    parser.add_argument("--compare", metavar="OPTION", help="compare networks that differ in it, such as model.dropout")
+    given = parser.parse_args(arguments)
     try:
-        return 1 if gather(*parser.parse_args(arguments).sweeps) else 0
+        missing = gather(*given.sweeps)
+        if given.compare:
+            table = compared(groups(networks(given.sweeps)[0]), given.compare)
+            print(f"\nTipping points by {given.compare}; 95 % intervals, and p by dealing networks to the two anew\n")
+            print_lines(table)
+        return 1 if missing else 0
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
