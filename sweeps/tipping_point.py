@@ -8,10 +8,11 @@ import hashlib
 import json
 import logging
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -22,10 +23,11 @@ import interpret  # noqa: E402
 
 from tipping import command, data, models, records, tipping_map  # noqa: E402
 from tipping.classifier import find_or_train, pick_device  # noqa: E402
-from tipping.config import Config, Search, parse_search  # noqa: E402
+from tipping.config import Config, Search, parse, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
 from tipping.mu_lasso import homotopy  # noqa: E402
-from tipping.search import Bracketing, breakpoints, open_study, work  # noqa: E402
+from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, known, open_study, work  # noqa: E402
+from tipping.stability import on_halves, stability  # noqa: E402
 from tipping.store import Store  # noqa: E402
 from tipping.subject import Subject  # noqa: E402
 
@@ -33,22 +35,60 @@ from tipping.subject import Subject  # noqa: E402
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="tipping_point")
 def search(composed: DictConfig) -> None:
     """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports."""
-    config, options = parse_search(composed)
+    plain, options = split_off(composed, Search)
+    config = parse(plain)
     directory = Path(HydraConfig.get().sweep.dir) / name_of(config, options)
     directory.mkdir(parents=True, exist_ok=True)
-    study = open_study(options.storage, directory)
-    bracketing, level, saturation = prepared(config, options)
+    network = Network.of(config, options)
+    study = open_study(options.storage, directory, BracketingSampler(network.bracketing))
 
-    def evaluate(mu: float) -> float:
-        folder, own = directory / tipping_map.EVALUATIONS / f"{mu!r}", replace(config, mu=mu)
+    def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
+        folder, own = directory / tipping_map.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
         record = records.read_own(folder, own) or interpret.job(own, folder)
-        return record["accuracy"]["selected"] - level
+        excess = record["accuracy"]["selected"] - network.level
+        return abs(excess), {EXCESS: excess}
 
     for room in ("classifier", "responses"):  # each evaluation would say that it found them in the store
         logging.getLogger(f"tipping.{room}").setLevel(logging.WARNING)
-    known = work(study, bracketing, evaluate, directory, options.trials)
-    tipping_map.write_search(directory, bracketing, known, level, saturation)
+    space, finished = {"mu": (options.low, options.high)}, lambda: network.bracketing.finished(known(study))
+    work(study, space, evaluate, finished, directory, options.trials)
+    tipping_map.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, trained now or before: the accuracy midway between intact and chance, and where its relevant filters
+    change."""
+
+    subject: Subject
+    store: Store
+    level: float
+    bracketing: Bracketing
+    saturation: float
+
+    @classmethod
+    def of(cls, config: Config, options: Search) -> "Network":
+        store, dataset = Store(config.store.dir), data.load(config.data).to(pick_device(config.device))
+        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+        find_or_train(model, dataset, config, store)
+        subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
+        problem, _ = subject.responses(store)
+        (intact,) = accuracies(find_or_predict(model, subject.weights, images, store)[None], images.labels_N)
+        edges = breakpoints(homotopy(problem, options.high), subject.probe.filter_R, options.low)
+        bracketing = Bracketing(options.low, options.high, options.grid, breakpoints=edges)
+        saturation = float(problem.saturation().max())
+        return cls(subject, store, (intact + chance_of(images)) / 2, bracketing, saturation)
+
+    def facts(self, known: dict[float, float]) -> dict[str, float | None]:
+        """What the table has besides: the level, saturation mu, and how stable the selection is at the crossing."""
+        crossings = self.bracketing.brackets(known)
+        facts = {"level": self.level, "saturation_mu": self.saturation, "stability": None}
+        if crossings:
+            filter_R, parts = self.subject.probe.filter_R, self.subject.responses_of_parts(self.store)
+            index = stability(on_halves(parts, crossings[0].at, filter_R, np.random.default_rng(0)))
+            facts["stability"] = None if np.isnan(index) else index
+        return facts
 
 
 def name_of(config: Config, options: Search) -> str:
@@ -56,21 +96,6 @@ def name_of(config: Config, options: Search) -> str:
     deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
     text = json.dumps([deciding, options.low, options.high, options.grid], sort_keys=True)
     return f"{config.model['name']},seed={config.seed},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def prepared(config: Config, options: Search) -> tuple[Bracketing, float, float]:
-    """Of a network, trained now or before: where its relevant filters change, the accuracy midway between intact and
-    chance, and the mu from which the bound no longer binds."""
-    store, dataset = Store(config.store.dir), data.load(config.data).to(pick_device(config.device))
-    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
-    find_or_train(model, dataset, config, store)
-    subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
-    problem, _ = subject.responses(store)
-    (intact,) = accuracies(find_or_predict(model, subject.weights, images, store)[None], images.labels_N)
-    edges = breakpoints(homotopy(problem, options.high), subject.probe.filter_R, options.low)
-    bracketing = Bracketing(options.low, options.high, options.grid, breakpoints=edges)
-    level = (intact + chance_of(images)) / 2
-    return bracketing, level, float(problem.saturation().max())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -192,6 +192,27 @@ class Search:
 
 
 @dataclass
+class FewestFilters:
+    """The search for the fewest filters that tip a network, over several parameters."""
+
+    over: dict[str, Any]
+    sampler: str
+    seeds: list[int]
+    trials: int
+    storage: str | None
+
+    def __post_init__(self) -> None:
+        self.over = {name: ends for name, ends in self.over.items() if ends is not None}
+        for name, ends in self.over.items():
+            numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+            require(numbers and ends[0] < ends[1], f"search.over.{name}", ends, "give its ends, such as [1,1000]")
+        require("mu" in self.over, "search.over", ", ".join(self.over), "mu must be among them")
+        require(self.sampler in ("tpe", "gp", "random"), "search.sampler", self.sampler, "give tpe, gp or random")
+        require(len(self.seeds) > 0, "search.seeds", self.seeds, "give one at least")
+        require_whole("search.trials", self.trials, 1)
+
+
+@dataclass
 class Config:
     """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
     `checkpoint` is a file of weights and `layers` names those that count, if not all."""
@@ -234,8 +255,11 @@ def parse(composed: DictConfig) -> Config:
     return config
 
 
-def parse_search(composed: DictConfig) -> tuple[Config, Search]:
-    """The same, and the options of a search."""
-    own = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), composed.search))
-    assert isinstance(own, Search)
-    return parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"])), own
+Options = TypeVar("Options", Search, FewestFilters)
+
+
+def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:
+    """A composed configuration without the options of its search, and these."""
+    own = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed.search))
+    assert isinstance(own, kind)
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), own

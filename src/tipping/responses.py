@@ -128,6 +128,21 @@ def find_or_collect(
     return problem.to(split.labels_N.device), item
 
 
+def find_or_collect_parts(
+    model: nn.Module, weights: str, split: Split, store: Store, measure: Measure = PLAIN, parts: int = 20
+) -> list[MuLassoProblem]:
+    """The mu-lasso problems of equal parts of the images, of every so manieth: from the store, or collected now."""
+    recipe = {"weights": weights, "images": split.fingerprint, "parts": parts, **measure.recipe(model)}
+
+    def make() -> dict[str, Tensor]:
+        problems = [asdict(collect(model, split[start::parts], measure)) for start in range(parts)]
+        return {name: torch.stack([problem[name] for problem in problems]) for name in problems[0]}
+
+    tensors = store.fetch("parts", recipe, make).tensors
+    problems = [dict(zip(tensors, of, strict=True)) for of in zip(*tensors.values(), strict=True)]
+    return [MuLassoProblem(**problem).to(split.labels_N.device) for problem in problems]
+
+
 @torch.inference_mode()
 def collect(model: nn.Module, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
     """The mu-lasso problem of a network: responses X of all images against one-hot labels L.

@@ -27,6 +27,11 @@ from tipping.config import InputError
 from tipping.mu_lasso import Path
 
 STUDY = "study.log"
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
 TIE = 1e-9  # relative distance of breakpoints, under which they are one
 EXCESS = "excess"  # what a trial notes: its accuracy over the level
 
@@ -218,8 +223,8 @@ def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
 # ---- studies, which several workers may share
 
 
-def open_study(storage: str | None, directory: pathlib.Path) -> Study:
-    """A network's study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
+def open_study(storage: str | None, directory: pathlib.Path, sampler: BaseSampler) -> Study:
+    """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
     Raises:
         InputError: the storage cannot be opened.
@@ -227,49 +232,61 @@ def open_study(storage: str | None, directory: pathlib.Path) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         place = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
-        return optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
+        return optuna.create_study(storage=place, study_name=directory.name, sampler=sampler, load_if_exists=True)
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"search.storage={storage}: cannot be opened ({reason}); give another, or null") from error
 
 
 def work(
-    study: Study, bracketing: Bracketing, evaluate: Callable[[float], float], directory: pathlib.Path, trials: int
-) -> dict[float, float]:
-    """Evaluate what the bracketing asks for until it is finished, or so many trials are.
+    study: Study,
+    space: Mapping[str, Sequence[float]],
+    evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]],
+    finished: Callable[[], bool],
+    directory: pathlib.Path,
+    trials: int,
+) -> None:
+    """Evaluate what the study's sampler asks for until it is finished, or so many trials are.
 
     Several workers may do so at once, also on other machines that share the folder. A trial holds a lock as long as it
     runs: one that was killed is seen by that, and asked for again.
 
     Args:
-        evaluate: gives by how much accuracy at a mu exceeds the level.
-
-    Returns:
-        that for each mu evaluated, by any worker.
+        space: the range of each parameter; whole numbers if its ends are. That of mu is logarithmic.
+        evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it.
+        finished: whether to stop before `trials`.
     """
-    study.sampler = BracketingSampler(bracketing)
     with tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress:
         while True:
             with FileLock(directory / "ask.lock"):
                 _fail_those_killed(study, directory)
-                done = known(study)
-                progress.update(len(done) - progress.n)
-                busy = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                if bracketing.finished(done) or len(done) + len(busy) >= trials:
-                    return done
+                done, busy = (
+                    len(study.get_trials(deepcopy=False, states=(state,)))
+                    for state in (TrialState.COMPLETE, TrialState.RUNNING)
+                )
+                progress.update(done - progress.n)
+                if finished() or done + busy >= trials:
+                    return
                 trial = study.ask()
-                mu = trial.suggest_float("mu", bracketing.low, bracketing.high, log=True)
+                chosen = {name: _suggest(trial, name, *ends) for name, ends in space.items()}
                 lock = _lock(directory, trial.number)
                 lock.acquire()
             try:
-                excess = evaluate(mu)
-                trial.set_user_attr(EXCESS, excess)
-                study.tell(trial, abs(excess))
+                value, notes = evaluate(chosen)
+                for name, note in notes.items():
+                    trial.set_user_attr(name, note)
+                study.tell(trial, value)
             except BaseException:
                 study.tell(trial, state=TrialState.FAIL)
                 raise
             finally:
                 lock.release()
+
+
+def _suggest(trial: optuna.Trial, name: str, low: float, high: float) -> float:
+    if isinstance(low, int) and isinstance(high, int) and name != "mu":
+        return trial.suggest_int(name, low, high)
+    return trial.suggest_float(name, low, high, log=name == "mu")
 
 
 def _fail_those_killed(study: Study, directory: pathlib.Path) -> None:

@@ -21,6 +21,7 @@ from tipping.responses import (
     collect,
     find_or_average,
     find_or_collect,
+    find_or_collect_parts,
     mean_activations,
     response_batches,
 )
@@ -81,6 +82,10 @@ class Subject:
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
         return find_or_collect(self.probe.model, self.weights, self.train, store, self.measure)
+
+    def responses_of_parts(self, store: Store) -> list[MuLassoProblem]:
+        """The same of twenty parts of the images."""
+        return find_or_collect_parts(self.probe.model, self.weights, self.train, store, self.measure)
 
     def fresh_responses(self) -> MuLassoProblem:
         """The mu-lasso problem of its responses, collected now."""

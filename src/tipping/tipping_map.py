@@ -57,16 +57,16 @@ class Network(NamedTuple):
 
 
 def write_search(
-    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, saturation: float
+    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: float | None
 ) -> None:
-    """Note what a search found of a network in its folder, and say it."""
+    """Note what a search found of a network, and what else is known of it, in its folder, and say it."""
     found = {
         "level": level,
         "evaluations": len(known),
         "finished": bracketing.finished(known),
         "crossings": [bracket._asdict() for bracket in bracketing.brackets(known)],
         "breakpoints": len(bracketing.breakpoints),
-        "saturation_mu": saturation,
+        **facts,
     }
     with replacing(directory / SEARCH) as part:
         part.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
@@ -156,7 +156,7 @@ def row(network: Network) -> dict[str, Any]:
         },
         "crossings": len(search["crossings"]) if search else "",
         "crosses_at": search["crossings"][0]["at"] if search and search["crossings"] else "",
-        "saturation_mu": search.get("saturation_mu", ""),
+        **{fact: "" if search.get(fact) is None else search[fact] for fact in ("saturation_mu", "stability")},
         "commit": network.records[0]["versions"]["commit"] or "",
     }
 
