@@ -59,13 +59,25 @@ def test_what_follows_the_last_map_of_a_chain_is_not_computed(
 
     monkeypatch.setattr(nn.Linear, "forward", counting)  # all filters lie before the dense layers
     short = collect(model, split)
-    assert set(passes) == {1}  # the image that chains are tried on
+    assert passes == []
     collect(model, split, Measure(labels="predicted"))
     assert max(passes) > 1
     with recorded(model, list(model.filter_layers.items())):  # with hooks, it is no chain
         whole = collect(model, split)
     assert torch.equal(short.gram_FF, whole.gram_FF)
     assert torch.equal(short.cross_FC, whole.cross_FC)
+
+
+def test_places_of_any_network_can_be_measured(split: Split) -> None:
+    """Without filter_layers, with a container among the places, and with dense units, beside a pass that is not cut."""
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Conv2d(1, 4, 3, groups=1), nn.PReLU(4))
+    model = nn.Sequential(block, nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 10)).eval()
+    for maps in ([("0.0", "0.1")], [("0.0", "0")], [("0.0", "0.1"), ("2", "3")], [("2", "2")]):
+        measure = Measure(maps=maps)
+        short = collect(model, split, measure)
+        with recorded(model, maps):  # with hooks, all of it runs
+            assert torch.equal(collect(model, split, measure).gram_FF, short.gram_FF)
 
 
 def test_each_layer_of_each_image_sums_to_one() -> None:

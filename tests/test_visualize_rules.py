@@ -242,6 +242,7 @@ def test_grid_energy_against_its_definition() -> None:
     [
         (nn.Conv2d(1, 2, 3), False, False),
         (nn.Conv2d(1, 2, 3, stride=(1, 2)), True, False),
+        (nn.Conv2d(1, 2, 3, stride=[1, 1]), False, False),
         (nn.MaxPool2d(2), False, True),
         (nn.MaxPool2d(2, stride=1), False, False),
         (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 2, 2), nn.AvgPool2d(2)), True, True),

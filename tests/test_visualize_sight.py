@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from test_finding import SmallResNet
@@ -134,6 +135,47 @@ def test_spans_are_receptive_fields_whole_beyond_the_image(side: int) -> None:
     assert spans(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], (1, 1)) == ((0, 0, 12), (0, 0, 12))
 
 
+def chain_of(rng: np.random.Generator) -> nn.Sequential:
+    """Some convolutions and pooling of any shape."""
+    layers: list[nn.Module] = []
+    for _ in range(int(rng.integers(1, 5))):
+        side, stride, dilation = (int(rng.integers(*ends)) for ends in ((1, 8), (1, 4), (1, 4)))
+        padding = int(rng.integers(0, side // 2 + 2))
+        if rng.random() < 0.3:
+            layers.append(nn.MaxPool2d(side, stride, min(padding, side // 2), dilation))
+        else:
+            layers.append(nn.Conv2d(1, 1, side, stride, padding, dilation))
+    return nn.Sequential(*layers)
+
+
+def test_spans_hold_all_of_each_field(rng: np.random.Generator) -> None:
+    """On random geometries, and on two that clipped fields once misled."""
+    first = nn.Sequential(nn.Conv2d(1, 1, 3, stride=3, padding=1, dilation=2))
+    second = nn.Sequential(
+        nn.Conv2d(1, 1, 5, 2), nn.Conv2d(1, 1, 7, 2, 3), nn.MaxPool2d(2), nn.Conv2d(1, 1, 3, padding=1)
+    )
+    tried = whole = 0
+    while tried < 150:
+        model = (first, second)[tried] if tried < 2 else chain_of(rng)
+        image = (
+            torch.zeros(1, 1, *((8, 8), (28, 28))[tried]) if tried < 2 else torch.zeros(1, 1, *rng.integers(8, 33, 2))
+        )
+        try:
+            shape = tuple(model(image).shape[2:])
+        except RuntimeError:  # smaller than a kernel
+            continue
+        tried += 1
+        last = str(len(model) - 1)
+        rows, columns = spans(model, image, (last, last), shape)
+        whole += rows.stride == 0
+        positions = [(int(rng.integers(shape[0])), int(rng.integers(shape[1]))) for _ in range(3)]
+        for (i, j), field in zip(positions, receptive_fields(model, image, (last, last), positions), strict=True):
+            for span, p, start, end in ((rows, i, field.top, field.bottom), (columns, j, field.left, field.right)):
+                assert span.start + span.stride * p <= start
+                assert end <= span.start + span.stride * p + span.size
+    assert tried - whole > 40, "and not always by the whole image, which many kernels here reach across"
+
+
 def test_a_strided_network_is_resampled_in_eval_mode_and_left_as_it_was() -> None:
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, stride=2), nn.ReLU())
@@ -196,10 +238,29 @@ def test_a_dense_unit_sees_the_whole_image() -> None:
     assert (field.top, field.bottom, field.left, field.right) == (0, 12, 0, 12)
 
 
+class WithSpare(nn.Module):
+    """With a layer that its images do not pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.spare = keras(), nn.Conv2d(1, 1, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
 def test_bad_input_is_refused() -> None:
     images = torch.rand(1, 1, 12, 12)
     for channel in (4, -1):
         with pytest.raises(ValueError, match=f"conv1 has 4 filters, no channel {channel}"):
             look(keras(), images, [(SITES["conv1"], channel)])
+    with pytest.raises(ValueError, match="one filter for each image, got 1 and 2"):
+        look(keras(), images, [(SITES["conv1"], 0)] * 2)
+    with pytest.raises(ValueError, match="one filter for each image, got 0 and 0"):
+        look(keras(), images[:0], [])
+    with pytest.raises(ValueError, match="the network has no conv9"):
+        look(keras(), images, [(("conv9", "relu9"), 0)])
+    with pytest.raises(ValueError, match="spare is not on the way"):
+        look(WithSpare(), images, [(("spare", "spare"), 0)])
     with pytest.raises(ValueError, match="seed must be one of map, maximum, got 'all'"):
         look(keras(), images, [(SITES["conv1"], 0)], seed="all")

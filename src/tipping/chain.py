@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Tracer
 
-from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, evaluating, filter_layers
+from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, filter_layers
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # which has a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
@@ -78,17 +78,16 @@ class Chain:
         return [position for position, module in enumerate(self.modules) if type(module) in MIXING]
 
 
-def beginning(model: nn.Module, names: Iterable[str], image_1CHW: Tensor) -> nn.Module:
-    """What has to run of a network for the maps of these submodules, in eval mode: the modules up to the last of them
-    where it is a chain, otherwise all of it."""
+def up_to_last(model: nn.Module, names: Iterable[str]) -> nn.Module:
+    """What has to run of a network for what these submodules give: where its images pass one module after another, each
+    used once, those up to the last of them; otherwise all of it."""
     try:
-        with evaluating(model), torch.no_grad():
-            modules = Chain.of(model, image_1CHW).modules
+        order = _traced(model)
     except NotAChain:
         return model
-    position = {module: place for place, module in enumerate(modules)}
-    wanted = [position.get(model.get_submodule(name), len(modules)) for name in names]
-    return nn.Sequential(*modules[: max(wanted) + 1]) if max(wanted) < len(modules) else model
+    place = {name: number for number, name in enumerate(order)}
+    last = max(place.get(name, len(order)) for name in names)
+    return nn.Sequential(*(model.get_submodule(name) for name in order[: last + 1])) if last < len(order) else model
 
 
 def _traced(model: nn.Module) -> list[str]:

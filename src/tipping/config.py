@@ -124,6 +124,7 @@ class Curve:
         require_whole("curve.every_n_epochs", self.every_n_epochs, 0)
 
 
+MOST_IMAGES = 50  # that a picture of a filter holds
 RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
 SEEDS = ("map", "maximum")  # they start from
 RESAMPLES = ("nearest", "none")  # in layers with a stride
@@ -145,7 +146,8 @@ class Visualize:
     def __post_init__(self) -> None:
         require_whole("visualize.filters_per_class", self.filters_per_class, 1)
         require_whole("visualize.images", self.images, 1)
-        require(self.images <= 50, "visualize.images", self.images, "no picture holds so many; give at most 50")
+        few = self.images <= MOST_IMAGES
+        require(few, "visualize.images", self.images, f"no picture holds so many; give at most {MOST_IMAGES}")
         require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
         rules, known = ",".join(self.rules), ", ".join(RULES)
         right = bool(self.rules) and set(self.rules) <= set(RULES) and len(set(self.rules)) == len(self.rules)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tipping.chain import beginning
+from tipping.chain import up_to_last
 from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
 from tipping.layers import Hook, evaluating, filter_layers, hooked
@@ -168,7 +168,7 @@ def response_batches(model: nn.Module, split: Split, measure: Measure = PLAIN) -
     batches, maps = evaluation_batches(split), measure.maps_of(model)
     waiting: list[tuple[list[Tensor], Tensor]] = []
     predicted = measure.labels == "predicted"
-    network = model if predicted else beginning(model, [module for _, module in maps], split.images_NCHW[:1])
+    network = model if predicted else up_to_last(model, [module for _, module in maps])
     with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             outputs = network(images_NCHW.clone())  # its first module may work in place
@@ -216,7 +216,7 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
         return hook
 
     maps = PLAIN.maps_of(model)
-    network = beginning(model, [module for _, module in maps], split.images_NCHW[:1])
+    network = up_to_last(model, [module for _, module in maps])
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
             network(images_NCHW.clone())

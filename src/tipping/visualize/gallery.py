@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tipping.config import MOST_IMAGES
 from tipping.data import Split
 from tipping.evaluation import accuracies, evaluate_ablations
 from tipping.responses import response_batches
@@ -103,17 +104,18 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 
 
 def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[Tensor, Tensor]:
-    """`strongest` of a network's training images: from the store, if there is one, or found now and kept there."""
+    """`strongest` of a network's training images: from the store, if there is one, or found now and kept there, with as
+    many as any picture takes."""
     model, train, measure = subject.probe.model, subject.train, replace(subject.measure, labels="true")  # none matter
-    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": count, **measure.recipe(model)}
+    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": MOST_IMAGES, **measure.recipe(model)}
 
     def make() -> dict[str, Tensor]:
         with torch.inference_mode():
-            images_KR, values_KR = strongest(response_batches(model, train, measure), count)
+            images_KR, values_KR = strongest(response_batches(model, train, measure), MOST_IMAGES)
         return {"images": images_KR, "values": values_KR}
 
     tensors = store.fetch("strongest", recipe, make).tensors if store else make()
-    return tensors["images"].cpu(), tensors["values"].cpu()
+    return tensors["images"][:count].cpu(), tensors["values"][:count].cpu()
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:

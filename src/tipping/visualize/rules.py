@@ -21,7 +21,6 @@ from tipping.layers import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
 Sides = int | tuple[int, ...]
-NO_STRIDE = (1, (1, 1))
 Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # of maps, by an operation and its stride
 
 
@@ -39,7 +38,10 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
 
     Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` its signal is
     first enlarged, by nearest neighbours, to the size its output would have at stride 1, and goes back as if that were
-    its stride [oramas2019]. Signals get larger by that: compare them within one image only.
+    its stride [oramas2019]. Signals get larger by that: compare them within one image only. Weights get no gradient.
+
+    Blocks do not nest: within another, `gradient` keeps the other's rule. `max_pool2d` and `avg_pool2d` alone count as
+    pooling here, and without ``return_indices``.
 
     Args:
         rule: one of `RULES`.
@@ -73,7 +75,7 @@ def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> b
 
     with evaluating(model), torch.no_grad(), Replacing(_pools(note) if pooling else _convolutions(note)):
         model(image_1CHW.clone())
-    return any(stride not in NO_STRIDE for stride in strides)
+    return any(_largest(stride) > 1 for stride in strides)
 
 
 class Replacing(TorchFunctionMode):
@@ -128,10 +130,14 @@ class _Resampled(torch.autograd.Function):
 
 
 def _resampled(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
-    if stride in NO_STRIDE:
+    if _largest(stride) == 1:
         return operation(maps, stride=1)
     result: Tensor = _Resampled.apply(maps, partial(operation, stride=stride), partial(operation, stride=1))  # type: ignore[no-untyped-call]
     return result
+
+
+def _largest(stride: Sides) -> int:
+    return stride if isinstance(stride, int) else max(stride)
 
 
 # ---- torch's functions, with its names of their arguments

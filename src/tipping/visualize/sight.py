@@ -58,10 +58,16 @@ def look(
         rule, resample, pooling: as in `backward_rule`.
 
     Raises:
-        ValueError: unknown rule, seed or resampling; a channel that is not there.
+        ValueError: unknown rule, seed or resampling; no image, or not a filter for each; a layer or channel that is not
+            there, or not on the way of the images.
     """
     if seed not in SEEDS:
         raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
+    if not len(images_BCHW) or len(images_BCHW) != len(filters):
+        raise ValueError(f"there must be one filter for each image, got {len(images_BCHW)} and {len(filters)}")
+    names = {name for name, _ in model.named_modules()}
+    if unknown := [name for site, _ in filters for name in site if name not in names]:
+        raise ValueError(f"the network has no {unknown[0]}")
     with torch.inference_mode(False), evaluating(model), backward_rule(rule, resample, pooling):
         starts = range(0, len(images_BCHW), TOGETHER)
         parts = [
@@ -94,6 +100,8 @@ def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, i
     images_BCHW = images_BCHW.detach().clone().requires_grad_()
     with torch.enable_grad(), hooked(model, [(*site, sending(site)) for site in dict.fromkeys(s for s, _ in filters)]):
         model(images_BCHW.clone())  # its first module may work in place
+    if missed := [site[0] for site, _ in filters if site not in starts]:
+        raise ValueError(f"{missed[0]} is not on the way of the images")
     (signals_BCHW,) = torch.autograd.grad(sum(starts.values(), torch.zeros(())), images_BCHW)
     return Sight(signals_BCHW, [maps[row] for row in range(len(filters))])
 
@@ -118,9 +126,9 @@ def receptive_fields(
     """The part of the image on which the values of a layer's maps at some positions depend.
 
     Found by sending a signal back through the network with its weights all alike and positive, means in place of
-    maxima, no activations and no normalisation: it cannot cancel, and what it reaches is the receptive field. What a
-    normalisation by an image's own statistics depends on beyond that is left out; where nothing is reached, as through
-    operations that let no such signal back, it is the whole image.
+    maxima, no activations and no normalisation: unless the network subtracts maps, it cannot cancel, and what it
+    reaches is the receptive field. What a normalisation by an image's own statistics depends on beyond that is left
+    out; where nothing is reached, as through operations that let no such signal back, it is the whole image.
     """
     reached: list[Tensor] = []
 
@@ -129,7 +137,7 @@ def receptive_fields(
         reached[:] = [values_HW[position] for position in positions]
 
     with torch.inference_mode(False), evaluating(model), torch.enable_grad():
-        image_1CHW = torch.ones_like(image_1CHW, dtype=next(model.parameters()).dtype).requires_grad_()
+        image_1CHW = torch.ones_like(image_1CHW, dtype=next(model.parameters(), image_1CHW).dtype).requires_grad_()
         with Replacing(POSITIVE), hooked(model, [(*site, hook)]):
             model(image_1CHW.clone())
         signals = [torch.autograd.grad(value, image_1CHW, retain_graph=True)[0] for value in reached]
@@ -155,24 +163,34 @@ class Span(NamedTuple):
 
 
 def spans(model: nn.Module, image_1CHW: Tensor, site: Site, shape: tuple[int, int]) -> tuple[Span, Span]:
-    """The rows and the columns on which a layer's maps of some shape depend, from the receptive fields at their
-    corners, which the image's border cuts off on one side only; the whole image where it does on both."""
-    ends = [[0, min(1, side - 1), max(0, side - 2), side - 1] for side in shape]
-    fields = receptive_fields(model, image_1CHW, site, list(zip(*ends, strict=True)))
-    rows = _span([(field.top, field.bottom) for field in fields], ends[0], image_1CHW.shape[2])
-    return rows, _span([(field.left, field.right) for field in fields], ends[1], image_1CHW.shape[3])
+    """The rows and the columns on which a layer's maps of some shape depend, from the receptive fields along their
+    diagonal; the whole image where its borders cut off too much of these to tell."""
+    length = max(shape)
+    positions = [(min(p, shape[0] - 1), min(p, shape[1] - 1)) for p in range(length)]
+    fields = receptive_fields(model, image_1CHW, site, positions)
+    rows = _span([(field.top, field.bottom) for field in fields[: shape[0]]], image_1CHW.shape[2])
+    return rows, _span([(field.left, field.right) for field in fields[: shape[1]]], image_1CHW.shape[3])
 
 
-def _span(fields: Sequence[tuple[int, int]], positions: Sequence[int], side: int) -> Span:
-    """From the fields at the first two and the last two positions."""
-    (_, end), (_, second_end), (before_last, _), (start, _) = fields
-    if positions[-1] == 0:
-        return Span(fields[0][0], 0, end - fields[0][0])
-    if start == 0 or end == side:  # cut off on both sides
-        return Span(0, 0, side)
-    stride = start - before_last if before_last > 0 else second_end - end
-    first = start - stride * positions[-1]
-    return Span(first, stride, end - first)
+def _span(fields: Sequence[tuple[int, int]], side: int) -> Span:
+    """The span that is the field at each position, as far as that lies in the image; of several, that of the smallest
+    stride; the whole image if there is none, or if it may be cut off on both sides everywhere."""
+    if len(fields) == 1:
+        return Span(fields[0][0], 0, fields[0][1] - fields[0][0])
+    starts = [(p, start) for p, (start, _) in enumerate(fields) if start > 0]
+    ends = [(p, end) for p, (_, end) in enumerate(fields) if end < side]
+    for stride in range(1, side + 1) if starts and ends else ():
+        first = starts[-1][1] - stride * starts[-1][0]
+        span = Span(first, stride, ends[0][1] - stride * ends[0][0] - first)
+        if all(_holds(span, p, field, side) for p, field in enumerate(fields)):
+            return span
+    return Span(0, 0, side)
+
+
+def _holds(span: Span, position: int, field: tuple[int, int], side: int) -> bool:
+    """Whether a span is a field at a position, as far as it lies in the image."""
+    start = span.start + span.stride * position
+    return (max(0, start), min(side, start + span.size)) == field
 
 
 def _alike_conv2d(
