@@ -77,9 +77,14 @@ def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
 def predictions(model: nn.Module, split: Split) -> np.ndarray:
     """The network as it is, over all images."""
     with torch.inference_mode():
-        return np.concatenate(
-            [model(images).flatten(1).argmax(1).cpu().numpy() for images, _ in evaluation_batches(split)]
-        )
+        return np.concatenate([model(images).argmax(1).cpu().numpy() for images, _ in evaluation_batches(split)])
+
+
+def passes(model: nn.Module, split: Split) -> None:
+    """Just the passes."""
+    with torch.inference_mode():
+        for images, _ in evaluation_batches(split):
+            model(images)
 
 
 def masked(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
@@ -154,7 +159,7 @@ def collection(filters: int, model: nn.Module, split: Split) -> Sequence[Any]:
     tenth = len(split) // 10
     parts = [split[start : start + tenth] for start in range(0, len(split), tenth)]
     measured = up_to_last(model, layers.filter_layers(model).values())
-    ways = (partial(predictions, model), partial(predictions, measured), partial(collect, model))
+    ways = (partial(passes, model), partial(passes, measured), partial(collect, model))
     runs = [[timed(partial(way, part))[1] for way in ways] for part in [parts[0], *parts]][1:]
     seconds = [sum(of) for of in zip(*runs, strict=True)]
     ratios = (statistics.median(run[2] / run[other] for run in runs) for other in (0, 1))
