@@ -109,7 +109,8 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
 
     half = record["curve"]["removed"][1]
     intact, selected, random = left([]), left(order), [left(control.tolist()) for control in drawn]
-    assert record["accuracy"] == {"intact": intact, "selected": selected, "random": random}
+    chance = max(dataset.test.labels_N.tolist().count(label) for label in range(10)) / len(dataset.test)
+    assert record["accuracy"] == {"intact": intact, "selected": selected, "random": random, "chance": chance}
     assert record["filters"]["shared"] == [len(set(order) & set(control.tolist())) for control in drawn]
     assert len({intact, selected, *random}) > 2, "the figures must differ to be told apart"
     assert record["curve"]["selected"] == [intact, left(order[:half]), selected]
@@ -321,6 +322,8 @@ def test_the_offline_run_holds_config_metrics_curve_and_table(tmp_path: Path) ->
     assert (run / "files" / logged["pictures/image_0.path"]).read_bytes().startswith(b"\x89PNG")
     (metrics,) = (item for item in history if "ablation/selected" in item)
     assert metrics["mu"] == 2
+    midway = (record["accuracy"]["intact"] + record["accuracy"]["chance"]) / 2
+    assert metrics["tipping/distance"] == pytest.approx(abs(record["accuracy"]["selected"] - midway))
     assert metrics["ablation/selected"] == record["accuracy"]["selected"]
     assert metrics["ablation/intact"] == record["accuracy"]["intact"]
     assert metrics["ablation/random"] == pytest.approx(np.mean(record["accuracy"]["random"]))

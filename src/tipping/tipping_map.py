@@ -240,7 +240,8 @@ def groups(found: Sequence[Network]) -> list[Group]:
     members: dict[tuple[str, ...], list[Network]] = {}
     for network in found:
         members.setdefault(tuple(str(network.options.get(option, "")) for option in SAME), []).append(network)
-    varying = tuple(option for i, option in enumerate(SAME) if len({key[i] for key in members}) > 1)
+    values = {option: {key[i] for key in members} for i, option in enumerate(SAME)}
+    varying = tuple(option for option in SAME if option == "model.name" or len(values[option]) > 1)
     all_groups = []
     for key, of in members.items():
         options, seeds = dict(zip(SAME, key, strict=True)), [network.records[0]["seed"] for network in of]

@@ -35,7 +35,7 @@ class Run(Logger):
             "ablation/*": "mu",
             "curve/*": "curve/removed",
             "train/*": "train/step",
-            "pictures/*": "pictures/epoch",
+            "pictures/*": "epoch",
         }
         for metrics, step in steps.items():
             self._attempt(partial(_define, metrics=metrics, step=step))
@@ -109,7 +109,7 @@ class Run(Logger):
                 f"pictures/{name}": wandb.Image(picture.pixels(), caption=picture.caption)
                 for name, picture in drawn.items()
             }
-            run.log(images if epoch is None else {**images, "pictures/epoch": epoch})
+            run.log(images if epoch is None else {**images, "epoch": epoch})
 
         self._attempt(images)
 
