@@ -14,10 +14,11 @@ from tipping import command, data, models, records, tracking
 from tipping.callbacks import AccuracyDropCurve, FilterPictures
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse, require
-from tipping.evaluation import DropCurve, drop_curve
+from tipping.evaluation import DropCurve, chance_of, drop_curve
 from tipping.selection import Selection, select
 from tipping.store import Store, digest
 from tipping.subject import Subject
+from tipping.tipping_point import half_drop
 from tipping.visualize import Picture, check_resampling, pictures
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,11 @@ def train(composed: DictConfig) -> None:
             check_resampling(Subject.of(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
-            curves[epoch] = curve.record()
-            run.log_curve(curve, epoch)
+            tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
+            curves[epoch] = {**curve.record(), "tips_at": tips_at}
+            run.log_curve(curve, epoch, tips_at)
+            where = f"tips at {tips_at:.1f}" if tips_at is not None else "does not tip"
+            log.info("epoch %d: %s of %d relevant filters removed", epoch, where, curve.removed[-1])
 
         def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
             records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)

@@ -282,6 +282,8 @@ def test_train_keeps_its_network_and_says_its_accuracy(run_script, tmp_path: Pat
     assert str(path) in out
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert list(record["curves"]) == ["1", "2"]
+    for curve in record["curves"].values():
+        assert curve["tips_at"] is None or 0 < curve["tips_at"] <= curve["removed"][-1]
     assert f"{100 * record['accuracy']['intact']:.2f} %" in out
     content = path.read_bytes()
     assert run_script("train", "trainer.max_epochs=2", "mu=3")[0] == 0

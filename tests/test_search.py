@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from tipping.search import EXCESS, Bracketing, BracketingSampler, known
+from tipping.mu_lasso import MuLassoProblem, homotopy
+from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, known, open_study, work
 
 Curve = Callable[[float], float]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -152,3 +160,93 @@ def test_what_other_workers_evaluate_is_left_to_them() -> None:
     asked = [study.ask().suggest_float("mu", 10, 1000, log=True) for _ in range(7)]
     assert len(set(asked)) == 7
     assert sorted(asked[:5]) == pytest.approx([10, 31.62, 100, 316.2, 1000], rel=1e-3)
+
+
+def worked(folder: Path, curve: Curve, evaluated: list[float], trials: int = 40) -> optuna.Study:
+    """A worker of a study in a folder."""
+    bracketing = Bracketing(10, 1000)
+    study = open_study(None, folder, BracketingSampler(bracketing))
+
+    def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
+        evaluated.append(chosen["mu"])
+        time.sleep(0.02)
+        excess = curve(chosen["mu"]) - LEVEL
+        return abs(excess), {EXCESS: excess}
+
+    work(study, {"mu": (10, 1000)}, evaluate, lambda: bracketing.finished(known(study)), folder, trials)
+    return study
+
+
+def test_workers_share_a_study(tmp_path: Path) -> None:
+    curve, truth = MONOTONE["logistic 80 8"]
+    evaluated: list[float] = []
+    with ThreadPoolExecutor(3) as pool:
+        studies = list(pool.map(lambda _: worked(tmp_path, curve, evaluated), range(3)))
+    assert len(set(evaluated)) == len(evaluated), "nothing twice"
+    found = known(studies[0])
+    assert set(found) == set(evaluated)
+    assert Bracketing(10, 1000).brackets(found)[0].at == pytest.approx(truth, rel=0.01)
+    assert {trial.state for trial in studies[0].trials} == {TrialState.COMPLETE}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tipping.search import EXCESS, Bracketing, BracketingSampler, open_study, work
+
+folder, seen = Path(sys.argv[1]), []
+study = open_study(None, folder, BracketingSampler(Bracketing(10, 1000)))
+
+def evaluate(chosen):
+    seen.append(chosen["mu"])
+    if len(seen) == 4:
+        os.kill(os.getpid(), 9)
+    return abs(80 - chosen["mu"]), {EXCESS: 80 - chosen["mu"]}
+
+work(study, {"mu": (10, 1000)}, evaluate, lambda: False, folder, 40)
+"""
+
+
+def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    evaluated: list[float] = []
+    study = worked(tmp_path, lambda mu: LEVEL + 80 - mu, evaluated)
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.FAIL) == 1, "the one that was killed"
+    assert TrialState.RUNNING not in states
+    finished = [trial.params["mu"] for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert len(set(finished)) == len(finished)
+    assert len(evaluated) == len(finished) - 3, "three were finished before"
+    assert Bracketing(10, 1000).brackets(known(study))[0].at == pytest.approx(80, rel=0.01)
+    again: list[float] = []
+    worked(tmp_path, lambda mu: LEVEL + 80 - mu, again)
+    assert again == []
+
+
+def test_a_failed_evaluation_is_told_and_not_swallowed(tmp_path: Path) -> None:
+    def broken(mu: float) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        worked(tmp_path, broken, [])
+    study = open_study(None, tmp_path, BracketingSampler(Bracketing(10, 1000)))
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+
+
+def test_breakpoints_are_where_the_relevant_filters_change(problem: MuLassoProblem) -> None:
+    path = homotopy(problem, 40.0)
+    filter_R = np.arange(47) // 2  # two responses to a filter
+    found = breakpoints(path, filter_R, 1.0)
+    assert found == sorted(found)
+    edges = [1.0, *found, 40.0]
+    middles = [math.sqrt(low * high) for low, high in pairwise(edges)]
+    relevant = []
+    for mu in middles:
+        weights_RC = path.weights([mu])[0].numpy()
+        relevant.append(frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()))
+    assert all(one != other for one, other in pairwise(relevant)), "each changes them"
+    for (low, high), filters in zip(pairwise(edges), relevant, strict=True):
+        for mu in np.geomspace(low * 1.001, high * 0.999, 3) if high > low * 1.01 else ():
+            weights_RC = path.weights([mu])[0].numpy()
+            assert frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()) == filters, "and nothing between does"

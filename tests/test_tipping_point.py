@@ -15,6 +15,7 @@ from tipping.tipping_point import (
     crossing,
     crossings,
     fit_logistic,
+    half_drop,
     partings,
     tipping_point,
 )
@@ -94,6 +95,12 @@ def test_positions_that_do_not_rise_are_refused() -> None:
 def test_the_area_is_the_mean_accuracy() -> None:
     assert area(np.array([0, 1, 3]), np.array([1.0, 0.5, 0.5])) == pytest.approx((0.75 + 2 * 0.5) / 3)
     assert area(np.array([0]), np.array([0.7])) == 0.7
+
+
+def test_a_drop_curve_tips_midway_to_chance() -> None:
+    assert half_drop([0, 2, 6], [0.9, 0.7, 0.3], 0.1) == pytest.approx(4)
+    assert half_drop([0, 2, 6], [0.9, 0.8, 0.6], 0.1) is None
+    assert half_drop([0], [0.9], 0.1) is None
 
 
 def test_one_network_has_an_interval_over_its_images(rng: np.random.Generator) -> None:

@@ -204,6 +204,15 @@ def partings(trials: Sequence[Trial], rng: np.random.Generator, replicates: int 
     return [Parting(mu, *_interval(gaps_SB, rng)) for mu, gaps_SB in zip(shared_M, gaps_MSB, strict=True)]
 
 
+def half_drop(removed_P: Sequence[int], accuracy_P: Sequence[float], chance: float) -> float | None:
+    """How many filters of an accuracy-drop curve leave accuracy midway between its start and chance; None where none
+    do."""
+    if len(removed_P) < 2:
+        return None
+    at = crossing(np.array(removed_P), np.array(accuracy_P), (accuracy_P[0] + chance) / 2)
+    return at if np.isfinite(at) else None
+
+
 def area(removed_P: np.ndarray, accuracy_P: np.ndarray) -> float:
     """The area under an accuracy-drop curve as the mean accuracy over the numbers of filters removed."""
     width = removed_P[-1] - removed_P[0]

@@ -59,9 +59,12 @@ class Run(Logger):
         """Log metrics of the job as a whole."""
         self._attempt(lambda run: run.log(metrics))
 
-    def log_curve(self, curve: DropCurve, epoch: int) -> None:
-        """Log the accuracy-drop curve of a network after some epochs of its training."""
+    def log_curve(self, curve: DropCurve, epoch: int, tips_at: float | None) -> None:
+        """Log the accuracy-drop curve of a network after some epochs of its training, and at how many filters it
+        tips."""
         self._log_points(f"curve/epoch_{epoch}", curve.record())
+        if tips_at is not None:
+            self.log({"tipping/filters": tips_at, "epoch": epoch})
 
     def _log_points(self, name: str, curve: dict[str, Any]) -> None:
         for i, removed in enumerate(curve["removed"]):
