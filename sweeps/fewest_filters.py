@@ -31,7 +31,8 @@ def search(composed: DictConfig) -> None:
     """Parameters → jobs of some seeds → how many filters tip these networks."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     plain, options = split_off(composed, FewestFilters)
-    study = open_study(options.storage, directory, SAMPLERS[options.sampler](parse(plain).seed))
+    study = open_study(options.storage, directory)
+    study.sampler = SAMPLERS[options.sampler](parse(plain).seed + len(study.trials))  # goes on, and does not repeat
 
     def evaluate(chosen: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         found = [job(plain, {**chosen, "seed": seed}, directory) for seed in options.seeds]

@@ -40,7 +40,8 @@ def search(composed: DictConfig) -> None:
     directory = Path(HydraConfig.get().sweep.dir) / name_of(config, options)
     directory.mkdir(parents=True, exist_ok=True)
     network = Network.of(config, options)
-    study = open_study(options.storage, directory, BracketingSampler(network.bracketing))
+    study = open_study(options.storage, directory)
+    study.sampler = BracketingSampler(network.bracketing)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, own = directory / tipping_map.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])

@@ -165,7 +165,8 @@ def test_what_other_workers_evaluate_is_left_to_them() -> None:
 def worked(folder: Path, curve: Curve, evaluated: list[float], trials: int = 40) -> optuna.Study:
     """A worker of a study in a folder."""
     bracketing = Bracketing(10, 1000)
-    study = open_study(None, folder, BracketingSampler(bracketing))
+    study = open_study(None, folder)
+    study.sampler = BracketingSampler(bracketing)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         evaluated.append(chosen["mu"])
@@ -195,7 +196,8 @@ from pathlib import Path
 from tipping.search import EXCESS, Bracketing, BracketingSampler, open_study, work
 
 folder, seen = Path(sys.argv[1]), []
-study = open_study(None, folder, BracketingSampler(Bracketing(10, 1000)))
+study = open_study(None, folder)
+study.sampler = BracketingSampler(Bracketing(10, 1000))
 
 def evaluate(chosen):
     seen.append(chosen["mu"])
@@ -230,7 +232,7 @@ def test_a_failed_evaluation_is_told_and_not_swallowed(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         worked(tmp_path, broken, [])
-    study = open_study(None, tmp_path, BracketingSampler(Bracketing(10, 1000)))
+    study = open_study(None, tmp_path)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]
 
 

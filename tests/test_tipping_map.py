@@ -138,3 +138,40 @@ def test_bad_options_of_a_search_are_one_line(tmp_path: Path, option: str, sente
     printed = run("sweeps/tipping_point.py", *SMALL, *places, option, code=1)
     assert sentence in printed
     assert "Traceback" not in printed
+
+
+def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> None:
+    small = [option for option in SMALL if not option.startswith("model.filters")]
+    options = [*small, f"store.dir={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'found'}", "search.seeds=[0,1]"]
+    options += ["search.over={mu:[1,100],model.filters:[3,5],model.dropout:null}", "search.sampler=random"]
+    printed = run("sweeps/fewest_filters.py", *options, "search.trials=3")
+    assert "fewest: " in printed
+    assert "(3 trials)" in printed
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
+    assert len(records) == 6
+    removed: dict[tuple[float, int], list[float]] = {}
+    for record in records:
+        filters, accuracy = record["filters"], record["accuracy"]
+        tipped = accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2
+        removed.setdefault((record["mu"], record["model"]["filters"]), []).append(filters["ablated"] + 1j * tipped)
+    means = [sum(values) / 2 for values in removed.values()]
+    assert f"fewest: {min(mean.real for mean in means if mean.imag <= 0):g} filters" in printed
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    run("sweeps/fewest_filters.py", *options, "search.trials=4")
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "goes on where it was"
+    assert len(list(tmp_path.rglob("result.json"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("search.sampler=cmaes", "search.sampler=cmaes: give tpe, gp or random"),
+        ("search.over={mu:[5,1]}", "search.over.mu=[5, 1]: give its ends, such as [1,1000]"),
+        ("search.seeds=[]", "search.seeds=[]: give one at least"),
+        ("search.over.model.filters=[a,b]", "no such option|give its ends"),
+    ],
+)
+def test_bad_options_of_the_fewest_filters_are_one_line(tmp_path: Path, option: str, sentence: str) -> None:
+    printed = run("sweeps/fewest_filters.py", *SMALL, f"hydra.run.dir={tmp_path}", option, code=1).strip()
+    assert re.search(re.escape(sentence).replace(r"\|", "|"), printed)
+    assert len(printed.splitlines()) == 1

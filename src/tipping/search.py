@@ -223,7 +223,7 @@ def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
 # ---- studies, which several workers may share
 
 
-def open_study(storage: str | None, directory: pathlib.Path, sampler: BaseSampler) -> Study:
+def open_study(storage: str | None, directory: pathlib.Path) -> Study:
     """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
     Raises:
@@ -232,7 +232,7 @@ def open_study(storage: str | None, directory: pathlib.Path, sampler: BaseSample
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         place = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
-        return optuna.create_study(storage=place, study_name=directory.name, sampler=sampler, load_if_exists=True)
+        return optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"search.storage={storage}: cannot be opened ({reason}); give another, or null") from error
