@@ -126,7 +126,7 @@ def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tm
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("search.high=0.5", "search.high=0.5: give a mu over search.low=1"),
+        ("search.high=0.05", "search.high=0.05: give a mu over search.low=0.1"),
         ("search.grid=1", "search.grid=1: give a whole number of at least 2"),
         ("search.storage=nosuch://x", "search.storage=nosuch://x: cannot be opened"),
         ("search.storage=sqlite:////nosuch/folder/file.db", "cannot be opened"),
