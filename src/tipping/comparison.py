@@ -223,8 +223,9 @@ def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
         accuracy, dropped = TIPPED[dropout]
         ours = [count_at(group, accuracy / 100) for group in grouped(rows, "seed").values()]
         reached = [count for count in ours if count is not None]
-        name = f"filters dropped at {accuracy} %, interpolated"
-        if len(reached) == len(ours):
+        some = "" if len(reached) in (0, len(ours)) else f", in {len(reached)} of {len(ours)} networks"
+        name = f"filters dropped at {accuracy} %, interpolated{some}"
+        if reached:
             lines += _cells("its text", [(name, dropped, reached, 1.0)])
         else:
             lines.append(["its text", name, str(dropped), "not reached at these mu", ""])
