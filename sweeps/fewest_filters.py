@@ -4,8 +4,11 @@ Each trial takes the mean over networks of some seeds; each of these is a job of
 Called again, the search goes on where it was. Its storage is open to `optuna-dashboard`.
 """
 
+import hashlib
+import json
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from optuna.trial import TrialState
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -20,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 import interpret  # noqa: E402
 
 from tipping import command, records  # noqa: E402
-from tipping.config import FewestFilters, parse, split_off  # noqa: E402
-from tipping.search import SAMPLERS, open_study, work  # noqa: E402
+from tipping.config import Config, FewestFilters, parse, require, split_off  # noqa: E402
+from tipping.search import EXCESS, SAMPLERS, open_study, work  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -29,30 +33,45 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="fewest_filters")
 def search(composed: DictConfig) -> None:
     """Parameters → jobs of some seeds → how many filters tip these networks."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
     plain, options = split_off(composed, FewestFilters)
+    config = parse(plain)
+    require(
+        config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
+    )
+    directory = Path(HydraConfig.get().runtime.output_dir) / name_of(config, options)
+    directory.mkdir(parents=True, exist_ok=True)
     study = open_study(options.storage, directory)
-    study.sampler = SAMPLERS[options.sampler](parse(plain).seed + len(study.trials))  # goes on, and does not repeat
 
     def evaluate(chosen: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         found = [job(plain, {**chosen, "seed": seed}, directory) for seed in options.seeds]
-        accuracy = {
-            key: float(np.mean([one["accuracy"][key] for one in found]))
-            for key in found[0]["accuracy"]
-            if key != "random"
-        }
-        removed = float(np.mean([one["filters"]["ablated"] for one in found]))
+        kinds = ("intact", "selected", "chance")
+        accuracy = {kind: float(np.mean([one["accuracy"][kind] for one in found])) for kind in kinds}
         excess = accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2
-        value = removed if excess <= 0 else found[0]["filters"]["total"] * (1 + excess)  # over all its filters
-        return value, {"removed": removed, "tipped": excess <= 0, **accuracy}
+        return float(np.mean([one["filters"]["ablated"] for one in found])), {EXCESS: excess, **accuracy}
 
-    work(study, options.over, evaluate, lambda: False, directory, options.trials)
-    best = study.best_trial
-    where = ", ".join(f"{name}={value:.4g}" for name, value in best.params.items())
-    if best.user_attrs["tipped"]:
-        log.info("fewest: %g filters tip the network with %s (%d trials)", best.value, where, len(study.trials))
+    work(
+        study,
+        options.over,
+        evaluate,
+        lambda number: SAMPLERS[options.sampler](config.seed + number),
+        directory,
+        options.trials,
+    )
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    tipped = [trial for trial in done if trial.user_attrs[EXCESS] <= 0]
+    if tipped:
+        best = min(tipped, key=lambda trial: trial.value or 0.0)
+        where = ", ".join(f"{name}={value:.4g}" for name, value in best.params.items())
+        log.info("fewest: %g filters tip the network with %s (%d trials)", best.value, where, len(done))
     else:
-        log.info("no network tipped in %d trials; nearest with %s", len(study.trials), where)
+        log.info("no network tipped in %d trials", len(done))
+
+
+def name_of(config: Config, options: FewestFilters) -> str:
+    """The search's folder and study: the same for the same options, but for those that do not decide the answer."""
+    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
+    text = json.dumps([deciding, options.over, options.sampler, options.seeds], sort_keys=True)
+    return f"{config.model['name']},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -9,7 +9,10 @@ import json
 import logging
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -23,7 +26,7 @@ import interpret  # noqa: E402
 
 from tipping import command, data, models, records, tipping_map  # noqa: E402
 from tipping.classifier import find_or_train, pick_device  # noqa: E402
-from tipping.config import Config, Search, parse, split_off  # noqa: E402
+from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
 from tipping.mu_lasso import homotopy  # noqa: E402
 from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, known, open_study, work  # noqa: E402
@@ -37,11 +40,13 @@ def search(composed: DictConfig) -> None:
     """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports."""
     plain, options = split_off(composed, Search)
     config = parse(plain)
+    require(
+        config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
+    )
     directory = Path(HydraConfig.get().sweep.dir) / name_of(config, options)
     directory.mkdir(parents=True, exist_ok=True)
     network = Network.of(config, options)
     study = open_study(options.storage, directory)
-    study.sampler = BracketingSampler(network.bracketing)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, own = directory / tipping_map.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
@@ -52,9 +57,16 @@ def search(composed: DictConfig) -> None:
 
     for room in ("classifier", "responses"):  # each evaluation would say that it found them in the store
         logging.getLogger(f"tipping.{room}").setLevel(logging.WARNING)
-    space, finished = {"mu": (options.low, options.high)}, lambda: network.bracketing.finished(known(study))
-    work(study, space, evaluate, finished, directory, options.trials)
+    sampler = BracketingSampler(network.bracketing)
+    work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     tipping_map.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+
+
+def name_of(config: Config, options: Search) -> str:
+    """A network's folder and study: the same for the same options, but for those that do not decide the answer."""
+    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
+    text = json.dumps([deciding, options.low, options.high, options.grid], sort_keys=True)
+    return f"{config.model['name']},seed={config.seed},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -76,27 +88,27 @@ class Network:
         subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
         (intact,) = accuracies(find_or_predict(model, subject.weights, images, store)[None], images.labels_N)
-        edges = breakpoints(homotopy(problem, options.high), subject.probe.filter_R, options.low)
+        try:
+            edges = breakpoints(homotopy(problem, options.high), subject.probe.filter_R, options.low)
+        except ArithmeticError as error:
+            raise InputError(f"{config.model['name']}: its breakpoints cannot be told: {error}") from error
         bracketing = Bracketing(options.low, options.high, options.grid, breakpoints=edges)
         saturation = float(problem.saturation().max())
         return cls(subject, store, (intact + chance_of(images)) / 2, bracketing, saturation)
 
-    def facts(self, known: dict[float, float]) -> dict[str, float | None]:
-        """What the table has besides: the level, saturation mu, and how stable the selection is at the crossing."""
+    def facts(self, known: dict[float, float]) -> dict[str, Any]:
+        """What the table has besides: the level, saturation mu, and how stable the selection is at the first crossing:
+        Nogueira's index over live filters, and how often each filter is selected."""
+        facts: dict[str, Any] = {"level": self.level, "saturation_mu": self.saturation}
         crossings = self.bracketing.brackets(known)
-        facts = {"level": self.level, "saturation_mu": self.saturation, "stability": None}
         if crossings:
             filter_R, parts = self.subject.probe.filter_R, self.subject.responses_of_parts(self.store)
-            index = stability(on_halves(parts, crossings[0].at, filter_R, np.random.default_rng(0)))
+            chosen_MF = on_halves(parts, crossings[0].at, filter_R, np.random.default_rng(0))
+            live_R = ~reduce(add, parts).dead_F()
+            index = stability(chosen_MF[:, np.bincount(filter_R, weights=live_R) > 0])
             facts["stability"] = None if np.isnan(index) else index
+            facts["selection_frequencies"] = chosen_MF.mean(0).tolist()
         return facts
-
-
-def name_of(config: Config, options: Search) -> str:
-    """A network's folder and study: the same for the same options, but for those that do not decide the answer."""
-    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
-    text = json.dumps([deciding, options.low, options.high, options.grid], sort_keys=True)
-    return f"{config.model['name']},seed={config.seed},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 if __name__ == "__main__":

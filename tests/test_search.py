@@ -16,6 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tipping.config import InputError
 from tipping.mu_lasso import MuLassoProblem, homotopy
 from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, known, open_study, work
 
@@ -141,8 +142,7 @@ def test_workers_do_not_evaluate_the_same() -> None:
     bracketing, found, waiting = Bracketing(10, 1000), {}, []
     rounds = 0
     while not bracketing.finished(found):
-        while len(waiting) < 4:
-            mu = bracketing.next(found, waiting)
+        while len(waiting) < 4 and (mu := bracketing.next(found, waiting)) is not None:
             assert mu not in waiting
             assert mu not in found
             assert 10 <= mu <= 1000
@@ -154,19 +154,26 @@ def test_workers_do_not_evaluate_the_same() -> None:
     assert rounds <= 6, "four at once: two for the grid, then a fifth of the bracket each time"
 
 
+def test_a_worker_waits_where_only_what_others_evaluate_is_of_use() -> None:
+    bracketing = Bracketing(10, 1000, breakpoints=[20, 50, 90, 200, 400])
+    found = {mu: 400 - mu for mu in bracketing.first if mu < 30 or mu > 400}
+    waiting: list[float] = []
+    while (mu := bracketing.next(found, waiting)) is not None:
+        waiting.append(mu)
+    assert len(found) + len(waiting) <= 6, "each set of filters once"
+
+
 def test_what_other_workers_evaluate_is_left_to_them() -> None:
     sampler = BracketingSampler(Bracketing(10, 1000))
     study = optuna.create_study(sampler=sampler)
-    asked = [study.ask().suggest_float("mu", 10, 1000, log=True) for _ in range(7)]
-    assert len(set(asked)) == 7
-    assert sorted(asked[:5]) == pytest.approx([10, 31.62, 100, 316.2, 1000], rel=1e-3)
+    asked = [study.ask().suggest_float("mu", 10, 1000, log=True) for _ in range(5)]
+    assert sorted(asked) == pytest.approx([10, 31.62, 100, 316.2, 1000], rel=1e-3)
 
 
 def worked(folder: Path, curve: Curve, evaluated: list[float], trials: int = 40) -> optuna.Study:
     """A worker of a study in a folder."""
     bracketing = Bracketing(10, 1000)
     study = open_study(None, folder)
-    study.sampler = BracketingSampler(bracketing)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         evaluated.append(chosen["mu"])
@@ -174,7 +181,7 @@ def worked(folder: Path, curve: Curve, evaluated: list[float], trials: int = 40)
         excess = curve(chosen["mu"]) - LEVEL
         return abs(excess), {EXCESS: excess}
 
-    work(study, {"mu": (10, 1000)}, evaluate, lambda: bracketing.finished(known(study)), folder, trials)
+    work(study, {"mu": (10, 1000)}, evaluate, lambda _: BracketingSampler(bracketing), folder, trials)
     return study
 
 
@@ -197,7 +204,6 @@ from tipping.search import EXCESS, Bracketing, BracketingSampler, open_study, wo
 
 folder, seen = Path(sys.argv[1]), []
 study = open_study(None, folder)
-study.sampler = BracketingSampler(Bracketing(10, 1000))
 
 def evaluate(chosen):
     seen.append(chosen["mu"])
@@ -205,7 +211,7 @@ def evaluate(chosen):
         os.kill(os.getpid(), 9)
     return abs(80 - chosen["mu"]), {EXCESS: 80 - chosen["mu"]}
 
-work(study, {"mu": (10, 1000)}, evaluate, lambda: False, folder, 40)
+work(study, {"mu": (10, 1000)}, evaluate, lambda _: BracketingSampler(Bracketing(10, 1000)), folder, 40)
 """
 
 
@@ -252,3 +258,13 @@ def test_breakpoints_are_where_the_relevant_filters_change(problem: MuLassoProbl
         for mu in np.geomspace(low * 1.001, high * 0.999, 3) if high > low * 1.01 else ():
             weights_RC = path.weights([mu])[0].numpy()
             assert frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()) == filters, "and nothing between does"
+
+
+def test_a_study_of_a_shared_storage_belongs_to_its_folder(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    for name in ("one", "two"):
+        (tmp_path / name / "study").mkdir(parents=True)
+    open_study(storage, tmp_path / "one" / "study")
+    open_study(storage, tmp_path / "one" / "study")
+    with pytest.raises(InputError, match="go on in that folder"):
+        open_study(storage, tmp_path / "two" / "study")

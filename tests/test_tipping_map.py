@@ -62,10 +62,9 @@ def test_a_sweep_has_a_line_for_each_network(sweep: Path, capsys: pytest.Capture
     [
         (lambda sweep: [shutil.rmtree(job) for job in sweep.glob("[0-9]*")], "holds no jobs"),
         (lambda sweep: [shutil.rmtree(sweep / job) for job in "1234567"], "has mu=0.1 only; give the sweep of several"),
-        (lambda sweep: shutil.copytree(sweep / "2", sweep / "8"), "is there twice"),
-        (lambda sweep: _edit(sweep / "1", "store", "weights", "other"), "of two networks|only; give"),
+        (lambda sweep: [_edit(sweep / job, "store", "weights", "other") for job in "02"], "seed=0 is of two networks"),
     ],
-    ids=["empty", "one mu", "twice", "mixed"],
+    ids=["empty", "one mu", "mixed"],
 )
 def test_what_cannot_be_compared_is_one_line(sweep: Path, tmp_path: Path, capsys, break_it, sentence: str) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
@@ -84,13 +83,42 @@ def _edit(job: Path, part: str, key: str, value: str) -> None:
     (job / "result.json").write_text(json.dumps(record))
 
 
-def test_a_corrupt_record_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("break_it", "named"),
+    [
+        (lambda job: (job / "result.json").write_text("{"), "3"),
+        (lambda job: (job / "result.json").write_text('{"schema": 6, "filters": {}, "protocol": null}'), "3"),
+        (lambda job: (job / "predictions.npz").write_bytes((job / "predictions.npz").read_bytes()[:100]), "3"),
+        (lambda job: (job / "predictions.npz").write_bytes(b""), "3"),
+        (lambda job: (job / "predictions.npz").unlink(), "3"),
+        (lambda job: shutil.copytree(job, job.parent / "9"), "is there twice"),
+    ],
+)
+def test_what_is_corrupt_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys, break_it, named: str) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
-    (copy / "3" / "result.json").write_text("{")
+    break_it(copy / "3")
     assert tipping_map.main([str(copy)]) == 1
     out, err = capsys.readouterr()
-    assert str(copy / "3") in err
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("left out: ")
+    assert named in err
     assert "tips at mu" in out
+
+
+def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for job in list(copy.glob("[0-9]")):
+        other = Path(shutil.copytree(job, copy / f"1{job.name}"))
+        _edit(other, "store", "weights", f"other {json.loads((job / 'result.json').read_text())['seed']}")
+        record = json.loads((other / "result.json").read_text())
+        record["config"]["model"]["dropout"] = 0.25
+        (other / "result.json").write_text(json.dumps(record))
+    assert tipping_map.main([str(copy), "--compare", "model.dropout"]) == 0
+    out = capsys.readouterr().out
+    assert "model.dropout=0.25" in out
+    assert re.search(r"1.00 \(.* to .*\)  1.000|censored", out), "they are the same"
+    assert tipping_map.main([str(copy), "--compare", "model.filters"]) == 1
+    assert "no two groups of networks differ in it alone" in capsys.readouterr().err
 
 
 def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -167,6 +195,7 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
     [
         ("search.sampler=cmaes", "search.sampler=cmaes: give tpe, gp or random"),
         ("search.over={mu:[5,1]}", "search.over.mu=[5, 1]: give its ends, such as [1,1000]"),
+        ("search.over={mu:[0,1]}", "search.over.mu=[0, 1]: give its ends, such as [1,1000]"),
         ("search.seeds=[]", "search.seeds=[]: give one at least"),
         ("search.over.model.filters=[a,b]", "no such option|give its ends"),
     ],

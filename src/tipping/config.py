@@ -207,7 +207,8 @@ class FewestFilters:
         self.over = {name: ends for name, ends in self.over.items() if ends is not None}
         for name, ends in self.over.items():
             numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
-            require(numbers and ends[0] < ends[1], f"search.over.{name}", ends, "give its ends, such as [1,1000]")
+            rising = numbers and -math.inf < ends[0] < ends[1] < math.inf and (name != "mu" or ends[0] > 0)
+            require(rising, f"search.over.{name}", ends, "give its ends, such as [1,1000]")
         require("mu" in self.over, "search.over", ", ".join(self.over), "mu must be among them")
         require(self.sampler in ("tpe", "gp", "random"), "search.sampler", self.sampler, "give tpe, gp or random")
         require(len(self.seeds) > 0, "search.seeds", self.seeds, "give one at least")

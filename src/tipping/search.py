@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna import Study
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -27,9 +29,10 @@ from tipping.config import InputError
 from tipping.mu_lasso import Path
 
 STUDY = "study.log"
+WAIT = 0.5  # seconds between looks at what others evaluate
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=_at_most_0),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, constraints_func=_at_most_0),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
 TIE = 1e-9  # relative distance of breakpoints, under which they are one
@@ -67,8 +70,8 @@ class Bracketing:
     precision: float = 0.01
     breakpoints: Sequence[float] = field(default=())
 
-    def next(self, known: Mapping[float, float], waiting: Collection[float] = ()) -> float:
-        """The mu to evaluate next.
+    def next(self, known: Mapping[float, float], waiting: Collection[float] = ()) -> float | None:
+        """The mu to evaluate next; None while nothing is of use but what is being evaluated.
 
         Args:
             known: for each mu evaluated, by how much accuracy exceeds the level.
@@ -85,7 +88,7 @@ class Bracketing:
                 return self._mu(self._within(low, high, known))
             if wide := [gap for gap in inside if not self._closed(*gap)]:
                 return self._mu(self._middle(*max(wide, key=_width)))
-        return self._mu(self._middle(*max(gaps, key=_width)))  # others narrow what there is
+        return None
 
     def finished(self, known: Mapping[float, float]) -> bool:
         """Whether nothing is left to evaluate."""
@@ -186,7 +189,14 @@ class BracketingSampler(BaseSampler):
     ) -> float:
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         waiting = [other.params["mu"] for other in running if "mu" in other.params]
-        return self.bracketing.next(known(study), waiting)
+        mu = self.bracketing.next(known(study), waiting)
+        return math.sqrt(self.bracketing.low * self.bracketing.high) if mu is None else mu
+
+    def idle(self, study: Study) -> bool:
+        """Whether a worker should wait for what others are evaluating."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        waiting = [other.params["mu"] for other in running if "mu" in other.params]
+        return bool(waiting) and self.bracketing.next(known(study), waiting) is None
 
     def stop_when_finished(self, study: Study, _: FrozenTrial) -> None:
         """A callback of `Study.optimize`."""
@@ -198,6 +208,11 @@ def known(study: Study) -> dict[float, float]:
     """For each mu of a study's finished trials, by how much accuracy exceeds the level."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
+
+
+def _at_most_0(trial: FrozenTrial) -> tuple[float]:
+    """A constraint: accuracy has to be at the level or under it."""
+    return (trial.user_attrs[EXCESS],)
 
 
 def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
@@ -227,26 +242,34 @@ def open_study(storage: str | None, directory: pathlib.Path) -> Study:
     """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
     Raises:
-        InputError: the storage cannot be opened.
+        InputError: the storage cannot be opened, or its study is of another folder.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         place = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
-        return optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
-    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        study = optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
+        own = study.user_attrs.get("folder")
+        if own is None:
+            study.set_user_attr("folder", str(directory.resolve()))
+    except (SQLAlchemyError, OptunaError, ImportError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"search.storage={storage}: cannot be opened ({reason}); give another, or null") from error
+    if storage is not None and own not in (None, str(directory.resolve())):
+        raise InputError(
+            f"search.storage={storage}: {directory.name} there is searched from {own}: go on in that folder"
+        )
+    return study
 
 
 def work(
     study: Study,
     space: Mapping[str, Sequence[float]],
     evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]],
-    finished: Callable[[], bool],
+    sampler: Callable[[int], BaseSampler],
     directory: pathlib.Path,
     trials: int,
 ) -> None:
-    """Evaluate what the study's sampler asks for until it is finished, or so many trials are.
+    """Evaluate what a sampler asks for until so many trials are finished, or a bracketing is.
 
     Several workers may do so at once, also on other machines that share the folder. A trial holds a lock as long as it
     runs: one that was killed is seen by that, and asked for again.
@@ -254,7 +277,7 @@ def work(
     Args:
         space: the range of each parameter; whole numbers if its ends are. That of mu is logarithmic.
         evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it.
-        finished: whether to stop before `trials`.
+        sampler: the sampler for a trial, by its number.
     """
     with tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress:
         while True:
@@ -265,19 +288,26 @@ def work(
                     for state in (TrialState.COMPLETE, TrialState.RUNNING)
                 )
                 progress.update(done - progress.n)
-                if finished() or done + busy >= trials:
+                study.sampler = own = sampler(len(study.trials))
+                bracketing = own if isinstance(own, BracketingSampler) else None
+                if done + busy >= trials or (bracketing and bracketing.bracketing.finished(known(study))):
                     return
-                trial = study.ask()
-                chosen = {name: _suggest(trial, name, *ends) for name, ends in space.items()}
-                lock = _lock(directory, trial.number)
-                lock.acquire()
+                idle = bracketing is not None and bracketing.idle(study)
+                if not idle:
+                    trial = study.ask()
+                    chosen = {name: _suggest(trial, name, *ends) for name, ends in space.items()}
+                    lock = _lock(directory, trial.number)
+                    lock.acquire()
+            if idle:
+                time.sleep(WAIT)
+                continue
             try:
                 value, notes = evaluate(chosen)
                 for name, note in notes.items():
                     trial.set_user_attr(name, note)
                 study.tell(trial, value)
             except BaseException:
-                study.tell(trial, state=TrialState.FAIL)
+                study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 raise
             finally:
                 lock.release()

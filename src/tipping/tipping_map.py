@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,43 +22,86 @@ import numpy as np
 
 from tipping import comparison
 from tipping.atomic import replacing
-from tipping.charts import RANDOM, RELEVANT, flat, tipping_points
+from tipping.charts import ELSEWHERE, RANDOM, RELEVANT, flat, tipping_points
 from tipping.config import InputError
 from tipping.records import PREDICTIONS, RECORD, SCHEMA
 from tipping.results import print_lines
 from tipping.search import Bracketing
-from tipping.tipping_point import TippingPoint, Trial, area, compare, partings, tipping_point
+from tipping.tipping_point import Curves, TippingPoint, area, compare, partings, tipping_point
 
 log = logging.getLogger(__name__)
 EVALUATIONS, SEARCH = "evaluations", "search.json"
 TABLE, CHART = "tipping_points.csv", "tipping_points.png"
 APART = 0.01  # by how much accuracy without random filters must exceed that without the relevant ones, to part
-SAME = ("data.name", "model.name", *comparison.NETWORK[2:], "protocol.name", "randomize")  # options of one group
+APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
 class Network(NamedTuple):
     """The jobs of one network, by rising mu.
 
     Attributes:
+        name: for messages.
         records: of its jobs.
-        trial: what they measured.
+        curves: what they measured.
         chance: the accuracy of always giving the most frequent class.
         search: what a search noted of it, if it was searched.
     """
 
+    name: str
     records: list[dict[str, Any]]
-    trial: Trial
+    curves: Curves
     chance: float
     search: dict[str, Any]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """All options of its jobs, under names such as model.filters."""
-        return {**flat(self.records[0]["config"]), "protocol.name": self.records[0]["protocol"]["name"]}
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.records[0]["seed"])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What tells it apart from networks of other groups: options by names such as model.filters, as text."""
+        options = {key: str(value) for key, value in flat(self.records[0]["config"]).items()}
+        names = {"protocol": self.records[0]["protocol"]["name"]}
+        return names | {
+            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
+        }
+
+
+class Job(NamedTuple):
+    """A job's folder, its record, and the predictions for each image."""
+
+    folder: Path
+    record: dict[str, Any]
+    predictions: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path) -> Job | None:
+        """The job of a folder; None for one of train.py.
+
+        Raises:
+            one of `UNREADABLE`.
+        """
+        record = json.loads((folder / RECORD).read_text())
+        if record["schema"] != SCHEMA:
+            raise ValueError("of another version")
+        if "filters" not in record:
+            return None
+        record["accuracy"]["chance"], record["curve"]["removed"][0]  # of a job that is whole
+        with (folder / PREDICTIONS).open("rb") as file, np.load(file) as arrays:
+            predictions = {name: arrays[name] for name in ("labels", "intact", "selected", "random")}
+        return cls(folder, record, predictions)
+
+    @property
+    def network(self) -> tuple[str, ...]:
+        """What jobs of one network have in common."""
+        axes = {axis: value for axis, value in self.record["protocol"].items() if axis != "draws"}
+        return self.record["store"]["weights"], json.dumps(axes, sort_keys=True), self.record["config"]["randomize"]
 
 
 def write_search(
-    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: float | None
+    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any
 ) -> None:
     """Note what a search found of a network, and what else is known of it, in its folder, and say it."""
     found = {
@@ -77,71 +121,77 @@ def write_search(
 
 
 def networks(sweeps: Sequence[Path]) -> tuple[list[Network], list[str]]:
-    """The networks of sweeps, and the jobs that have no readable record.
+    """The networks of sweeps, and a line for each job or network that had to be left out.
 
     Raises:
-        InputError: a folder is missing or holds no job, or jobs do not belong together.
+        InputError: a folder is missing or holds no job, or nothing is left.
     """
-    jobs: dict[tuple[str, ...], list[tuple[Path, dict[str, Any]]]] = {}
-    missing = []
+    jobs: dict[tuple[str, ...], list[Job]] = {}
+    left_out = []
     for sweep in sweeps:
         paths = sorted(sweep.rglob(RECORD)) if sweep.is_dir() else []
         if not paths:
             raise InputError(f"{sweep} holds no jobs; give the folder of a sweep or a search")
         for path in paths:
             try:
-                record = json.loads(path.read_text())
-                if record["schema"] != SCHEMA:
-                    raise ValueError("of another version")
-                if "filters" in record:  # not of train.py
-                    axes = {axis: value for axis, value in record["protocol"].items() if axis != "draws"}
-                    key = (record["store"]["weights"], json.dumps(axes, sort_keys=True), record["config"]["randomize"])
-                    jobs.setdefault(key, []).append((path.parent, record))
-            except (OSError, ValueError, KeyError, TypeError):
-                missing.append(str(path.parent))
-    return [_network(of) for of in jobs.values()], missing
+                if job := Job.read(path.parent):
+                    jobs.setdefault(job.network, []).append(job)
+            except UNREADABLE:
+                left_out.append(f"{path.parent}: its record or predictions cannot be read, or are of another version")
+    found = []
+    for of in jobs.values():
+        try:
+            found.append(_network(sorted(of, key=lambda job: float(job.record["mu"]))))
+        except InputError as error:
+            left_out.append(str(error))
+    if not found:
+        raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
+    return found, left_out
 
 
-def _network(jobs: list[tuple[Path, dict[str, Any]]]) -> Network:
-    jobs = sorted(jobs, key=lambda job: float(job[1]["mu"]))
-    records, folders = [record for _, record in jobs], [folder for folder, _ in jobs]
+def _network(jobs: Sequence[Job]) -> Network:
+    records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
     mu = [float(record["mu"]) for record in records]
     name = f"{records[0]['model']['name']} seed={records[0]['seed']}, {records[0]['protocol']['name']}"
-    if twice := [value for value in mu if mu.count(value) > 1]:
-        raise InputError(
-            f"{name}: mu={twice[0]:g} is there twice, in {folders[mu.index(twice[0])]}: leave one sweep out"
-        )
+    if twice := [job.folder for before, job in itertools.pairwise(jobs) if before.record["mu"] == job.record["mu"]]:
+        raise InputError(f"{name}: its mu of {twice[0]} is there twice: leave one sweep or search out")
     if len(mu) < 2:
-        raise InputError(f"{name}: {folders[0]} has mu={mu[0]:g} only; give the sweep of several")
-    arrays = [_predictions(folder) for folder in folders]
+        raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
     if len({array["random"].shape for array in arrays}) > 1:
         raise InputError(f"{name}: jobs differ in protocol.draws or in their images: compare them one by one")
     labels_N = arrays[0]["labels"]
-    trial = Trial(
+    if not all(np.array_equal(array["labels"], labels_N) for array in arrays):
+        raise InputError(f"{name}: jobs differ in the labels of their images: compare them one by one")
+    curves = Curves(
         mu_P=np.array(mu),
         removed_P=np.array([record["filters"]["ablated"] for record in records]),
         intact_N=arrays[0]["intact"] == labels_N,
         selected_PN=np.array([array["selected"] == labels_N for array in arrays]),
         random_PDN=np.array([array["random"] == labels_N for array in arrays]),
     )
-    note = folders[0].parent.parent / SEARCH
-    search = json.loads(note.read_text()) if folders[0].parent.name == EVALUATIONS and note.is_file() else {}
-    return Network(records, trial, records[0]["accuracy"]["chance"], search)
+    return Network(name, records, curves, records[0]["accuracy"]["chance"], _searched(jobs[0].folder))
 
 
-def _predictions(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / PREDICTIONS) as arrays:
-        return {name: arrays[name] for name in ("labels", "intact", "selected", "random")}
+def _searched(job: Path) -> dict[str, Any]:
+    """What a search noted of the network of a job, if it is of one."""
+    note = job.parent.parent / SEARCH
+    if job.parent.name != EVALUATIONS or not note.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(note.read_text())
+    except ValueError as error:
+        raise InputError(f"{note} cannot be read ({error}); run the search again") from error
+    return found
 
 
 def row(network: Network) -> dict[str, Any]:
     """A network's line of the table: its options, and what was found of it."""
-    one, fullest = [network.trial], max(network.records, key=lambda record: record["filters"]["ablated"])
-    curve, search = fullest["curve"], network.search
-    by_mu, by_filters, random = (_point(one, network.chance, axis, of) for axis, of in KINDS)
+    fullest, search = max(network.records, key=lambda record: record["filters"]["ablated"]), network.search
+    curve, crossings = fullest["curve"], search.get("crossings", [])
+    by_mu, by_filters, random = (_point([network], axis, of) for axis, of in KINDS)
     return {
-        **{option: network.options.get(option, "") for option in SAME},
-        "seed": network.records[0]["seed"],
+        **network.options,
+        "seed": network.seed,
         "evaluations": len(network.records),
         "intact": network.records[0]["accuracy"]["intact"],
         "filters": network.records[0]["filters"]["total"],
@@ -149,13 +199,13 @@ def row(network: Network) -> dict[str, Any]:
         "slope": by_mu.slope,
         **_columns("filters", by_filters),
         **_columns("random_filters", random),
-        "parts_at": parts_at(one),
+        "parts_at": parts_at([network]),
         **{
             f"area_{order}": area(np.array(curve["removed"]), np.mean(np.atleast_2d(curve[order]), axis=0))
             for order in ("selected", "weakest", "random")
         },
-        "crossings": len(search["crossings"]) if search else "",
-        "crosses_at": search["crossings"][0]["at"] if search and search["crossings"] else "",
+        "crossings": len(crossings) if search else "",
+        "crosses_at": crossings[0]["at"] if crossings else "",
         **{fact: "" if search.get(fact) is None else search[fact] for fact in ("saturation_mu", "stability")},
         "commit": network.records[0]["versions"]["commit"] or "",
     }
@@ -164,13 +214,15 @@ def row(network: Network) -> dict[str, Any]:
 KINDS = (("mu", "selected"), ("filters", "selected"), ("filters", "random"))
 
 
-def _point(trials: Sequence[Trial], chance: float, axis: str, of: str) -> TippingPoint:
-    return tipping_point(trials, chance, np.random.default_rng(0), axis=axis, of=of)
+def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
+    curves = [network.curves for network in found]
+    return tipping_point(curves, found[0].chance, np.random.default_rng(0), axis=axis, of=of)
 
 
-def parts_at(trials: Sequence[Trial]) -> float | None:
+def parts_at(found: Sequence[Network]) -> float | None:
     """The first mu at which random filters leave at least `APART` more than the relevant ones, with 95 % confidence."""
-    return next((one.mu for one in partings(trials, np.random.default_rng(0)) if one.low > APART), None)
+    gaps = partings([network.curves for network in found], np.random.default_rng(0))
+    return next((one.mu for one in gaps if one.low > APART), None)
 
 
 def _columns(name: str, point: TippingPoint, unit: Callable[[float], float] = float) -> dict[str, Any]:
@@ -179,41 +231,46 @@ def _columns(name: str, point: TippingPoint, unit: Callable[[float], float] = fl
     return {**shown, f"tipping_{name}_disagree": point.disagree}
 
 
-def gather(*sweeps: Path) -> list[str]:
+def gather(*sweeps: Path, by: str | None = None) -> list[str]:
     """Write ``tipping_points.csv`` and ``.png`` into the first folder, and print tipping points over seeds.
 
+    Args:
+        by: an option whose values are compared.
+
     Returns:
-        the jobs without a readable record.
+        what had to be left out.
     """
-    found, missing = networks(sweeps)
-    if found:
-        over_seeds = groups(found)
-        rows = [row(network) for network in found]
-        with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        with replacing(sweeps[0] / CHART) as part:
-            chart(over_seeds).save(part, format="png", scale_factor=2)
-        print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
-        print_lines(lines(over_seeds))
-        print(f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
-    if missing:
-        print(f"no readable {RECORD} of this version: {', '.join(missing)}", file=sys.stderr)
-    return missing
+    found, left_out = networks(sweeps)
+    over_seeds, rows = groups(found), [row(network) for network in found]
+    against = compared(over_seeds, by) if by else []
+    with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for line in rows for key in line)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    with replacing(sweeps[0] / CHART) as part:
+        chart(over_seeds).save(part, format="png", scale_factor=2)
+    print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
+    print_lines(lines(over_seeds))
+    if against:
+        print(f"\nBy {by}: 95 % intervals, and p by dealing networks to the two anew\n")
+        print_lines(against)
+    print(f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    return left_out
 
 
 class Group(NamedTuple):
     """Networks that differ by their seed only.
 
     Attributes:
-        options: those of `SAME`, as text.
-        varying: of these, the ones that tell the groups apart.
+        settings: the options that tell it apart from the other groups, with their values.
+        options: all of them.
         by_mu, by_filters, random: tipping points in ln mu, in filters, and in random filters.
     """
 
+    settings: dict[str, str]
     options: dict[str, str]
-    varying: tuple[str, ...]
     networks: list[Network]
     by_mu: TippingPoint
     by_filters: TippingPoint
@@ -222,13 +279,8 @@ class Group(NamedTuple):
     @property
     def name(self) -> str:
         """What tells it apart."""
-        plain = ("data.name", "model.name", "protocol.name")
-        named = [value if option in plain else f"{option}={value}" for option, value in self.settings().items()]
-        return ", ".join(named) or self.options["model.name"]
-
-    def settings(self) -> dict[str, str]:
-        """The options that tell it apart, with their values."""
-        return {option: self.options[option] for option in self.varying}
+        plain = ("data.name", "model.name", "protocol")
+        return ", ".join(value if key in plain else f"{key}={value}" for key, value in self.settings.items())
 
 
 def groups(found: Sequence[Network]) -> list[Group]:
@@ -237,39 +289,36 @@ def groups(found: Sequence[Network]) -> list[Group]:
     Raises:
         InputError: two networks of a group have the same seed.
     """
-    members: dict[tuple[str, ...], list[Network]] = {}
+    members: dict[tuple[tuple[str, str], ...], list[Network]] = {}
     for network in found:
-        members.setdefault(tuple(str(network.options.get(option, "")) for option in SAME), []).append(network)
-    values = {option: {key[i] for key in members} for i, option in enumerate(SAME)}
-    varying = tuple(option for option in SAME if option == "model.name" or len(values[option]) > 1)
+        members.setdefault(tuple(network.options.items()), []).append(network)
+    keys = dict.fromkeys(key for options in members for key, _ in options)
+    values = {key: {dict(options).get(key, "") for options in members} for key in keys}
+    varying = [key for key in keys if key == "model.name" or len(values[key]) > 1]
     all_groups = []
-    for key, of in members.items():
-        options, seeds = dict(zip(SAME, key, strict=True)), [network.records[0]["seed"] for network in of]
+    for pairs, of in members.items():
+        options, seeds = dict(pairs), [network.seed for network in of]
         if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-            name = f"{options['model.name']}, {options['protocol.name']}"
-            raise InputError(f"{name}: seed={twice[0]} is of two networks, trained apart: leave one out")
-        trials, chance = [network.trial for network in of], of[0].chance
-        points = (_point(trials, chance, axis, kind) for axis, kind in KINDS)
-        all_groups.append(Group(options, varying, of, *points))
+            raise InputError(f"{of[0].name}: seed={twice[0]} is of two networks, whose weights differ: leave one out")
+        settings = {key: options.get(key, "") for key in varying}
+        all_groups.append(Group(settings, options, of, *(_point(of, axis, kind) for axis, kind in KINDS)))
     return all_groups
 
 
 def lines(found: Sequence[Group]) -> list[list[str]]:
     """A line for each group; headings first."""
-    heads = [*found[0].varying, "seeds", "intact %", "tips at mu", "filters removed", "random ones", "parts at mu"]
+    heads = [*found[0].settings, "seeds", "intact %", "tips at mu", "filters removed", "random ones", "parts at mu"]
     table = [heads]
     for group in found:
-        trials, parts = [network.trial for network in group.networks], parts_at([n.trial for n in group.networks])
-        ends_mu = [float(np.log(trial.mu_P[p])) for trial in trials for p in (0, -1)]
-        ends = [float(trial.removed_P[p]) for trial in trials for p in (0, -1)]
+        parts = parts_at(group.networks)
         table.append(
             [
-                *group.settings().values(),
-                ", ".join(str(seed) for seed in sorted(network.records[0]["seed"] for network in group.networks)),
+                *group.settings.values(),
+                ", ".join(str(seed) for seed in sorted(network.seed for network in group.networks)),
                 comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks]),
-                shown(group.by_mu, ends_mu, math.exp),
-                shown(group.by_filters, ends),
-                shown(group.random, ends),
+                shown(group.by_mu, math.exp),
+                shown(group.by_filters),
+                shown(group.random),
                 "nowhere" if parts is None else f"{parts:.3g}",
             ]
         )
@@ -285,8 +334,9 @@ def compared(found: Sequence[Group], option: str) -> list[list[str]]:
     """
     others = [(g, {key: value for key, value in g.options.items() if key != option}) for g in found]
     pairs = [(a, b) for (a, same), (b, also) in itertools.combinations(others, 2) if same == also]
-    if option not in SAME or not pairs:
-        raise InputError(f"--compare {option}: no two groups of networks differ in it alone, but in {_options(found)}")
+    if not pairs:
+        named = ", ".join(found[0].settings)
+        raise InputError(f"--compare {option}: no two groups of networks differ in it alone; groups differ in {named}")
     table = [["networks", "against", "mu: ratio", "p", "filters: difference", "p"]]
     for one, other in pairs:
         mu = _against(one.by_mu, other.by_mu, lambda values: "{:.2f} ({:.2f} to {:.2f})".format(*np.exp(values)))
@@ -305,10 +355,6 @@ def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence
         return "one network", ""
     found = compare(one.each, other.each)
     return written(found[:3]), f"{found.p:.3f}"
-
-
-def _options(found: Sequence[Group]) -> str:
-    return ", ".join(found[0].varying) or "none"
 
 
 def chart(found: Sequence[Group]) -> alt.HConcatChart:
@@ -332,12 +378,14 @@ def _marks(
     return marks
 
 
-def shown(point: TippingPoint, ends: Sequence[float], unit: Callable[[float], float] = float) -> str:
-    """A tipping point with its interval; under the smallest or over the largest position where it is censored."""
+def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
+    """A tipping point with its interval; a bound of it where networks are censored, and of how many."""
+    censored = sum(not math.isfinite(at) for at in point.each)
+    some = f" ({censored} of {len(point.each)} beyond)" if censored < len(point.each) else ""
     if math.isinf(point.at):
-        return f"under {unit(min(ends)):.3g}" if point.at < 0 else f"over {unit(max(ends)):.3g}"
+        return f"{'under' if point.at < 0 else 'over'} {unit(point.bound):.3g}{some}"
     if math.isnan(point.at):
-        return "some under, some over"
+        return f"censored to both sides{some}"
     low, high = (unit(end) if math.isfinite(end) else end for end in (point.low, point.high))
     flag = "; logistic elsewhere" if point.disagree else ""
     return f"{unit(point.at):.3g} ({low:.3g} to {high:.3g}{flag})"
@@ -354,12 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compare", metavar="OPTION", help="compare networks that differ in it, such as model.dropout")
     given = parser.parse_args(arguments)
     try:
-        missing = gather(*given.sweeps)
-        if given.compare:
-            table = compared(groups(networks(given.sweeps)[0]), given.compare)
-            print(f"\nTipping points by {given.compare}; 95 % intervals, and p by dealing networks to the two anew\n")
-            print_lines(table)
-        return 1 if missing else 0
+        return 1 if gather(*given.sweeps, by=given.compare) else 0
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,7 +20,7 @@ EXACT = 10**5  # ways to deal networks to two groups that are counted one by one
 
 
 @dataclass(frozen=True)
-class Trial:
+class Curves:
     """What was measured of one network: for each image, whether it was classified rightly.
 
     Attributes:
@@ -68,14 +68,17 @@ class TippingPoint(NamedTuple):
     Attributes:
         each: of each network, by isotonic regression, interpolated between two positions; -inf or inf where censored.
         at: their mean; infinite where one is censored, nan where they are to both sides.
-        low, high: its 95 % interval; infinite where it is open.
+        bound: their mean with the first or last position in place of those that are censored: `at` is at least as far.
+        low, high: the 95 % interval of `at`; infinite where it is open.
         logistic: the mean over networks of the crossings of logistic curves; nan where one could not be fitted.
-        disagree: for some network, the logistic curve crosses beyond the two positions that the other lies between.
+        disagree: for some network the logistic curve crosses elsewhere: not between the two positions that the other
+            lies between, nor within a fiftieth of the axis.
         slope: of the logistic curves at the crossing, the mean over networks; nan where one has none.
     """
 
     each: tuple[float, ...]
     at: float
+    bound: float
     low: float
     high: float
     logistic: float
@@ -84,7 +87,7 @@ class TippingPoint(NamedTuple):
 
 
 class Parting(NamedTuple):
-    """How far random filters leave more accuracy than the relevant ones, at one mu: with its 95 % interval."""
+    """By how much random filters leave more accuracy than the relevant ones at one mu, with its 95 % interval."""
 
     mu: float
     gap: float
@@ -93,8 +96,8 @@ class Parting(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The difference of the means of two groups, its 95 % interval [welch1947], and the share of all ways to deal the
-    networks to the groups that make it as large, to either side."""
+    """The difference of the means of two groups, its 95 % interval [welch1947], and p: twice the share of all ways to
+    deal the networks to the groups that make it as large, to its side."""
 
     difference: float
     low: float
@@ -103,12 +106,15 @@ class Comparison(NamedTuple):
 
 
 def crossing(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> float:
-    """Where the closest falling curve (isotonic regression) crosses a level, linear between positions.
+    """Where the closest falling curve crosses a level, linear between positions.
+
+    It is closest by isotonic regression with weights Δx, so that a place where positions lie close counts no more.
 
     Raises:
         ValueError: there are fewer than two positions, or they do not rise.
     """
-    x_P, fitted_P = _checked(x_P), isotonic_regression(accuracy_P, increasing=False).x
+    x_P = _checked(x_P)
+    fitted_P = isotonic_regression(accuracy_P, weights=np.gradient(x_P), increasing=False).x
     if fitted_P[0] <= level:
         return -np.inf
     if fitted_P[-1] > level:
@@ -116,12 +122,6 @@ def crossing(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> float:
     after = int(np.argmax(fitted_P <= level))
     above, below = fitted_P[after - 1], fitted_P[after]
     return float(x_P[after - 1] + (x_P[after] - x_P[after - 1]) * (above - level) / (above - below))
-
-
-def crossings(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> list[tuple[int, int]]:
-    """Every pair of neighbouring positions between which accuracy goes from above a level to it or below, or back."""
-    below_P = np.asarray(accuracy_P) <= level
-    return [(p, p + 1) for p in np.flatnonzero(below_P[1:] != below_P[:-1]).tolist()]
 
 
 def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
@@ -150,7 +150,7 @@ def _checked(x_P: np.ndarray) -> np.ndarray:
 
 
 def tipping_point(
-    trials: Sequence[Trial],
+    networks: Sequence[Curves],
     chance: float,
     rng: np.random.Generator,
     *,
@@ -160,14 +160,12 @@ def tipping_point(
 ) -> TippingPoint:
     """Where the accuracy of networks is midway between intact and chance: the half-drop.
 
-    Each network has its own, from its own values of mu; of several it is the mean. The 95 % interval is by a
-    hierarchical bootstrap: networks, within each its random controls, and test images are drawn anew. For one network
-    it goes from the 2.5th to the 97.5th percentile, and says nothing of others; over S networks it is
-    ± t(S − 1) √(S / (S − 1)) standard deviations of the bootstrap, which for few networks are too small by themselves
-    [davison1997].
+    Each network has its own, from its own values of mu; of several it is the mean. The 95 % interval of several is
+    Student's over them: their spread holds that of random controls and images already. That of one network is by a
+    bootstrap of its random controls and images, and says nothing of others.
 
     Args:
-        trials: of networks that differ by their seed.
+        networks: that differ by their seed.
         chance: the accuracy of giving every image the most frequent class.
         rng: of the bootstrap.
         axis: `mu`, as ln mu; or `filters`, the number ablated, from the intact network on.
@@ -175,33 +173,42 @@ def tipping_point(
         replicates: of the bootstrap.
 
     Raises:
-        ValueError: there is no network, or one has a single mu.
+        ValueError: there is no network, or one has a single mu; unknown axis or curve.
     """
-    if not trials:
-        raise ValueError("trials must hold at least one network")
+    if axis not in ("mu", "filters") or of not in ("selected", "random"):
+        raise ValueError(f"axis must be mu or filters, and of selected or random, got {axis!r} and {of!r}")
+    if not networks:
+        raise ValueError("there must be at least one network")
     found_SB, fits = [], []
-    for trial in trials:
-        intact_B, selected_BP, random_BP = _resampled(trial, rng, replicates)
-        x_P, curves_BP = _along(trial, axis, intact_B, selected_BP if of == "selected" else random_BP)
+    for one in networks:
+        intact_B, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
+        x_P, curves_BP = _along(one, axis, intact_B, selected_BP if of == "selected" else random_BP)
         level_B = (intact_B + chance) / 2
-        found_SB.append([crossing(x_P, curve_P, level) for curve_P, level in zip(curves_BP, level_B, strict=True)])
+        found_B = [crossing(x_P, curve_P, level) for curve_P, level in zip(curves_BP, level_B, strict=True)]
+        found_SB.append((found_B, np.clip(found_B, x_P[0], x_P[-1])))
         fits.append(_fitted(x_P, curves_BP[0], float(level_B[0])))
-    logistic_S, agree_S, slope_S = zip(*fits, strict=True)
-    at, low, high = _interval(np.array(found_SB), rng)
-    each = tuple(found_B[0] for found_B in found_SB)
-    return TippingPoint(each, at, low, high, _mean(logistic_S), not all(agree_S), _mean(slope_S))
+    logistic_S, elsewhere_S, slope_S = zip(*fits, strict=True)
+    exact_SB, bound_SB = (np.array(kind) for kind in zip(*found_SB, strict=True))
+    bound, low, high = _interval(bound_SB, networks[0].random_PDN.shape[1] if of == "random" else None)
+    low = -np.inf if _open(exact_SB, -np.inf) else low if axis == "mu" else max(low, 0.0)
+    high = np.inf if _open(exact_SB, np.inf) else high
+    each = tuple(exact_SB[:, 0].tolist())
+    return TippingPoint(each, _mean(each), bound, low, high, _mean(logistic_S), any(elsewhere_S), _mean(slope_S))
 
 
-def partings(trials: Sequence[Trial], rng: np.random.Generator, replicates: int = REPLICATES) -> list[Parting]:
-    """The accuracy without random filters minus that without the relevant ones, at each mu that all networks have; by
-    the bootstrap of `tipping_point`."""
-    shared_M = sorted(set.intersection(*(set(trial.mu_P.tolist()) for trial in trials)))
+def partings(networks: Sequence[Curves], rng: np.random.Generator, replicates: int = REPLICATES) -> list[Parting]:
+    """The accuracy without random filters minus that without the relevant ones at each mu of a network, as far as all
+    networks reach; linear in ln mu between those of a network. Intervals as of `tipping_point`."""
+    first, last = max(one.mu_P[0] for one in networks), min(one.mu_P[-1] for one in networks)
+    mu_M = np.unique(np.concatenate([one.mu_P for one in networks]))
+    mu_M = mu_M[(mu_M >= first) & (mu_M <= last)]
     gaps_SBM = []
-    for trial in trials:
-        _, selected_BP, random_BP = _resampled(trial, rng, replicates)
-        gaps_SBM.append((random_BP - selected_BP)[:, np.isin(trial.mu_P, shared_M)])
+    for one in networks:
+        _, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
+        gaps_SBM.append([np.interp(np.log(mu_M), np.log(one.mu_P), gaps_P) for gaps_P in random_BP - selected_BP])
+    draws = networks[0].random_PDN.shape[1]
     gaps_MSB = np.moveaxis(np.array(gaps_SBM), 2, 0)
-    return [Parting(mu, *_interval(gaps_SB, rng)) for mu, gaps_SB in zip(shared_M, gaps_MSB, strict=True)]
+    return [Parting(mu, *_interval(gaps_SB, draws)) for mu, gaps_SB in zip(mu_M.tolist(), gaps_MSB, strict=True)]
 
 
 def half_drop(removed_P: Sequence[int], accuracy_P: Sequence[float], chance: float) -> float | None:
@@ -241,11 +248,11 @@ def _difference(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
 # ---- the bootstrap; of all B rows, the first is what was measured
 
 
-def _resampled(trial: Trial, rng: np.random.Generator, replicates: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Accuracies intact (B,), without the selected and without random filters (B, P): of images, and random controls,
-    drawn with replacement."""
-    positions, draws, images = trial.random_PDN.shape
-    right_KN = np.vstack([trial.intact_N, trial.selected_PN, trial.random_PDN.reshape(-1, images)]).astype(np.float32)
+def _resampled(one: Curves, rng: np.random.Generator, replicates: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracies intact (B,), without the selected and without random filters (B, P): as measured, and of images, and
+    random controls, drawn with replacement."""
+    positions, draws, images = one.random_PDN.shape
+    right_KN = np.vstack([one.intact_N, one.selected_PN, one.random_PDN.reshape(-1, images)]).astype(np.float32)
     parts_BK = [right_KN.sum(1)[None]]
     together = max(1, CHUNK // images)
     for start in range(0, replicates, together):
@@ -261,42 +268,54 @@ def _resampled(trial: Trial, rng: np.random.Generator, replicates: int) -> tuple
     return accuracy_BK[:, 0], accuracy_BK[:, 1 : 1 + positions], random_BP
 
 
-def _along(trial: Trial, axis: str, intact_B: np.ndarray, curves_BP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _along(one: Curves, axis: str, intact_B: np.ndarray, curves_BP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions, and curves at them; at a number of filters that several mu have, their mean."""
     if axis == "mu":
-        return np.log(trial.mu_P), curves_BP
-    removed_P, place_P = np.unique([0, *trial.removed_P], return_inverse=True)
+        return np.log(one.mu_P), curves_BP
+    removed_P, place_P = np.unique([0, *one.removed_P], return_inverse=True)
     all_BP = np.column_stack([intact_B, curves_BP])
     return removed_P, np.column_stack([all_BP[:, place_P == p].mean(1) for p in range(len(removed_P))])
 
 
 def _fitted(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> tuple[float, bool, float]:
-    """Where a logistic curve crosses a level, whether that is between the positions that isotonic regression says, and
-    its slope there; a crossing beyond the positions is censored."""
+    """Where a logistic curve crosses a level, whether isotonic regression says elsewhere, and its slope there; a
+    crossing beyond the positions is censored."""
     curve = fit_logistic(x_P, accuracy_P)
     if curve is None:
         return np.nan, False, np.nan
     at, other = crossing(x_P, accuracy_P, level), curve.crossing(level)
     other = -np.inf if other < x_P[0] else np.inf if other > x_P[-1] else other
     if not np.isfinite(at) or not np.isfinite(other):
-        return other, at == other, np.nan
+        return other, at != other, np.nan
     after = int(np.searchsorted(x_P, at))
-    return other, bool(x_P[max(0, after - 1)] <= other <= x_P[after]), curve.slope(level)
+    between = x_P[max(0, after - 1)] <= other <= x_P[after]
+    return other, not between and abs(other - at) > (x_P[-1] - x_P[0]) / 50, curve.slope(level)
 
 
-def _interval(found_SB: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
-    """The mean over networks of what was measured, and its 95 % interval by the replicates."""
-    networks, rows = found_SB.shape
-    at = _mean(found_SB[:, 0])
-    picked_BS = found_SB[rng.integers(networks, size=(rows, networks)), rng.integers(1, rows, size=(rows, networks))]
-    means_B = _means(picked_BS)
-    low, high = np.nanquantile(means_B, [0.025, 0.975], method="inverted_cdf")
-    if networks > 1 and np.isfinite(at):
-        spread = means_B[np.isfinite(means_B)].std()
-        reach = float(t.ppf(0.975, networks - 1) * np.sqrt(networks / (networks - 1)) * spread)
-        low = at - reach if np.isfinite(low) else low
-        high = at + reach if np.isfinite(high) else high
-    return at, float(low), float(high)
+def _interval(found_SB: np.ndarray, draws: int | None) -> tuple[float, float, float]:
+    """The mean over networks of what was measured, and its 95 % interval.
+
+    Of several, Student's. Of one, from the 2.5th to the 97.5th percentile of its replicates; where these are of few
+    draws of controls, D, ± t(D − 1) √(D / (D − 1)) of their standard deviations, which are too small by themselves
+    [davison1997].
+    """
+    networks, at = len(found_SB), float(found_SB[:, 0].mean())
+    if networks > 1:
+        reach = t.ppf(0.975, networks - 1) * found_SB[:, 0].std(ddof=1) / np.sqrt(networks)
+    elif draws is None:
+        low, high = np.quantile(found_SB[0, 1:], [0.025, 0.975])
+        return at, float(low), float(high)
+    elif draws == 1:
+        return at, -np.inf, np.inf
+    else:
+        reach = t.ppf(0.975, draws - 1) * np.sqrt(draws / (draws - 1)) * found_SB[0, 1:].std()
+    return at, float(at - reach), float(at + reach)
+
+
+def _open(exact_SB: np.ndarray, end: float) -> bool:
+    """Whether a network, or more than a fortieth of the replicates of the only one, is censored to one side."""
+    measured, replicates = exact_SB[:, 0] == end, exact_SB[:, 1:] == end
+    return bool(measured.any() or (replicates.size > 0 and replicates.mean() > 0.025))
 
 
 def _mean(values_S: Sequence[float] | np.ndarray) -> float:
