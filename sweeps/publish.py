@@ -1,7 +1,8 @@
 """The published tables and their chart, from the small tables of the sweeps behind them.
 
-python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv
-python sweeps/publish.py                                writes their tables and docs/results.png anew
+python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; as map those
+                                                        of their tipping points
+python sweeps/publish.py                                writes their tables and charts anew
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
+from scipy.stats import t
 
-from tipping import comparison
+from tipping import charts, comparison
 from tipping.comparison import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.config import RULES
+from tipping.tipping_point import compare
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
@@ -33,15 +38,33 @@ COLUMNS = (
 )
 
 
+MAP = (
+    *("data.name", "model.name", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs"),
+    *("trainer.precision", "trainer.batch_size", "trainer.learning_rate", "protocol", "seed", "evaluations", "intact"),
+    *(
+        "filters",
+        "tipping_mu",
+        "tipping_mu_low",
+        "tipping_mu_high",
+        "tipping_mu_logistic",
+        "tipping_mu_disagree",
+        "slope",
+    ),
+    *("tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters", "parts_at"),
+    *("area_selected", "area_weakest", "area_random", "crossings", "crosses_at", "saturation_mu", "stability"),
+    *("certified", "device", "commit"),
+)
+
+
 def keep(name: str, sweeps: Sequence[Path]) -> None:
     """Keep some columns of sweeps' tables under docs/results."""
-    rows = []
+    rows, table, columns = [], *(("tipping_points.csv", MAP) if name == "map" else ("results.csv", COLUMNS))
     for sweep in sweeps:
-        with (sweep / "results.csv").open(newline="") as file:
+        with (sweep / table).open(newline="") as file:
             rows += list(csv.DictReader(file))
     KEPT.mkdir(exist_ok=True)
     with (KEPT / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n", restval="")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -103,6 +126,104 @@ def signals() -> str:
     return table(["randomize", *(f"{rule} %" for rule in RULES)], lines)
 
 
+class Place(NamedTuple):
+    """A place of the map."""
+
+    filters: int
+    dropout: float
+
+    def __str__(self) -> str:
+        return f"{self.filters} filters, dropout {self.dropout:g}"
+
+
+def networks() -> dict[Place, list[dict[str, str]]]:
+    """The rows of the map, narrow networks first, with dropout before without."""
+    of: dict[Place, list[dict[str, str]]] = {}
+    with (KEPT / "map.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            of.setdefault(Place(int(row["model.filters"]), float(row["model.dropout"])), []).append(row)
+    return dict(sorted(of.items(), key=lambda item: (item[0].filters, -item[0].dropout)))
+
+
+def numbers(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
+    return np.array([float(row[column]) for row in rows])
+
+
+def shares(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
+    """Numbers of filters in a share of all."""
+    return numbers(rows, column) / numbers(rows, "filters")
+
+
+def interval(values_S: np.ndarray) -> np.ndarray:
+    """The mean of networks, and its 95 % interval by Student's t."""
+    reach = t.ppf(0.975, len(values_S) - 1) * values_S.std(ddof=1) / np.sqrt(len(values_S))
+    return values_S.mean() + np.array([0, -reach, reach])
+
+
+def tipping_points() -> str:
+    """Where networks tip, over seeds."""
+    lines = []
+    for (filters, dropout), rows in networks().items():
+        mu, removed = np.exp(interval(np.log(numbers(rows, "tipping_mu")))), interval(numbers(rows, "tipping_filters"))
+        lines.append(
+            [
+                f"{filters}",
+                f"{dropout:g}",
+                percent(numbers(rows, "intact").tolist()),
+                "{:.3g} ({:.2g} to {:.3g})".format(*mu),
+                " / ".join(f"{float(row['crosses_at']):.3g}" if row["crosses_at"] else "–" for row in rows),
+                "{:.1f} ({:.1f} to {:.1f}) of {}".format(*removed.clip(0), rows[0]["filters"]),
+                f"{numbers(rows, 'tipping_random_filters').mean():.1f}",
+                f"{numbers(rows, 'saturation_mu').mean():.0f}",
+                " / ".join(f"{float(row['stability']):.2f}" if row["stability"] else "–" for row in rows),
+                " / ".join(row["evaluations"] for row in rows),
+            ]
+        )
+    heads = ["filters a layer", "dropout", "intact %", "tips at mu (95 %)", "exact, by seed", "filters removed (95 %)"]
+    return table([*heads, "random ones", "saturation mu", "stability", "evaluations"], lines)
+
+
+def tipping_compared() -> str:
+    """Networks with dropout against those without, and of a width against the next."""
+    of, lines = networks(), []
+    widths = sorted({place.filters for place in of})
+    pairs = [(Place(width, 0.5), Place(width, 0.0)) for width in widths]
+    pairs += [(Place(one, dropout), Place(other, dropout)) for dropout in (0.5, 0.0) for one, other in pairwise(widths)]
+    for pair in pairs:
+        mu = compare(*(np.log(numbers(of[place], "tipping_mu")).tolist() for place in pair))
+        share = compare(*((100 * shares(of[place], "tipping_filters")).tolist() for place in pair))
+        lines.append(
+            [
+                *map(str, pair),
+                "{:.2f} ({:.2f} to {:.2f})".format(*np.exp(mu[:3])),
+                f"{mu.p:.1f}",
+                "{:+.1f} ({:.1f} to {:.1f})".format(*share[:3]),
+                f"{share.p:.1f}",
+            ]
+        )
+    heads = ["networks", "against", "mu: ratio (95 %)", "p", "share of filters removed: difference in points (95 %)"]
+    return table([*heads, "p"], lines)
+
+
+def map_chart() -> alt.HConcatChart:
+    """The map: each network, and intervals over seeds."""
+    by_mu, by_filters = [], []
+    for place, rows in networks().items():
+        mu = np.log(numbers(rows, "tipping_mu"))
+        by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(interval(mu)))
+        for ablated, column in ((charts.RELEVANT, "tipping_filters"), (charts.RANDOM, "tipping_random_filters")):
+            by_filters += _marks(place, ablated, shares(rows, column), interval(shares(rows, column)).clip(0))
+    return charts.tipping_points(by_mu, by_filters)
+
+
+def _marks(place: Place, ablated: str, values: np.ndarray, ends: np.ndarray) -> list[dict[str, Any]]:
+    whose = {"name": str(place), "ablated": ablated}
+    return [
+        *(whose | {"at": value} for value in values.tolist()),
+        whose | {"low": float(ends[1]), "high": float(ends[2])},
+    ]
+
+
 def answer() -> str:
     """Figure 4 in the report, as its code does it and as its text says, in one table."""
     rows = [row for row in kept("figure4") if row["model.dropout"] == 0.5]
@@ -137,6 +258,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "matched controls": lambda: differences("matched", "protocol", "model.filters"),
     "sanity": sanity,
     "signals": signals,
+    "tipping points": tipping_points,
+    "tipping points compared": tipping_compared,
 }
 
 
@@ -205,6 +328,7 @@ def main() -> None:
         for page in PAGES:
             page.write_text(filled(page.read_text()))
         chart().save(ROOT / "docs" / "results.png", scale_factor=2)
+        map_chart().save(ROOT / "docs" / "map.png", scale_factor=2)
     else:
         sys.exit(str(__doc__))
 

@@ -26,7 +26,7 @@ from tipping.responses import response_batches
 from tipping.selection import Selection, select
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize import backward_rule, beside, explain, portraits
+from tipping.visualize import backward_rule, beside, check_resampling, explain, portraits
 from tipping.visualize.beside import similarity
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
 
@@ -225,6 +225,12 @@ def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
     code, _, err = run_script("interpret", *option.split())
     assert code != 0
     assert err.strip().splitlines()[-1].endswith(remedy)
+
+
+def test_a_network_with_strides_is_resampled_where_asked() -> None:
+    layers = (nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 10))
+    given = options("visualize.resample=nearest", "visualize.pooling=true")
+    check_resampling(Subject.of(nn.Sequential(*layers), data.load(given.data), given))
 
 
 def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:

@@ -207,6 +207,8 @@ def row(network: Network) -> dict[str, Any]:
         "crossings": len(crossings) if search else "",
         "crosses_at": crossings[0]["at"] if crossings else "",
         **{fact: "" if search.get(fact) is None else search[fact] for fact in ("saturation_mu", "stability")},
+        "certified": all(record["selection"]["certified"] for record in network.records),
+        "device": network.records[0]["device"],
         "commit": network.records[0]["versions"]["commit"] or "",
     }
 
