@@ -309,8 +309,8 @@ def groups(found: Sequence[Network]) -> list[Group]:
 
 def lines(found: Sequence[Group]) -> list[list[str]]:
     """A line for each group; headings first."""
-    heads = [*found[0].settings, "seeds", "intact %", "tips at mu", "filters removed", "random ones", "parts at mu"]
-    table = [heads]
+    heads = ["tips at mu", "filters removed", "random ones", "parts at mu", "evaluations"]
+    table = [[*found[0].settings, "seeds", "intact %", *heads]]
     for group in found:
         parts = parts_at(group.networks)
         table.append(
@@ -322,6 +322,7 @@ def lines(found: Sequence[Group]) -> list[list[str]]:
                 shown(group.by_filters),
                 shown(group.random),
                 "nowhere" if parts is None else f"{parts:.3g}",
+                str(sum(len(network.records) for network in group.networks)),
             ]
         )
     return table
