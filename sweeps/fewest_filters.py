@@ -35,6 +35,7 @@ def search(composed: DictConfig) -> None:
     """Parameters → jobs of some seeds → how many filters tip these networks."""
     plain, options = split_off(composed, FewestFilters)
     config = parse(plain)
+    require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
     require(
         config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
     )
@@ -62,7 +63,7 @@ def search(composed: DictConfig) -> None:
     if tipped:
         best = min(tipped, key=lambda trial: trial.value or 0.0)
         where = ", ".join(f"{name}={value:.4g}" for name, value in best.params.items())
-        log.info("fewest: %g filters tip the network with %s (%d trials)", best.value, where, len(done))
+        log.info("fewest filters that tip the network: %g, with %s (%d trials)", best.value, where, len(done))
     else:
         log.info("no network tipped in %d trials", len(done))
 

@@ -164,7 +164,7 @@ def tipping_points() -> str:
     """Where networks tip, over seeds."""
     lines = []
     for (filters, dropout), rows in networks().items():
-        mu, removed = np.exp(interval(np.log(numbers(rows, "tipping_mu")))), interval(numbers(rows, "tipping_filters"))
+        mu, removed = np.exp(interval(np.log(numbers(rows, "crosses_at")))), interval(numbers(rows, "tipping_filters"))
         lines.append(
             [
                 f"{filters}",
@@ -179,7 +179,7 @@ def tipping_points() -> str:
                 " / ".join(row["evaluations"] for row in rows),
             ]
         )
-    heads = ["filters a layer", "dropout", "intact %", "tips at mu (95 %)", "exact, by seed", "filters removed (95 %)"]
+    heads = ["filters a layer", "dropout", "intact %", "tips at mu (95 %)", "by seed", "filters removed (95 %)"]
     return table([*heads, "random ones", "saturation mu", "stability", "evaluations"], lines)
 
 
@@ -190,7 +190,7 @@ def tipping_compared() -> str:
     pairs = [(Place(width, 0.5), Place(width, 0.0)) for width in widths]
     pairs += [(Place(one, dropout), Place(other, dropout)) for dropout in (0.5, 0.0) for one, other in pairwise(widths)]
     for pair in pairs:
-        mu = compare(*(np.log(numbers(of[place], "tipping_mu")).tolist() for place in pair))
+        mu = compare(*(np.log(numbers(of[place], "crosses_at")).tolist() for place in pair))
         share = compare(*((100 * shares(of[place], "tipping_filters")).tolist() for place in pair))
         lines.append(
             [
@@ -209,7 +209,7 @@ def map_chart() -> alt.HConcatChart:
     """The map: each network, and intervals over seeds."""
     by_mu, by_filters = [], []
     for place, rows in networks().items():
-        mu = np.log(numbers(rows, "tipping_mu"))
+        mu = np.log(numbers(rows, "crosses_at"))
         by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(interval(mu)))
         for ablated, column in ((charts.RELEVANT, "tipping_filters"), (charts.RANDOM, "tipping_random_filters")):
             by_filters += _marks(place, ablated, shares(rows, column), interval(shares(rows, column)).clip(0))

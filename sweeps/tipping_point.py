@@ -40,6 +40,8 @@ def search(composed: DictConfig) -> None:
     """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports."""
     plain, options = split_off(composed, Search)
     config = parse(plain)
+    given = [option for option in HydraConfig.get().overrides.task if option.startswith("mu=")]
+    require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
     require(
         config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
     )

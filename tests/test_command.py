@@ -409,6 +409,13 @@ def test_a_sweep_does_not_mix_with_an_earlier_one(run_script, tmp_path: Path) ->
     assert (tmp_path / "out" / "results.csv").read_text() == before
 
 
+def busy_seconds(process: int) -> float:
+    """How long a process has computed."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the time a process has computed is read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
     options = ["-m", "mu=2,5", "trainer.max_epochs=1000", f"store.dir={tmp_path / 'store'}"]
@@ -421,7 +428,9 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     for line in job.stdout:
         if line.startswith("training"):
             break
-    time.sleep(5)  # until its first steps are logged, also beside other work
+    started = busy_seconds(job.pid)
+    while busy_seconds(job.pid) < started + 5:  # until its first steps are logged, also beside other work
+        time.sleep(0.1)
     job.send_signal(number)
     time.sleep(0.2)
     job.send_signal(number)  # an impatient user must not cut the end short

@@ -91,7 +91,7 @@ def _edit(job: Path, part: str, key: str, value: str) -> None:
         (lambda job: (job / "predictions.npz").write_bytes((job / "predictions.npz").read_bytes()[:100]), "3"),
         (lambda job: (job / "predictions.npz").write_bytes(b""), "3"),
         (lambda job: (job / "predictions.npz").unlink(), "3"),
-        (lambda job: shutil.copytree(job, job.parent / "9"), "is there twice"),
+        (lambda job: _spoil(Path(shutil.copytree(job, job.parent / "9"))), "gave different predictions"),
     ],
 )
 def test_what_is_corrupt_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys, break_it, named: str) -> None:
@@ -103,6 +103,21 @@ def test_what_is_corrupt_is_named_and_left_out(sweep: Path, tmp_path: Path, caps
     assert err.startswith("left out: ")
     assert named in err
     assert "tips at mu" in out
+
+
+def _spoil(job: Path) -> None:
+    with np.load(job / "predictions.npz") as saved:
+        arrays = dict(saved)
+    np.savez(job / "predictions.npz", **{**arrays, "selected": (arrays["selected"] + 1) % 10})
+
+
+def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsys) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    assert tipping_map.main([str(copy)]) == 0
+    once = (copy / "tipping_points.csv").read_text()
+    shutil.copytree(copy / "3", copy / "9")
+    assert tipping_map.main([str(copy)]) == 0
+    assert (copy / "tipping_points.csv").read_text() == once
 
 
 def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) -> None:
@@ -119,6 +134,8 @@ def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) ->
     assert re.search(r"1.00 \(.* to .*\)  1.000|censored", out), "they are the same"
     assert tipping_map.main([str(copy), "--compare", "model.filters"]) == 1
     assert "no two groups of networks differ in it alone" in capsys.readouterr().err
+    assert tipping_map.main([str(copy), "--compare", "model.filtres"]) == 1
+    assert "no network has such an option" in capsys.readouterr().err
 
 
 def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -159,6 +176,8 @@ def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tm
         ("search.storage=nosuch://x", "search.storage=nosuch://x: cannot be opened"),
         ("search.storage=sqlite:////nosuch/folder/file.db", "cannot be opened"),
         ("search.nosuch=1", "search.nosuch: no such option"),
+        ("mu=5", "the search chooses it; give search.low and search.high"),
+        ("randomize=all", "networks are searched as they are; leave it out"),
     ],
 )
 def test_bad_options_of_a_search_are_one_line(tmp_path: Path, option: str, sentence: str) -> None:
@@ -173,7 +192,8 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
     options = [*small, f"store.dir={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'found'}", "search.seeds=[0,1]"]
     options += ["search.over={mu:[1,100],model.filters:[3,5],model.dropout:null}", "search.sampler=random"]
     printed = run("sweeps/fewest_filters.py", *options, "search.trials=3")
-    assert "fewest: " in printed
+    assert "Warning" not in printed
+    assert "fewest filters that tip the network: " in printed
     assert "(3 trials)" in printed
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
     assert len(records) == 6
@@ -183,7 +203,8 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
         tipped = accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2
         removed.setdefault((record["mu"], record["model"]["filters"]), []).append(filters["ablated"] + 1j * tipped)
     means = [sum(values) / 2 for values in removed.values()]
-    assert f"fewest: {min(mean.real for mean in means if mean.imag <= 0):g} filters" in printed
+    fewest = min(mean.real for mean in means if mean.imag <= 0)
+    assert f"fewest filters that tip the network: {fewest:g}, with mu=" in printed
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     run("sweeps/fewest_filters.py", *options, "search.trials=4")
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "goes on where it was"
@@ -197,6 +218,7 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
         ("search.over={mu:[5,1]}", "search.over.mu=[5, 1]: give its ends, such as [1,1000]"),
         ("search.over={mu:[0,1]}", "search.over.mu=[0, 1]: give its ends, such as [1,1000]"),
         ("search.seeds=[]", "search.seeds=[]: give one at least"),
+        ("seed=1", "seed=1: give search.seeds, over which trials take the mean"),
         ("search.over.model.filters=[a,b]", "no such option|give its ends"),
     ],
 )

@@ -31,8 +31,8 @@ from tipping.mu_lasso import Path
 STUDY = "study.log"
 WAIT = 0.5  # seconds between looks at what others evaluate
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=_at_most_0),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, constraints_func=_at_most_0),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
 TIE = 1e-9  # relative distance of breakpoints, under which they are one
@@ -210,11 +210,6 @@ def known(study: Study) -> dict[float, float]:
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
 
 
-def _at_most_0(trial: FrozenTrial) -> tuple[float]:
-    """A constraint: accuracy has to be at the level or under it."""
-    return (trial.user_attrs[EXCESS],)
-
-
 def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
     """The values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last class.
 
@@ -276,7 +271,8 @@ def work(
 
     Args:
         space: the range of each parameter; whole numbers if its ends are. That of mu is logarithmic.
-        evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it.
+        evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it, its `EXCESS`
+            among that.
         sampler: the sampler for a trial, by its number.
     """
     with tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress:
@@ -305,6 +301,8 @@ def work(
                 value, notes = evaluate(chosen)
                 for name, note in notes.items():
                     trial.set_user_attr(name, note)
+                if not bracketing:
+                    trial.set_constraint(EXCESS, notes[EXCESS])  # at the level, or under it
                 study.tell(trial, value)
             except BaseException:
                 study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

@@ -27,7 +27,7 @@ from tipping.config import InputError
 from tipping.records import PREDICTIONS, RECORD, SCHEMA
 from tipping.results import print_lines
 from tipping.search import Bracketing
-from tipping.tipping_point import Curves, TippingPoint, area, compare, partings, tipping_point
+from tipping.tipping_point import Curves, TippingPoint, area, compare, over_networks, partings, tipping_point
 
 log = logging.getLogger(__name__)
 EVALUATIONS, SEARCH = "evaluations", "search.json"
@@ -115,7 +115,9 @@ def write_search(
     with replacing(directory / SEARCH) as part:
         part.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     places = [f"mu={bracket.at:.4g}" for bracket in bracketing.brackets(known)]
-    where = f"at {', '.join(places)}" if places else f"nowhere from {bracketing.low:g} to {bracketing.high:g}"
+    side = "over" if all(excess > 0 for excess in known.values()) else "under"
+    nowhere = f"nowhere: it is {side} it from mu={bracketing.low:g} to {bracketing.high:g}"
+    where = f"at {', '.join(places)}" if places else nowhere
     end = "" if found["finished"] else "; not finished: give more search.trials"
     log.info("%s: accuracy crosses %.2f %% %s (%d evaluations%s)", directory.name, 100 * level, where, len(known), end)
 
@@ -150,11 +152,11 @@ def networks(sweeps: Sequence[Path]) -> tuple[list[Network], list[str]]:
 
 
 def _network(jobs: Sequence[Job]) -> Network:
+    first = jobs[0].record
+    name = f"{first['model']['name']} seed={first['seed']}, {first['protocol']['name']}"
+    jobs = _each_once(name, jobs)
     records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
     mu = [float(record["mu"]) for record in records]
-    name = f"{records[0]['model']['name']} seed={records[0]['seed']}, {records[0]['protocol']['name']}"
-    if twice := [job.folder for before, job in itertools.pairwise(jobs) if before.record["mu"] == job.record["mu"]]:
-        raise InputError(f"{name}: its mu of {twice[0]} is there twice: leave one sweep or search out")
     if len(mu) < 2:
         raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
     if len({array["random"].shape for array in arrays}) > 1:
@@ -170,6 +172,19 @@ def _network(jobs: Sequence[Job]) -> Network:
         random_PDN=np.array([array["random"] == labels_N for array in arrays]),
     )
     return Network(name, records, curves, records[0]["accuracy"]["chance"], _searched(jobs[0].folder))
+
+
+def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs without those that another sweep or search has run too."""
+    kept = [jobs[0]]
+    for job in jobs[1:]:
+        before = kept[-1]
+        if job.record["mu"] != before.record["mu"]:
+            kept.append(job)
+        elif not all(np.array_equal(job.predictions[key], before.predictions[key]) for key in job.predictions):
+            mu, folders = job.record["mu"], f"{before.folder} and {job.folder}"
+            raise InputError(f"{name}: mu={mu:g} gave different predictions in {folders}: leave one out")
+    return kept
 
 
 def _searched(job: Path) -> dict[str, Any]:
@@ -217,8 +232,10 @@ KINDS = (("mu", "selected"), ("filters", "selected"), ("filters", "random"))
 
 
 def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
-    curves = [network.curves for network in found]
-    return tipping_point(curves, found[0].chance, np.random.default_rng(0), axis=axis, of=of)
+    curves, rng = [network.curves for network in found], np.random.default_rng(0)
+    point = tipping_point(curves, found[0].chance, rng, axis=axis, of=of)
+    most = float(found[0].records[0]["filters"]["total"])
+    return point if axis == "mu" or math.isinf(point.high) else point._replace(high=min(point.high, most))
 
 
 def parts_at(found: Sequence[Network]) -> float | None:
@@ -303,8 +320,17 @@ def groups(found: Sequence[Network]) -> list[Group]:
         if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
             raise InputError(f"{of[0].name}: seed={twice[0]} is of two networks, whose weights differ: leave one out")
         settings = {key: options.get(key, "") for key in varying}
-        all_groups.append(Group(settings, options, of, *(_point(of, axis, kind) for axis, kind in KINDS)))
+        by_mu, by_filters, random = (_point(of, axis, kind) for axis, kind in KINDS)
+        all_groups.append(Group(settings, options, of, _exact(of, by_mu), by_filters, random))
     return all_groups
+
+
+def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
+    """The tipping point in mu of several networks by what searches found, where each crosses once."""
+    crossings = [network.search.get("crossings", []) for network in found]
+    if len(found) < 2 or any(len(each) != 1 for each in crossings):
+        return by_mu
+    return by_mu._replace(**over_networks([math.log(each[0]["at"]) for each in crossings])._asdict())
 
 
 def lines(found: Sequence[Group]) -> list[list[str]]:
@@ -335,6 +361,8 @@ def compared(found: Sequence[Group], option: str) -> list[list[str]]:
     Raises:
         InputError: no two groups differ in it alone.
     """
+    if not any(option in group.options for group in found):
+        raise InputError(f"--compare {option}: no network has such an option; they have {', '.join(found[0].options)}")
     others = [(g, {key: value for key, value in g.options.items() if key != option}) for g in found]
     pairs = [(a, b) for (a, same), (b, also) in itertools.combinations(others, 2) if same == also]
     if not pairs:
@@ -389,9 +417,8 @@ def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
         return f"{'under' if point.at < 0 else 'over'} {unit(point.bound):.3g}{some}"
     if math.isnan(point.at):
         return f"censored to both sides{some}"
-    low, high = (unit(end) if math.isfinite(end) else end for end in (point.low, point.high))
     flag = "; logistic elsewhere" if point.disagree else ""
-    return f"{unit(point.at):.3g} ({low:.3g} to {high:.3g}{flag})"
+    return f"{unit(point.at):.3g} ({unit(point.low):.3g} to {unit(point.high):.3g}{flag})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

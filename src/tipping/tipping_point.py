@@ -86,6 +86,16 @@ class TippingPoint(NamedTuple):
     slope: float
 
 
+class Mean(NamedTuple):
+    """Of networks: each one's, their mean, and its 95 % interval."""
+
+    each: tuple[float, ...]
+    at: float
+    bound: float
+    low: float
+    high: float
+
+
 class Parting(NamedTuple):
     """By how much random filters leave more accuracy than the relevant ones at one mu, with its 95 % interval."""
 
@@ -194,6 +204,12 @@ def tipping_point(
     high = np.inf if _open(exact_SB, np.inf) else high
     each = tuple(exact_SB[:, 0].tolist())
     return TippingPoint(each, _mean(each), bound, low, high, _mean(logistic_S), any(elsewhere_S), _mean(slope_S))
+
+
+def over_networks(each: Sequence[float]) -> Mean:
+    """The mean of several networks' tipping points, none of them censored, and its interval by Student's t."""
+    at, low, high = _interval(np.array(each)[:, None], None)
+    return Mean(tuple(each), at, at, low, high)
 
 
 def partings(networks: Sequence[Curves], rng: np.random.Generator, replicates: int = REPLICATES) -> list[Parting]:
