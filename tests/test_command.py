@@ -429,7 +429,7 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
         if line.startswith("training"):
             break
     started = busy_seconds(job.pid)
-    while busy_seconds(job.pid) < started + 5:  # until its first steps are logged, also beside other work
+    while busy_seconds(job.pid) < started + 12:  # until its first steps are logged, also beside other work
         time.sleep(0.1)
     job.send_signal(number)
     time.sleep(0.2)
