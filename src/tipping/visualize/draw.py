@@ -78,7 +78,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.01, wspace=0.05)
     pairs = zip(explanation.names, explanation.contributions, strict=True)
     titles = [f"class {explanation.label}, taken for {explanation.predicted}", "together"]
-    titles[1:1] = [f"{_short(name)}\n{share:.2f}" for name, share in pairs]
+    titles[1:1] = [f"{_short(name)}\ncontributes {share:.2f}" for name, share in pairs]
     heats = [None, *explanation.heats_THW, explanation.combined_HW]
     for axes, title, heat_HW in zip(grid, titles, heats, strict=True):
         axes.set_axis_off()
@@ -94,7 +94,7 @@ def draw_beside(both: Beside, networks: tuple[str, str]) -> Figure:
     page = Page(TEXT + (1 + 2 * len(both.first)) * (SIDE + GAP), TOP + len(both.names) * (SIDE + GAP))
     for number, (rule, alike) in enumerate(both.similarity.items()):
         left = TEXT + (1 + 2 * number) * (SIDE + GAP)
-        page.text(left, 0.2, f"{rule}: {'none' if alike is None else f'{alike:.2f}'}")
+        page.text(left, 0.2, f"{rule}: {'none' if alike is None else f'rank correlation {alike:.2f}'}")
         for column, network in enumerate(networks):
             page.text(left + column * (SIDE + GAP), 0.48, network, color="dimgray")
     for row, name in enumerate(both.names):
