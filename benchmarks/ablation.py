@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import argparse
 import copy
-import logging
-import os
-import platform
 import statistics
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch_pruning
-from measuring import measure, pin, table, timed
+from measuring import measure, mnist, passes, table, timed
 from torch import nn
 
 from tipping import config, data, layers, models
@@ -78,13 +73,6 @@ def predictions(model: nn.Module, split: Split) -> np.ndarray:
     """The network as it is, over all images."""
     with torch.inference_mode():
         return np.concatenate([model(images).argmax(1).cpu().numpy() for images, _ in evaluation_batches(split)])
-
-
-def passes(model: nn.Module, split: Split) -> None:
-    """Just the passes."""
-    with torch.inference_mode():
-        for images, _ in evaluation_batches(split):
-            model(images)
 
 
 def masked(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
@@ -168,21 +156,11 @@ def collection(filters: int, model: nn.Module, split: Split) -> Sequence[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
     parser.add_argument("--images", type=int, default=1000, help="test images of the 30 ablations")
-    parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
-    arguments = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    pin(arguments.threads)
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
-    try:
-        mnist = data.load(config.Data("mnist", str(arguments.data))).to(torch.device(arguments.device))
-    except config.InputError as error:
-        parser.error(str(error))
-    few = replace(mnist, train=mnist.train.spread(6000))
+    arguments, dataset = mnist(parser)
+    dataset = dataset.to(torch.device(arguments.device))
+    few = replace(dataset, train=dataset.train.spread(6000))
     networks = {filters: network(few, filters) for filters in arguments.filters}
     for filters, model in networks.items():
         counts = [count * filters // 128 for count in COUNTS]
@@ -190,11 +168,11 @@ def main() -> None:
             "relevant and random": relevant_and_random(model, few.train, counts),
             "evenly spread": evenly_spread(model, counts),
         }
-        evaluations(model, mnist.test.spread(arguments.images), kinds)
+        evaluations(model, dataset.test.spread(arguments.images), kinds)
         alone = [np.array([f]) for f in range(0, 5 * filters, filters // 8)]
-        evaluations(model, mnist.test.spread(arguments.images), {"40 filters, each alone": alone})
+        evaluations(model, dataset.test.spread(arguments.images), {"40 filters, each alone": alone})
     columns = ("filters", "images", "plain passes s", "without the head s", "collected s", "of plain", "of those")
-    rows = (collection(5 * filters, model, mnist.train) for filters, model in networks.items())
+    rows = (collection(5 * filters, model, dataset.train) for filters, model in networks.items())
     table("Responses and Gram matrix", columns, rows)
 
 

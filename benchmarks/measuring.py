@@ -1,19 +1,27 @@
-"""Seconds and memory of a run, and tables of them in Markdown."""
+"""Seconds and memory of a run, tables of them in Markdown, and what benchmarks of networks begin with."""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
+import logging
 import os
+import platform
 import statistics
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+from tipping import config, data
+from tipping.data import Dataset, Split, evaluation_batches
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -32,6 +40,29 @@ class Measured:
     result: Any
     seconds: float
     megabytes: float
+
+
+def mnist(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Dataset]:
+    """The arguments of a benchmark of networks, and its data; pins the process, and prints what runs it."""
+    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
+    parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
+    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    pin(arguments.threads)
+    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+    try:
+        return arguments, data.load(config.Data("mnist", str(arguments.data)))
+    except config.InputError as error:
+        parser.error(str(error))
+
+
+@torch.inference_mode()
+def passes(model: nn.Module, split: Split) -> None:
+    """Plain passes over all images."""
+    for images_NCHW, _ in evaluation_batches(split):
+        model(images_NCHW)
 
 
 def measure(run: Callable[[], Any], repeats: int = 1) -> Measured:

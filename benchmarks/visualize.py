@@ -8,25 +8,19 @@ backpropagation and deconvnet, and five test images explained.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
-import platform
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
-from measuring import pin, table, timed
-from torch import nn
+from measuring import mnist, passes, table, timed
 
 from tipping import config, data, models
 from tipping.classifier import train
-from tipping.data import Dataset, Split, evaluation_batches
+from tipping.data import Dataset
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
@@ -44,19 +38,12 @@ def options(filters: int) -> config.Config:
         return config.parse(compose("config", given))
 
 
-@torch.inference_mode()
-def predict(model: nn.Module, split: Split) -> None:
-    """A plain pass over all images."""
-    for images_NCHW, _ in evaluation_batches(split):
-        model(images_NCHW)
-
-
 def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     """Each part of the pictures, and all of it, beside a plain pass over the training images."""
     chosen = options(filters)
     model = models.build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
     train(model, replace(dataset, train=dataset.train.spread(6000)), TRAINER, seed=0)
-    _, one = timed(partial(predict, model, dataset.train))
+    _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.of(model, dataset, chosen)
     selection = select(subject.fresh_responses(), subject.probe, chosen)
     few = dataset.test.spread(chosen.curve.images)
@@ -80,21 +67,10 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
-    parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
-    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
-    arguments = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    pin(arguments.threads)
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
-    try:
-        mnist = data.load(config.Data("mnist", str(arguments.data)))
-    except config.InputError as error:
-        parser.error(str(error))
+    arguments, dataset = mnist(parser)
     for filters in arguments.filters:
-        title = f"keras_cnn of {filters} filters a layer, {len(mnist.train):,} training images"
-        table(title, ("part", "seconds", "of a pass"), stages(mnist, filters))
+        title = f"keras_cnn of {filters} filters a layer, {len(dataset.train):,} training images"
+        table(title, ("part", "seconds", "of a pass"), stages(dataset, filters))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,8 @@ Each trial takes the mean over networks of some seeds; each of these is a job of
 Called again, the search goes on where it was. Its storage is open to `optuna-dashboard`.
 """
 
-import hashlib
-import json
 import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 import interpret  # noqa: E402
 
 from tipping import command, records  # noqa: E402
-from tipping.config import Config, FewestFilters, parse, require, split_off  # noqa: E402
-from tipping.search import EXCESS, SAMPLERS, open_study, work  # noqa: E402
+from tipping.config import FewestFilters, parse, require, split_off  # noqa: E402
+from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +33,8 @@ def search(composed: DictConfig) -> None:
     plain, options = split_off(composed, FewestFilters)
     config = parse(plain)
     require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
-    require(
-        config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
-    )
-    directory = Path(HydraConfig.get().runtime.output_dir) / name_of(config, options)
+    key = key_of(config, options.over, options.sampler, options.seeds)
+    directory = Path(HydraConfig.get().runtime.output_dir) / f"{config.model['name']},{key}"
     directory.mkdir(parents=True, exist_ok=True)
     study = open_study(options.storage, directory)
 
@@ -66,13 +61,6 @@ def search(composed: DictConfig) -> None:
         log.info("fewest filters that tip the network: %g, with %s (%d trials)", best.value, where, len(done))
     else:
         log.info("no network tipped in %d trials", len(done))
-
-
-def name_of(config: Config, options: FewestFilters) -> str:
-    """The search's folder and study: the same for the same options, but for those that do not decide the answer."""
-    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
-    text = json.dumps([deciding, options.over, options.sampler, options.seeds], sort_keys=True)
-    return f"{config.model['name']},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
-from scipy.stats import t
 
 from tipping import charts, comparison
 from tipping.comparison import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.config import RULES
-from tipping.tipping_point import compare
+from tipping.tipping_point import compare, student
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
@@ -41,16 +40,8 @@ COLUMNS = (
 MAP = (
     *("data.name", "model.name", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs"),
     *("trainer.precision", "trainer.batch_size", "trainer.learning_rate", "protocol", "seed", "evaluations", "intact"),
-    *(
-        "filters",
-        "tipping_mu",
-        "tipping_mu_low",
-        "tipping_mu_high",
-        "tipping_mu_logistic",
-        "tipping_mu_disagree",
-        "slope",
-    ),
-    *("tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters", "parts_at"),
+    *("filters", "tipping_mu", "tipping_mu_low", "tipping_mu_high", "tipping_mu_logistic", "tipping_mu_disagree"),
+    *("slope", "tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters", "parts_at"),
     *("area_selected", "area_weakest", "area_random", "crossings", "crosses_at", "saturation_mu", "stability"),
     *("certified", "device", "commit"),
 )
@@ -154,17 +145,14 @@ def shares(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
     return numbers(rows, column) / numbers(rows, "filters")
 
 
-def interval(values_S: np.ndarray) -> np.ndarray:
-    """The mean of networks, and its 95 % interval by Student's t."""
-    reach = t.ppf(0.975, len(values_S) - 1) * values_S.std(ddof=1) / np.sqrt(len(values_S))
-    return values_S.mean() + np.array([0, -reach, reach])
-
-
 def tipping_points() -> str:
     """Where networks tip, over seeds."""
     lines = []
     for (filters, dropout), rows in networks().items():
-        mu, removed = np.exp(interval(np.log(numbers(rows, "crosses_at")))), interval(numbers(rows, "tipping_filters"))
+        mu, removed = (
+            np.exp(student(np.log(numbers(rows, "crosses_at")))),
+            np.array(student(numbers(rows, "tipping_filters"))),
+        )
         lines.append(
             [
                 f"{filters}",
@@ -210,9 +198,9 @@ def map_chart() -> alt.HConcatChart:
     by_mu, by_filters = [], []
     for place, rows in networks().items():
         mu = np.log(numbers(rows, "crosses_at"))
-        by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(interval(mu)))
+        by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(student(mu)))
         for ablated, column in ((charts.RELEVANT, "tipping_filters"), (charts.RANDOM, "tipping_random_filters")):
-            by_filters += _marks(place, ablated, shares(rows, column), interval(shares(rows, column)).clip(0))
+            by_filters += _marks(place, ablated, shares(rows, column), np.array(student(shares(rows, column))).clip(0))
     return charts.tipping_points(by_mu, by_filters)
 
 

@@ -4,11 +4,9 @@ Each evaluation is a job of interpret.py, in its own folder under that of the ne
 was. Its storage is open to `optuna-dashboard`.
 """
 
-import hashlib
-import json
 import logging
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -29,7 +27,7 @@ from tipping.classifier import find_or_train, pick_device  # noqa: E402
 from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
 from tipping.mu_lasso import homotopy  # noqa: E402
-from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, known, open_study, work  # noqa: E402
+from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, key_of, known, open_study, work  # noqa: E402
 from tipping.stability import on_halves, stability  # noqa: E402
 from tipping.store import Store  # noqa: E402
 from tipping.subject import Subject  # noqa: E402
@@ -42,10 +40,8 @@ def search(composed: DictConfig) -> None:
     config = parse(plain)
     given = [option for option in HydraConfig.get().overrides.task if option.startswith("mu=")]
     require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
-    require(
-        config.randomize == "none", "randomize", config.randomize, "networks are searched as they are; leave it out"
-    )
-    directory = Path(HydraConfig.get().sweep.dir) / name_of(config, options)
+    key = key_of(config, options.low, options.high, options.grid)
+    directory = Path(HydraConfig.get().sweep.dir) / f"{config.model['name']},seed={config.seed},{key}"
     directory.mkdir(parents=True, exist_ok=True)
     network = Network.of(config, options)
     study = open_study(options.storage, directory)
@@ -62,13 +58,6 @@ def search(composed: DictConfig) -> None:
     sampler = BracketingSampler(network.bracketing)
     work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     tipping_map.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
-
-
-def name_of(config: Config, options: Search) -> str:
-    """A network's folder and study: the same for the same options, but for those that do not decide the answer."""
-    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
-    text = json.dumps([deciding, options.low, options.high, options.grid], sort_keys=True)
-    return f"{config.model['name']},seed={config.seed},{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

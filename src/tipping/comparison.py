@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 from tipping.config import InputError
+from tipping.tipping_point import student
 
 Row = dict[str, Any]
 NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
@@ -68,8 +68,7 @@ def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
     seeds, mean = len(gaps_S), float(gaps_S.mean())
     low = high = None
     if seeds > 1:
-        reach = float(t.ppf(0.975, seeds - 1) * gaps_S.std(ddof=1) / np.sqrt(seeds))
-        low, high = mean - reach, mean + reach
+        _, low, high = student(gaps_S)
     sets_SE = np.column_stack([selected_S, random_SD])
     draws = random_SD.shape[1]
     gaps_SE = ((draws + 1) * sets_SE - sets_SE.sum(1, keepdims=True)) / draws  # of each one from the others' mean

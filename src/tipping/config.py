@@ -262,7 +262,13 @@ Options = TypeVar("Options", Search, FewestFilters)
 
 
 def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:
-    """A composed configuration without the options of its search, and these."""
+    """A composed configuration without the options of its search, and these.
+
+    Raises:
+        InputError: an option of the search is out of its range, or networks are to be randomised.
+    """
+    remedy = "networks are searched as they are; leave it out"
+    require(composed.randomize == "none", "randomize", composed.randomize, remedy)
     own = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed.search))
     assert isinstance(own, kind)
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), own

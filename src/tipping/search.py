@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import pathlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from tipping.config import InputError
+from tipping.config import Config, InputError
 from tipping.mu_lasso import Path
 
 STUDY = "study.log"
@@ -187,15 +189,12 @@ class BracketingSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> float:
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        waiting = [other.params["mu"] for other in running if "mu" in other.params]
-        mu = self.bracketing.next(known(study), waiting)
+        mu = self.bracketing.next(known(study), _waiting(study))
         return math.sqrt(self.bracketing.low * self.bracketing.high) if mu is None else mu
 
     def idle(self, study: Study) -> bool:
         """Whether a worker should wait for what others are evaluating."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        waiting = [other.params["mu"] for other in running if "mu" in other.params]
+        waiting = _waiting(study)
         return bool(waiting) and self.bracketing.next(known(study), waiting) is None
 
     def stop_when_finished(self, study: Study, _: FrozenTrial) -> None:
@@ -208,6 +207,12 @@ def known(study: Study) -> dict[float, float]:
     """For each mu of a study's finished trials, by how much accuracy exceeds the level."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
+
+
+def _waiting(study: Study) -> list[float]:
+    """The values of mu that are being evaluated."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial.params["mu"] for trial in running if "mu" in trial.params]
 
 
 def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
@@ -231,6 +236,12 @@ def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
 
 
 # ---- studies, which several workers may share
+
+
+def key_of(config: Config, *options: Any) -> str:
+    """A hash of a job's options and a search's, but for those that do not decide the answer."""
+    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
+    return hashlib.sha256(json.dumps([deciding, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def open_study(storage: str | None, directory: pathlib.Path) -> Study:

@@ -27,7 +27,7 @@ from tipping.config import InputError
 from tipping.records import PREDICTIONS, RECORD, SCHEMA
 from tipping.results import print_lines
 from tipping.search import Bracketing
-from tipping.tipping_point import Curves, TippingPoint, area, compare, over_networks, partings, tipping_point
+from tipping.tipping_point import Curves, TippingPoint, area, at_crossings, compare, partings, tipping_point
 
 log = logging.getLogger(__name__)
 EVALUATIONS, SEARCH = "evaluations", "search.json"
@@ -330,7 +330,7 @@ def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
     crossings = [network.search.get("crossings", []) for network in found]
     if len(found) < 2 or any(len(each) != 1 for each in crossings):
         return by_mu
-    return by_mu._replace(**over_networks([math.log(each[0]["at"]) for each in crossings])._asdict())
+    return at_crossings(by_mu, [math.log(each[0]["at"]) for each in crossings])
 
 
 def lines(found: Sequence[Group]) -> list[list[str]]:

@@ -86,16 +86,6 @@ class TippingPoint(NamedTuple):
     slope: float
 
 
-class Mean(NamedTuple):
-    """Of networks: each one's, their mean, and its 95 % interval."""
-
-    each: tuple[float, ...]
-    at: float
-    bound: float
-    low: float
-    high: float
-
-
 class Parting(NamedTuple):
     """By how much random filters leave more accuracy than the relevant ones at one mu, with its 95 % interval."""
 
@@ -206,10 +196,17 @@ def tipping_point(
     return TippingPoint(each, _mean(each), bound, low, high, _mean(logistic_S), any(elsewhere_S), _mean(slope_S))
 
 
-def over_networks(each: Sequence[float]) -> Mean:
-    """The mean of several networks' tipping points, none of them censored, and its interval by Student's t."""
-    at, low, high = _interval(np.array(each)[:, None], None)
-    return Mean(tuple(each), at, at, low, high)
+def at_crossings(point: TippingPoint, each: Sequence[float]) -> TippingPoint:
+    """A tipping point of several networks, with theirs as known exactly in place of those by isotonic regression."""
+    at, low, high = student(np.array(each))
+    return point._replace(each=tuple(each), at=at, bound=at, low=low, high=high)
+
+
+def student(values_S: np.ndarray) -> tuple[float, float, float]:
+    """The mean of two values at least, and its 95 % interval by Student's t."""
+    at = float(values_S.mean())
+    reach = float(t.ppf(0.975, len(values_S) - 1) * values_S.std(ddof=1) / np.sqrt(len(values_S)))
+    return at, at - reach, at + reach
 
 
 def partings(networks: Sequence[Curves], rng: np.random.Generator, replicates: int = REPLICATES) -> list[Parting]:
@@ -315,17 +312,16 @@ def _interval(found_SB: np.ndarray, draws: int | None) -> tuple[float, float, fl
     draws of controls, D, ± t(D − 1) √(D / (D − 1)) of their standard deviations, which are too small by themselves
     [davison1997].
     """
-    networks, at = len(found_SB), float(found_SB[:, 0].mean())
-    if networks > 1:
-        reach = t.ppf(0.975, networks - 1) * found_SB[:, 0].std(ddof=1) / np.sqrt(networks)
-    elif draws is None:
-        low, high = np.quantile(found_SB[0, 1:], [0.025, 0.975])
+    if len(found_SB) > 1:
+        return student(found_SB[:, 0])
+    at, replicates_B = float(found_SB[0, 0]), found_SB[0, 1:]
+    if draws is None:
+        low, high = np.quantile(replicates_B, [0.025, 0.975])
         return at, float(low), float(high)
-    elif draws == 1:
+    if draws == 1:
         return at, -np.inf, np.inf
-    else:
-        reach = t.ppf(0.975, draws - 1) * np.sqrt(draws / (draws - 1)) * found_SB[0, 1:].std()
-    return at, float(at - reach), float(at + reach)
+    reach = float(t.ppf(0.975, draws - 1) * np.sqrt(draws / (draws - 1)) * replicates_B.std())
+    return at, at - reach, at + reach
 
 
 def _open(exact_SB: np.ndarray, end: float) -> bool:
@@ -334,12 +330,7 @@ def _open(exact_SB: np.ndarray, end: float) -> bool:
     return bool(measured.any() or (replicates.size > 0 and replicates.mean() > 0.025))
 
 
-def _mean(values_S: Sequence[float] | np.ndarray) -> float:
-    return float(_means(np.array([values_S]))[0])
-
-
-def _means(values_BS: np.ndarray) -> np.ndarray:
-    """Means of rows; nan where they hold both infinities."""
+def _mean(values_S: Sequence[float]) -> float:
+    """The mean; nan where the values hold both infinities."""
     with np.errstate(invalid="ignore"):
-        means_B: np.ndarray = values_BS.mean(1)
-    return means_B
+        return float(np.mean(values_S))
