@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import interpret  # noqa: E402
 
-from tipping import command, data, models, records, tipping_map  # noqa: E402
+from tipping import command, data, models, networks, records, tipping_map  # noqa: E402
 from tipping.classifier import find_or_train, pick_device  # noqa: E402
 from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
@@ -44,10 +44,10 @@ def search(composed: DictConfig) -> None:
     directory = Path(HydraConfig.get().sweep.dir) / f"{config.model['name']},seed={config.seed},{key}"
     directory.mkdir(parents=True, exist_ok=True)
     network = Network.of(config, options)
-    study = open_study(options.storage, directory)
+    study = open_study(options.storage, directory, network.subject.weights)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
-        folder, own = directory / tipping_map.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
+        folder, own = directory / networks.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
         record = records.read_own(folder, own) or interpret.job(own, folder)
         excess = record["accuracy"]["selected"] - network.level
@@ -57,7 +57,7 @@ def search(composed: DictConfig) -> None:
         logging.getLogger(f"tipping.{room}").setLevel(logging.WARNING)
     sampler = BracketingSampler(network.bracketing)
     work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
-    tipping_map.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+    networks.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,9 @@ def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_pa
         ("selection.tolerance=0", "selection.tolerance=0"),
         ("curve.points=0", "curve.points=0"),
         ("store.dir=/dev/null/store", "store.dir=/dev/null/store"),
-        ("mu=[", "["),
+        ("mu=[", "[: cannot be read; options are name=value"),
+        ("seed=0,1", "seed=0,1: several values are a sweep; put -m before the options"),
+        ("visualize.rules=guided", "visualize.rules: takes a list in brackets, such as [a,b]"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(run_script, tmp_path: Path, argument: str, culprit: str) -> None:

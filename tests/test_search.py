@@ -268,3 +268,23 @@ def test_a_study_of_a_shared_storage_belongs_to_its_folder(tmp_path: Path) -> No
     open_study(storage, tmp_path / "one" / "study")
     with pytest.raises(InputError, match="go on in that folder"):
         open_study(storage, tmp_path / "two" / "study")
+
+
+def test_a_study_belongs_to_the_weights_it_searched(tmp_path: Path) -> None:
+    open_study(None, tmp_path, weights="one")
+    open_study(None, tmp_path, weights="one")
+    with pytest.raises(InputError, match="other weights"):
+        open_study(None, tmp_path, weights="two")
+
+
+def test_a_storage_that_is_lost_is_said_in_one_line(tmp_path: Path) -> None:
+    database = tmp_path / "studies.db"
+    study = open_study(f"sqlite:///{database}", tmp_path)
+
+    def lose(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
+        database.write_bytes(b"no database " * 1000)
+        return 0.0, {EXCESS: 0.0}
+
+    sampler = BracketingSampler(Bracketing(10, 1000))
+    with pytest.raises(InputError, match=r"search.storage: lost \(.*database.*\); start the command again"):
+        work(study, {"mu": (10, 1000)}, lose, lambda _: sampler, tmp_path, 5)

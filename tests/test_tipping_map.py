@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 from conftest import ROOT
 
 from tipping import tipping_map
+from tipping.networks import networks
+from tipping.tipping_map import groups
 from tipping.tipping_point import crossing
 
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off"]
@@ -120,6 +123,20 @@ def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsy
     assert (copy / "tipping_points.csv").read_text() == once
 
 
+def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path) -> None:
+    found, _ = networks([sweep])
+    intact = [
+        one._replace(curves=replace(one.curves, selected_PN=one.curves.intact_N[None].repeat(4, 0))) for one in found
+    ]
+    drawn = tipping_map.chart(groups(intact)).to_dict()
+    most = [one.curves.removed_P[-1] / 8 for one in found]
+    for panel, ends in zip(drawn["hconcat"], ([10, 10], most), strict=True):
+        values = drawn["datasets"][panel["data"]["name"]]
+        marks = [mark for mark in values if mark["ablated"] == "relevant filters" and "at" in mark]
+        assert [mark["beyond"] for mark in marks] == ["right", "right"]
+        assert [mark["at"] for mark in marks] == pytest.approx(ends)
+
+
 def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     for job in list(copy.glob("[0-9]")):
@@ -138,7 +155,7 @@ def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) ->
     assert "no network has such an option" in capsys.readouterr().err
 
 
-def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
     options = [*SMALL, f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'found'}"]
     options += ["search.low=0.1", "search.high=100", "seed=0,1"]
     printed = run("sweeps/tipping_point.py", *options)
@@ -166,6 +183,14 @@ def test_a_search_ends_between_neighbouring_supports_and_goes_on_where_it_was(tm
     again = run("sweeps/tipping_point.py", *options)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
     assert again.splitlines()[-6:] == printed.splitlines()[-6:]
+
+    wider = Path(shutil.copytree(folders[0], tmp_path / "wider" / folders[0].name))
+    path = next(wider.rglob("result.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mu": 200.0}))
+    assert tipping_map.main([str(tmp_path / "found"), str(wider)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert f"searched in {folders[0]} and in {wider}" in error
 
 
 @pytest.mark.parametrize(

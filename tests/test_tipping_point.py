@@ -165,7 +165,7 @@ def test_what_does_not_cross_is_censored(rng: np.random.Generator) -> None:
 def test_random_filters_part_from_the_relevant_ones(rng: np.random.Generator) -> None:
     trials = [simulated(rng, middle) for middle in (4.4, 4.5, 4.6)]
     found = partings(trials, np.random.default_rng(1))
-    assert [one.mu for one in found] == MU_P.tolist()
+    assert np.exp([one.at for one in found]) == pytest.approx(MU_P)
     expected_P = np.mean([trial.random_PDN.mean((1, 2)) - trial.selected_PN.mean(1) for trial in trials], axis=0)
     assert [one.gap for one in found] == pytest.approx(expected_P)
     assert found[4].low > 0
@@ -184,13 +184,22 @@ def test_random_filters_part_from_the_relevant_ones(rng: np.random.Generator) ->
         trials[0].selected_PN[:4],
         trials[0].random_PDN[:4],
     )
-    assert [one.mu for one in partings([few, *trials], np.random.default_rng(1))] == MU_P[:4].tolist()
+    assert np.exp([one.at for one in partings([few, *trials], np.random.default_rng(1))]) == pytest.approx(MU_P[:4])
     shifted = [
         Curves(MU_P * factor, *list(vars(one).values())[1:])
         for factor, one in zip((1, 1.01, 1.02), trials, strict=True)
     ]
-    near = {round(one.mu, 6): one for one in partings(shifted, np.random.default_rng(1))}
+    near = {round(np.exp(one.at), 6): one for one in partings(shifted, np.random.default_rng(1))}
     assert near[100].gap == pytest.approx(found[4].gap, abs=0.02), "no two networks share a mu"
+
+
+def test_random_filters_part_on_the_axis_of_filters_too(rng: np.random.Generator) -> None:
+    trial = simulated(rng, 4.5)
+    by_mu = partings([trial], np.random.default_rng(1))
+    by_filters = partings([trial], np.random.default_rng(1), axis="filters")
+    assert by_filters[0] == (0, 0, 0, 0), "with none ablated they are the same network"
+    assert [one.at for one in by_filters[1:]] == trial.removed_P.tolist()
+    assert [one[1:] for one in by_filters[1:]] == [pytest.approx(one[1:]) for one in by_mu]
 
 
 def test_groups_are_compared_by_all_ways_to_deal_their_networks() -> None:

@@ -17,6 +17,7 @@ ELSEWHERE = (
     "selection.max_iterations",
 )
 WIDTH, HEIGHT = 360, 260  # pixels
+BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -100,8 +101,9 @@ def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerCh
 
 
 def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
-    """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, and bars from
-    `low` to `high` for intervals, by what was `ablated`."""
+    """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, bars from `low`
+    to `high` for intervals, and triangles, `beyond` on the left or right, for networks that tip further on, by what was
+    `ablated`."""
     scale = alt.Scale(domain=[RELEVANT, RANDOM], range=[COLORS[RELEVANT], COLORS[RANDOM]])
     axes = {
         "mu at which accuracy is midway to chance": alt.X().scale(type="log", nice=False, padding=12).axis(format="~g"),
@@ -116,8 +118,10 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
         )
         bars, points = base.mark_rule(strokeWidth=2), base.mark_point(filled=True, size=45, opacity=0.6)
         bars = bars.transform_filter("isValid(datum.low)").encode(x=_of(x, "low", title), x2="high:Q")
-        points = points.transform_filter("isValid(datum.at)").encode(x=_of(x, "at", title))
-        panels.append(alt.layer(bars, points))
+        points = points.transform_filter("isValid(datum.at) && !isValid(datum.beyond)").encode(x=_of(x, "at", title))
+        shape = alt.Shape("beyond:N", scale=alt.Scale(domain=list(BEYOND), range=list(BEYOND.values()))).legend(None)
+        beyond = base.mark_point(size=60).transform_filter("isValid(datum.beyond)")
+        panels.append(alt.layer(bars, points, beyond.encode(x=_of(x, "at", title), shape=shape)))
     return alt.hconcat(*panels).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
 
 

@@ -86,8 +86,9 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         try:
             incomplete = bool(gather(sweep))
         except Exception as error:
-            _say(error, f"{sweep} could not be gathered: ")
             incomplete = True
+            if not (Sweep.failures and isinstance(error, InputError)):  # where no job was done, it is known already
+                _say(error, f"{sweep} could not be gathered: ")
         code = code or int(incomplete)
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
@@ -125,5 +126,9 @@ def one_line(error: BaseException) -> str:
     if text.startswith("Could not override"):
         return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
     if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options"
+        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
+    if "is not a ListConfig" in text:
+        return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
+    if text.startswith(("Error parsing override", "no viable alternative")):
+        return f"{text.split(quote)[1]}: cannot be read; options are name=value, in quotes where signs are no letters"
     return text

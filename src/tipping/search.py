@@ -7,8 +7,8 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -37,6 +37,8 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over sever
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
+LOST = (SQLAlchemyError, OptunaError)  # what is raised where a storage is out of reach,
+UNOPENED = (*LOST, ImportError, RuntimeError, ValueError, OSError)  # and where none is
 TIE = 1e-9  # relative distance of breakpoints, under which they are one
 EXCESS = "excess"  # what a trial notes: its accuracy over the level
 
@@ -244,27 +246,44 @@ def key_of(config: Config, *options: Any) -> str:
     return hashlib.sha256(json.dumps([deciding, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def open_study(storage: str | None, directory: pathlib.Path) -> Study:
+def open_study(storage: str | None, directory: pathlib.Path, weights: str = "") -> Study:
     """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
+    Args:
+        weights: of the network searched, as a hash.
+
     Raises:
-        InputError: the storage cannot be opened, or its study is of another folder.
+        InputError: the storage cannot be opened, or its study is of another folder or other weights.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        place = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
-        study = optuna.create_study(storage=place, study_name=directory.name, load_if_exists=True)
-        own = study.user_attrs.get("folder")
-        if own is None:
-            study.set_user_attr("folder", str(directory.resolve()))
-    except (SQLAlchemyError, OptunaError, ImportError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"search.storage={storage}: cannot be opened ({reason}); give another, or null") from error
-    if storage is not None and own not in (None, str(directory.resolve())):
+    own = {"folder": str(directory.resolve()), "weights": weights}
+    with _reaching(f"search.storage={storage}: cannot be opened", "give another, or null", UNOPENED):
+        backend = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
+        study = optuna.create_study(storage=backend, study_name=directory.name, load_if_exists=True)
+        for name, value in own.items():
+            if name not in study.user_attrs:
+                study.set_user_attr(name, value)
+        noted = study.user_attrs
+    if storage is not None and noted["folder"] != own["folder"]:
         raise InputError(
-            f"search.storage={storage}: {directory.name} there is searched from {own}: go on in that folder"
+            f"search.storage={storage}: {directory.name} there is searched from {noted['folder']}: go on in that folder"
+        )
+    if noted["weights"] != weights:
+        raise InputError(
+            f"{directory}: was a search of a network with other weights, trained by another version or machine: "
+            "give another hydra.sweep.dir"
         )
     return study
+
+
+@contextmanager
+def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Errors of a storage as a user's."""
+    try:
+        yield
+    except errors as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{problem} ({reason}); {remedy}") from error
 
 
 def work(
@@ -285,8 +304,14 @@ def work(
         evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it, its `EXCESS`
             among that.
         sampler: the sampler for a trial, by its number.
+
+    Raises:
+        InputError: the storage of the study is lost.
     """
-    with tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress:
+    with (
+        _reaching("search.storage: lost", "start the command again when it is back", LOST),
+        tqdm(desc=study.study_name, total=trials, leave=False, disable=None) as progress,
+    ):
         while True:
             with FileLock(directory / "ask.lock"):
                 _fail_those_killed(study, directory)

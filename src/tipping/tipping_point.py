@@ -67,8 +67,8 @@ class TippingPoint(NamedTuple):
 
     Attributes:
         each: of each network, by isotonic regression, interpolated between two positions; -inf or inf where censored.
-        at: their mean; infinite where one is censored, nan where they are to both sides.
-        bound: their mean with the first or last position in place of those that are censored: `at` is at least as far.
+        bounds: the same with the first or last position in place of those that are censored.
+        at: the mean of `each`; infinite where one is censored, nan where they are to both sides.
         low, high: the 95 % interval of `at`; infinite where it is open.
         logistic: the mean over networks of the crossings of logistic curves; nan where one could not be fitted.
         disagree: for some network the logistic curve crosses elsewhere: not between the two positions that the other
@@ -77,19 +77,25 @@ class TippingPoint(NamedTuple):
     """
 
     each: tuple[float, ...]
+    bounds: tuple[float, ...]
     at: float
-    bound: float
     low: float
     high: float
     logistic: float
     disagree: bool
     slope: float
 
+    @property
+    def bound(self) -> float:
+        """The mean of `bounds`: where a network is censored, `at` is at least as far."""
+        return float(np.mean(self.bounds))
+
 
 class Parting(NamedTuple):
-    """By how much random filters leave more accuracy than the relevant ones at one mu, with its 95 % interval."""
+    """By how much random filters leave more accuracy than the relevant ones at one place of an axis, with its 95 %
+    interval."""
 
-    mu: float
+    at: float
     gap: float
     low: float
     high: float
@@ -179,27 +185,27 @@ def tipping_point(
         raise ValueError(f"axis must be mu or filters, and of selected or random, got {axis!r} and {of!r}")
     if not networks:
         raise ValueError("there must be at least one network")
-    found_SB, fits = [], []
+    rows, fits = [], []
     for one in networks:
         intact_B, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
         x_P, curves_BP = _along(one, axis, intact_B, selected_BP if of == "selected" else random_BP)
         level_B = (intact_B + chance) / 2
         found_B = [crossing(x_P, curve_P, level) for curve_P, level in zip(curves_BP, level_B, strict=True)]
-        found_SB.append((found_B, np.clip(found_B, x_P[0], x_P[-1])))
+        rows.append((found_B, np.clip(found_B, x_P[0], x_P[-1])))
         fits.append(_fitted(x_P, curves_BP[0], float(level_B[0])))
     logistic_S, elsewhere_S, slope_S = zip(*fits, strict=True)
-    exact_SB, bound_SB = (np.array(kind) for kind in zip(*found_SB, strict=True))
-    bound, low, high = _interval(bound_SB, networks[0].random_PDN.shape[1] if of == "random" else None)
+    exact_SB, bound_SB = (np.array(kind) for kind in zip(*rows, strict=True))
+    _, low, high = _interval(bound_SB, networks[0].random_PDN.shape[1] if of == "random" else None)
     low = -np.inf if _open(exact_SB, -np.inf) else low if axis == "mu" else max(low, 0.0)
     high = np.inf if _open(exact_SB, np.inf) else high
-    each = tuple(exact_SB[:, 0].tolist())
-    return TippingPoint(each, _mean(each), bound, low, high, _mean(logistic_S), any(elsewhere_S), _mean(slope_S))
+    each, bounds = (tuple(found_SB[:, 0].tolist()) for found_SB in (exact_SB, bound_SB))
+    return TippingPoint(each, bounds, _mean(each), low, high, _mean(logistic_S), any(elsewhere_S), _mean(slope_S))
 
 
 def at_crossings(point: TippingPoint, each: Sequence[float]) -> TippingPoint:
     """A tipping point of several networks, with theirs as known exactly in place of those by isotonic regression."""
     at, low, high = student(np.array(each))
-    return point._replace(each=tuple(each), at=at, bound=at, low=low, high=high)
+    return point._replace(each=tuple(each), bounds=tuple(each), at=at, low=low, high=high)
 
 
 def student(values_S: np.ndarray) -> tuple[float, float, float]:
@@ -209,19 +215,23 @@ def student(values_S: np.ndarray) -> tuple[float, float, float]:
     return at, at - reach, at + reach
 
 
-def partings(networks: Sequence[Curves], rng: np.random.Generator, replicates: int = REPLICATES) -> list[Parting]:
-    """The accuracy without random filters minus that without the relevant ones at each mu of a network, as far as all
-    networks reach; linear in ln mu between those of a network. Intervals as of `tipping_point`."""
-    first, last = max(one.mu_P[0] for one in networks), min(one.mu_P[-1] for one in networks)
-    mu_M = np.unique(np.concatenate([one.mu_P for one in networks]))
-    mu_M = mu_M[(mu_M >= first) & (mu_M <= last)]
-    gaps_SBM = []
+def partings(
+    networks: Sequence[Curves], rng: np.random.Generator, *, axis: str = "mu", replicates: int = REPLICATES
+) -> list[Parting]:
+    """The accuracy without random filters minus that without the relevant ones at each position of a network on an
+    axis, as far as all networks reach; linear between the positions of a network. Axes and intervals as of
+    `tipping_point`."""
+    lines = []
     for one in networks:
         _, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
-        gaps_SBM.append([np.interp(np.log(mu_M), np.log(one.mu_P), gaps_P) for gaps_P in random_BP - selected_BP])
+        gaps_BP = random_BP - selected_BP
+        lines.append(_along(one, axis, np.zeros(len(gaps_BP)), gaps_BP))
+    x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
+    x_M = x_M[(x_M >= max(x_P[0] for x_P, _ in lines)) & (x_M <= min(x_P[-1] for x_P, _ in lines))]
+    gaps_SBM = [[np.interp(x_M, x_P, gaps_P) for gaps_P in gaps_BP] for x_P, gaps_BP in lines]
     draws = networks[0].random_PDN.shape[1]
     gaps_MSB = np.moveaxis(np.array(gaps_SBM), 2, 0)
-    return [Parting(mu, *_interval(gaps_SB, draws)) for mu, gaps_SB in zip(mu_M.tolist(), gaps_MSB, strict=True)]
+    return [Parting(at, *_interval(gaps_SB, draws)) for at, gaps_SB in zip(x_M.tolist(), gaps_MSB, strict=True)]
 
 
 def half_drop(removed_P: Sequence[int], accuracy_P: Sequence[float], chance: float) -> float | None:

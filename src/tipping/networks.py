@@ -1,0 +1,192 @@
+"""The jobs of sweeps and searches, gathered into what was measured of each network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tipping.atomic import replacing
+from tipping.charts import ELSEWHERE, flat
+from tipping.config import InputError
+from tipping.records import PREDICTIONS, RECORD, SCHEMA
+from tipping.search import Bracketing
+from tipping.tipping_point import Curves
+
+log = logging.getLogger(__name__)
+EVALUATIONS, SEARCH = "evaluations", "search.json"
+APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+
+
+class Network(NamedTuple):
+    """The jobs of one network, by rising mu.
+
+    Attributes:
+        name: for messages.
+        records: of its jobs.
+        curves: what they measured.
+        chance: the accuracy of always giving the most frequent class.
+        search: what a search noted of it, if it was searched.
+    """
+
+    name: str
+    records: list[dict[str, Any]]
+    curves: Curves
+    chance: float
+    search: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.records[0]["seed"])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What tells it apart from networks of other groups: options by names such as model.filters, as text."""
+        options = {key: str(value) for key, value in flat(self.records[0]["config"]).items()}
+        names = {"protocol": self.records[0]["protocol"]["name"]}
+        return names | {
+            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
+        }
+
+
+class Job(NamedTuple):
+    """A job's folder, its record, and the predictions for each image."""
+
+    folder: Path
+    record: dict[str, Any]
+    predictions: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path) -> Job | None:
+        """The job of a folder; None for one of train.py.
+
+        Raises:
+            one of `UNREADABLE`.
+        """
+        record = json.loads((folder / RECORD).read_text())
+        if record["schema"] != SCHEMA:
+            raise ValueError("of another version")
+        if "filters" not in record:
+            return None
+        record["accuracy"]["chance"], record["curve"]["removed"][0]  # of a job that is whole
+        with (folder / PREDICTIONS).open("rb") as file, np.load(file) as arrays:
+            predictions = {name: arrays[name] for name in ("labels", "intact", "selected", "random")}
+        return cls(folder, record, predictions)
+
+    @property
+    def network(self) -> tuple[str, ...]:
+        """What jobs of one network have in common."""
+        axes = {axis: value for axis, value in self.record["protocol"].items() if axis != "draws"}
+        return self.record["store"]["weights"], json.dumps(axes, sort_keys=True), self.record["config"]["randomize"]
+
+
+def networks(sweeps: Sequence[Path]) -> tuple[list[Network], list[str]]:
+    """The networks of sweeps, and a line for each job or network that had to be left out.
+
+    Raises:
+        InputError: a folder is missing or holds no job, or nothing is left.
+    """
+    jobs: dict[tuple[str, ...], list[Job]] = {}
+    left_out = []
+    for sweep in sweeps:
+        paths = sorted(sweep.rglob(RECORD)) if sweep.is_dir() else []
+        if not paths:
+            raise InputError(f"{sweep} holds no jobs; give the folder of a sweep or a search")
+        for path in paths:
+            try:
+                if job := Job.read(path.parent):
+                    jobs.setdefault(job.network, []).append(job)
+            except UNREADABLE:
+                left_out.append(f"{path.parent}: its record or predictions cannot be read, or are of another version")
+    found = []
+    for of in jobs.values():
+        try:
+            found.append(_network(sorted(of, key=lambda job: float(job.record["mu"]))))
+        except InputError as error:
+            left_out.append(str(error))
+    if not found:
+        raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
+    return found, left_out
+
+
+def _network(jobs: Sequence[Job]) -> Network:
+    first = jobs[0].record
+    name = f"{first['model']['name']} seed={first['seed']}, {first['protocol']['name']}"
+    jobs = _each_once(name, jobs)
+    records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
+    mu = [float(record["mu"]) for record in records]
+    if len(mu) < 2:
+        raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
+    if len({array["random"].shape for array in arrays}) > 1:
+        raise InputError(f"{name}: jobs differ in protocol.draws or in their images: compare them one by one")
+    labels_N = arrays[0]["labels"]
+    if not all(np.array_equal(array["labels"], labels_N) for array in arrays):
+        raise InputError(f"{name}: jobs differ in the labels of their images: compare them one by one")
+    curves = Curves(
+        mu_P=np.array(mu),
+        removed_P=np.array([record["filters"]["ablated"] for record in records]),
+        intact_N=arrays[0]["intact"] == labels_N,
+        selected_PN=np.array([array["selected"] == labels_N for array in arrays]),
+        random_PDN=np.array([array["random"] == labels_N for array in arrays]),
+    )
+    return Network(name, records, curves, records[0]["accuracy"]["chance"], _searched(name, jobs))
+
+
+def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs without those that another sweep or search has run too."""
+    kept = [jobs[0]]
+    for job in jobs[1:]:
+        before = kept[-1]
+        if job.record["mu"] != before.record["mu"]:
+            kept.append(job)
+        elif not all(np.array_equal(job.predictions[key], before.predictions[key]) for key in job.predictions):
+            mu, folders = job.record["mu"], f"{before.folder} and {job.folder}"
+            raise InputError(f"{name}: mu={mu:g} gave different predictions in {folders}: leave one out")
+    return kept
+
+
+def _searched(name: str, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What a search noted of a network, if one did."""
+    folders = dict.fromkeys(job.folder.parent.parent for job in jobs if job.folder.parent.name == EVALUATIONS)
+    notes = [folder / SEARCH for folder in folders if (folder / SEARCH).is_file()]
+    if len(notes) > 1:
+        raise InputError(
+            f"{name}: searched in {notes[0].parent} and in {notes[1].parent}, in other ranges: leave one out"
+        )
+    try:
+        found: dict[str, Any] = json.loads(notes[0].read_text()) if notes else {}
+    except ValueError as error:
+        raise InputError(f"{notes[0]} cannot be read ({error}); run the search again") from error
+    return found
+
+
+def write_search(
+    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any
+) -> None:
+    """Note what a search found of a network, and what else is known of it, in its folder, and say it."""
+    found = {
+        "level": level,
+        "evaluations": len(known),
+        "finished": bracketing.finished(known),
+        "crossings": [bracket._asdict() for bracket in bracketing.brackets(known)],
+        "breakpoints": len(bracketing.breakpoints),
+        **facts,
+    }
+    with replacing(directory / SEARCH) as part:
+        part.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    places = [f"mu={bracket.at:.4g}" for bracket in bracketing.brackets(known)]
+    side = "over" if all(excess > 0 for excess in known.values()) else "under"
+    nowhere = f"nowhere: it is {side} it from mu={bracketing.low:g} to {bracketing.high:g}"
+    if facts.get("saturation_mu", math.inf) <= bracketing.high:
+        nowhere += f", and mu no longer binds from about {facts['saturation_mu']:.3g} on"
+    where = f"at {', '.join(places)}" if places else nowhere
+    end = "" if found["finished"] else "; not finished: give more search.trials"
+    log.info("%s: accuracy crosses %.2f %% %s (%d evaluations%s)", directory.name, 100 * level, where, len(known), end)
