@@ -9,7 +9,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tipping import command, data, models, records, results, sanity, tracking
+from tipping import command, data, models, records, report, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config, parse
 from tipping.evaluation import accuracies, chance_of, drop_curve, evaluate_ablations, find_or_predict
@@ -97,4 +97,4 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(interpret, gather=results.gather)
+    command.run(interpret, gather=report.after(results.gather))

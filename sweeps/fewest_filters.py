@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import interpret  # noqa: E402
 
-from tipping import command, records  # noqa: E402
+from tipping import command, records, report  # noqa: E402
 from tipping.config import FewestFilters, parse, require, split_off  # noqa: E402
 from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work  # noqa: E402
 
@@ -61,6 +61,7 @@ def search(composed: DictConfig) -> None:
         log.info("fewest filters that tip the network: %g, with %s (%d trials)", best.value, where, len(done))
     else:
         log.info("no network tipped in %d trials", len(done))
+    print(report.write([directory]))
 
 
 def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import interpret  # noqa: E402
 
-from tipping import command, data, models, networks, records, tipping_map  # noqa: E402
+from tipping import command, data, models, networks, records, report, tipping_map  # noqa: E402
 from tipping.classifier import find_or_train, pick_device  # noqa: E402
 from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
@@ -103,4 +103,4 @@ class Network:
 
 
 if __name__ == "__main__":
-    command.run(search, gather=tipping_map.gather)
+    command.run(search, gather=report.after(tipping_map.gather))

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 
 from tipping import tipping_map
-from tipping.networks import networks
+from tipping.networks import networks, read
 from tipping.tipping_map import groups
 from tipping.tipping_point import crossing
 
@@ -124,7 +124,7 @@ def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsy
 
 
 def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path) -> None:
-    found, _ = networks([sweep])
+    found, _ = networks(read([sweep])[0])
     intact = [
         one._replace(curves=replace(one.curves, selected_PN=one.curves.intact_N[None].repeat(4, 0))) for one in found
     ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import altair as alt
+import matplotlib
+import numpy as np
+import vl_convert
 
 Record = dict[str, Any]
+Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 # options that are no part of a result, or are shown anyway
@@ -17,6 +23,7 @@ ELSEWHERE = (
     "selection.max_iterations",
 )
 WIDTH, HEIGHT = 360, 260  # pixels
+FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back to; Matplotlib has it
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
 
@@ -91,13 +98,68 @@ def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
 
 def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerChart:
     """Means as lines, and bands from the smallest to the largest value."""
-    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
-    color = alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
     y = alt.Y("accuracy:Q", aggregate="mean", title="accuracy (band: all draws)")
     y = y.scale(domain=[0, 1]).axis(format="%")
-    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=color, **encoding)
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated(), **encoding)
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
     return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])
+
+
+def _ablated() -> alt.Color:
+    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
+    return alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
+
+
+def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
+    """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
+    rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
+    x = alt.X("x:Q").title("filters ablated")
+    if axis == "mu":
+        x = x.title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g")
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated())
+    y = alt.Y("mean:Q").title("accuracy").scale(domain=[0, 1]).axis(format="%")
+    spread = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
+    return alt.LayerChart(layer=[spread, base.mark_line(point=True).encode(y=y)])
+
+
+def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
+    """How many filters of each layer are relevant, along mu: the mean of lines."""
+    rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
+    x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g")
+    color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
+    color = color.legend(symbolOpacity=1, symbolType="stroke")
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
+    return base.mark_line(point=True).encode(x=x, y=alt.Y("mean:Q").title("relevant filters"), color=color)
+
+
+def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
+    """How many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `tips_at`."""
+    x = alt.X("epoch:Q").title("epochs trained").axis(tickMinStep=1)
+    y = alt.Y("tips_at:Q").title("relevant filters that tip it")
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
+    base = base.encode(x=x, color=alt.Color("name:N").title(None).legend(labelLimit=300, orient="bottom", columns=1))
+    points = base.mark_point(filled=True, opacity=0.6).encode(y=y)
+    return alt.LayerChart(layer=[points, base.mark_line().encode(y=alt.Y("tips_at:Q", aggregate="mean"))])
+
+
+def band(lines: Sequence[Line], log: bool) -> list[dict[str, float]]:
+    """Mean, smallest and largest of lines at each position of one of them, as far as all reach; between its positions
+    a line is straight, along ln x where `log`."""
+    x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
+    x_M = x_M[(x_M >= max(min(x_P) for x_P, _ in lines)) & (x_M <= min(max(x_P) for x_P, _ in lines))]
+    unit = np.log if log else np.asarray
+    y_LM = np.array([np.interp(unit(x_M), unit(x_P), y_P) for x_P, y_P in lines])
+    ends = zip(x_M.tolist(), y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
+    return [dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
+
+
+def svg(chart: Any) -> str:
+    """A chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
+    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+    text = io.StringIO()
+    chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3).save(text, format="svg")
+    return text.getvalue()
 
 
 def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
@@ -109,10 +171,10 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
         "mu at which accuracy is midway to chance": alt.X().scale(type="log", nice=False, padding=12).axis(format="~g"),
         "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
     }
-    panels = []
+    panels, names = [], list(dict.fromkeys(mark["name"] for mark in by_mu))
     for marks, (title, x) in zip((by_mu, by_filters), axes.items(), strict=True):
         base = alt.Chart(alt.InlineData(values=marks), width=WIDTH, height=alt.Step(30)).encode(
-            y=alt.Y("name:N").title(None).sort(None).axis(labelLimit=400),
+            y=alt.Y("name:N").title(None).sort(names).axis(labelLimit=400),
             yOffset="ablated:N",
             color=alt.Color("ablated:N", scale=scale).title("ablated"),
         )

@@ -25,38 +25,6 @@ APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in whi
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
-class Network(NamedTuple):
-    """The jobs of one network, by rising mu.
-
-    Attributes:
-        name: for messages.
-        records: of its jobs.
-        curves: what they measured.
-        chance: the accuracy of always giving the most frequent class.
-        search: what a search noted of it, if it was searched.
-    """
-
-    name: str
-    records: list[dict[str, Any]]
-    curves: Curves
-    chance: float
-    search: dict[str, Any]
-
-    @property
-    def seed(self) -> int:
-        """Its seed."""
-        return int(self.records[0]["seed"])
-
-    @property
-    def options(self) -> dict[str, str]:
-        """What tells it apart from networks of other groups: options by names such as model.filters, as text."""
-        options = {key: str(value) for key, value in flat(self.records[0]["config"]).items()}
-        names = {"protocol": self.records[0]["protocol"]["name"]}
-        return names | {
-            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
-        }
-
-
 class Job(NamedTuple):
     """A job's folder, its record, and the predictions for each image."""
 
@@ -82,20 +50,61 @@ class Job(NamedTuple):
         return cls(folder, record, predictions)
 
     @property
+    def options(self) -> dict[str, str]:
+        """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
+        options = {key: str(value) for key, value in flat(self.record["config"]).items()}
+        names = {"protocol": self.record["protocol"]["name"]}
+        return names | {
+            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
+        }
+
+    @property
     def network(self) -> tuple[str, ...]:
         """What jobs of one network have in common."""
         axes = {axis: value for axis, value in self.record["protocol"].items() if axis != "draws"}
         return self.record["store"]["weights"], json.dumps(axes, sort_keys=True), self.record["config"]["randomize"]
 
 
-def networks(sweeps: Sequence[Path]) -> tuple[list[Network], list[str]]:
-    """The networks of sweeps, and a line for each job or network that had to be left out.
+class Network(NamedTuple):
+    """The jobs of one network, by rising mu.
+
+    Attributes:
+        name: for messages.
+        jobs: with its records.
+        curves: what they measured.
+        chance: the accuracy of always giving the most frequent class.
+        search: what a search noted of it, if it was searched.
+    """
+
+    name: str
+    jobs: list[Job]
+    curves: Curves
+    chance: float
+    search: dict[str, Any]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Of its jobs."""
+        return [job.record for job in self.jobs]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.records[0]["seed"])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What tells it apart from networks of other groups."""
+        return self.jobs[0].options
+
+
+def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
+    """The jobs of interpret.py of sweeps and searches, and a line for each that cannot be read.
 
     Raises:
-        InputError: a folder is missing or holds no job, or nothing is left.
+        InputError: a folder is missing or holds no job.
     """
-    jobs: dict[tuple[str, ...], list[Job]] = {}
-    left_out = []
+    jobs, left_out = [], []
     for sweep in sweeps:
         paths = sorted(sweep.rglob(RECORD)) if sweep.is_dir() else []
         if not paths:
@@ -103,17 +112,23 @@ def networks(sweeps: Sequence[Path]) -> tuple[list[Network], list[str]]:
         for path in paths:
             try:
                 if job := Job.read(path.parent):
-                    jobs.setdefault(job.network, []).append(job)
+                    jobs.append(job)
             except UNREADABLE:
                 left_out.append(f"{path.parent}: its record or predictions cannot be read, or are of another version")
-    found = []
-    for of in jobs.values():
+    return jobs, left_out
+
+
+def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
+    """The networks of jobs, and a line for each that had to be left out."""
+    of: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        of.setdefault(job.network, []).append(job)
+    found, left_out = [], []
+    for own in of.values():
         try:
-            found.append(_network(sorted(of, key=lambda job: float(job.record["mu"]))))
+            found.append(_network(sorted(own, key=lambda job: float(job.record["mu"]))))
         except InputError as error:
             left_out.append(str(error))
-    if not found:
-        raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
     return found, left_out
 
 
@@ -137,7 +152,7 @@ def _network(jobs: Sequence[Job]) -> Network:
         selected_PN=np.array([array["selected"] == labels_N for array in arrays]),
         random_PDN=np.array([array["random"] == labels_N for array in arrays]),
     )
-    return Network(name, records, curves, records[0]["accuracy"]["chance"], _searched(name, jobs))
+    return Network(name, list(jobs), curves, records[0]["accuracy"]["chance"], _searched(name, jobs))
 
 
 def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:

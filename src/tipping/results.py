@@ -46,7 +46,7 @@ def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
             record = {"job": job.name, **json.loads((job / RECORD).read_text())}
             if record["schema"] != SCHEMA or not record["curve"]["removed"]:
                 raise ValueError("of another version")
-            _row(record, [])
+            row(record, [])
             records.append(record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             missing.append(job.name)
@@ -62,7 +62,7 @@ def gather(sweep: Path) -> list[str]:
     records, missing = collect(sweep)
     if records:
         varying = varying_options(records)
-        rows = [_row(record, varying) for record in records]
+        rows = [row(record, varying) for record in records]
         with replacing(sweep / TABLE) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
@@ -76,7 +76,7 @@ def gather(sweep: Path) -> list[str]:
     return missing
 
 
-def _row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+def row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
     options = flat(record["config"])
     return {

@@ -9,8 +9,9 @@ import argparse
 import csv
 import itertools
 import math
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tipping import comparison
 from tipping.atomic import replacing
 from tipping.charts import RANDOM, RELEVANT, tipping_points
 from tipping.config import InputError
-from tipping.networks import Network, networks
+from tipping.networks import Network, networks, read
 from tipping.results import print_lines
 from tipping.tipping_point import TippingPoint, area, at_crossings, compare, partings, tipping_point
 
@@ -91,8 +92,15 @@ def gather(*sweeps: Path, by: str | None = None) -> list[str]:
 
     Returns:
         what had to be left out.
+
+    Raises:
+        InputError: a folder is missing or holds no job, or nothing is left.
     """
-    found, left_out = networks(sweeps)
+    jobs, left_out = read(sweeps)
+    found, not_found = networks(jobs)
+    left_out += not_found
+    if not found:
+        raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
     over_seeds, rows = groups(found), [row(network) for network in found]
     against = compared(over_seeds, by) if by else []
     with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
@@ -131,8 +139,13 @@ class Group(NamedTuple):
     @property
     def name(self) -> str:
         """What tells it apart."""
-        plain = ("data.name", "model.name", "protocol")
-        return ", ".join(value if key in plain else f"{key}={value}" for key, value in self.settings.items())
+        return name_of(self.settings)
+
+
+def name_of(settings: Mapping[str, str]) -> str:
+    """Options and their values in words."""
+    plain = ("data.name", "model.name", "protocol")
+    return ", ".join(value if key in plain else f"{key}={value}" for key, value in settings.items())
 
 
 def groups(found: Sequence[Network]) -> list[Group]:
@@ -155,7 +168,12 @@ def groups(found: Sequence[Network]) -> list[Group]:
         settings = {key: options.get(key, "") for key in varying}
         by_mu, by_filters, random = (_point(of, axis, kind) for axis, kind in KINDS)
         all_groups.append(Group(settings, options, of, _exact(of, by_mu), by_filters, random))
-    return all_groups
+    return sorted(all_groups, key=lambda group: natural(group.name))
+
+
+def natural(name: str) -> list[Any]:
+    """What sorts names such that the numbers in them rise."""
+    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
 def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:

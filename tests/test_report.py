@@ -1,0 +1,245 @@
+"""The report of a sweep as it is seen: in a browser, on a phone, without scripts; its numbers against the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from tipping import report
+from tipping.charts import band
+
+HOSTILE = "<script>document.title=1</script>&amp;"
+SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off", "protocol.draws=2"]
+SMALL += ["curve.points=2", "curve.images=100", "visualize.images=2"]
+BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two kinds of network, one with a name that is no good, of two seeds at three mu; and what that printed."""
+    folder = tmp_path_factory.mktemp("report")
+    options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}"]
+    options += ["mu=0.1,1,10", "seed=0,1", "model.dropout=0,0.5", f"model.name='{HOSTILE}'"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "interpret.py"), "-m", *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-2].endswith("sweep/report.html")
+    assert lines[-1].startswith("next: python sweeps/tipping_point.py data=digits")
+    return folder / "sweep"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    if not (BROWSER and DRIVER):
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, sweep: Path) -> webdriver.Chrome:
+    browser.get((sweep / "report.html").as_uri())
+    return browser
+
+
+def cells(page: webdriver.Chrome) -> list[dict[str, str]]:
+    """The rows of the table of jobs, as they are shown."""
+    heads = [head.text for head in page.find_elements(By.CSS_SELECTOR, "table.sortable th")]
+    rows = page.find_elements(By.CSS_SELECTOR, "table.sortable tbody tr")
+    texts = [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+    return [dict(zip(heads, row, strict=True)) for row in texts]
+
+
+def test_it_opens_without_errors_or_requests(browser: webdriver.Chrome, sweep: Path) -> None:
+    browser.get("about:blank")
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # of what went before
+    browser.get((sweep / "report.html").as_uri())
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert {url.split(":")[0] for url in asked} == {"file", "data"}
+    assert [url for url in asked if url.startswith("file:")] == [(sweep / "report.html").as_uri()]
+
+
+def test_names_are_text(page: webdriver.Chrome) -> None:
+    assert page.title == "Tipping points: sweep"
+    assert HOSTILE in page.find_element(By.ID, "answer").text
+
+
+def test_a_click_changes_the_axis(page: webdriver.Chrome) -> None:
+    def shown() -> list[str]:
+        images = page.find_elements(By.CSS_SELECTOR, ".toggle img")
+        return [image.get_attribute("alt") for image in images if image.is_displayed()]
+
+    assert len(shown()) == 2
+    assert all(words.endswith("against mu") for words in shown())
+    page.find_element(By.CSS_SELECTOR, "label[for=axis-filters]").click()
+    assert len(shown()) == 2
+    assert all(words.endswith("against filters ablated") for words in shown())
+
+
+@pytest.mark.parametrize("head", ["mu", "without them %", "relevant", "job"])
+def test_a_click_sorts(page: webdriver.Chrome, head: str) -> None:
+    def values() -> list[float]:
+        return [float(re.match(r"[\d.]+", row[head]).group()) for row in cells(page)]
+
+    (button,) = (b for b in page.find_elements(By.CSS_SELECTOR, "th button") if b.text == head)
+    button.click()
+    assert values() == sorted(values())
+    button.click()
+    assert values() == sorted(values(), reverse=True)
+    assert len(set(values())) > 1
+
+
+def test_each_picture_loads_and_says_what_it_shows(page: webdriver.Chrome) -> None:
+    page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.execute_script("document.querySelectorAll('img').forEach((one) => { one.loading = 'eager'; })")
+    images = page.find_elements(By.TAG_NAME, "img")
+    sizes = page.execute_async_script(
+        "const done = arguments[0]; Promise.all([...document.images].map((one) => one.decode().then("
+        "() => one.naturalWidth))).then(done, (error) => done(String(error)))"
+    )
+    assert isinstance(sizes, list), sizes
+    assert min(sizes) > 100
+    words = [image.get_attribute("alt") for image in images]
+    assert all(words)
+    assert len(set(words)) == len(words)
+    assert any(one.startswith("What the relevant filters of class 3 respond to") for one in words)
+    assert any(one.startswith("Why image") for one in words)
+
+
+def test_a_phone_shows_all_of_it(page: webdriver.Chrome) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.refresh()
+        page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+        assert page.execute_script("return window.innerWidth") == 390
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_without_scripts_tables_and_images_are_there(browser: webdriver.Chrome, sweep: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get((sweep / "report.html").as_uri())
+        assert len(cells(browser)) == 12
+        visible = [image for image in browser.find_elements(By.CSS_SELECTOR, ".charts img") if image.is_displayed()]
+        assert len(visible) == 2 + 2 + 2
+        browser.find_element(By.CSS_SELECTOR, "label[for=axis-filters]").click()
+        assert browser.find_element(By.CSS_SELECTOR, ".by-filters img").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_numbers_are_those_of_the_table(page: webdriver.Chrome, sweep: Path) -> None:
+    rows = {row["job"]: row for row in csv.DictReader((sweep / "results.csv").read_text().splitlines())}
+    shown = cells(page)
+    assert [row["job"] for row in shown] == [str(job) for job in range(12)]
+    for row in shown:
+        own = rows[row["job"]]
+        assert row["model"] == own["model"] == HOSTILE
+        assert row["model.dropout"] == own["model.dropout"]
+        assert (row["seed"], float(row["mu"])) == (own["seed"], float(own["mu"]))
+        assert row["relevant"] == f"{own['relevant']} of {own['filters']}"
+        for head, key in (("intact", "intact"), ("without them", "selected"), ("without random", "random_mean")):
+            assert row[f"{head} %"] == f"{100 * float(own[key]):.2f}"
+        assert row["certified"] == {"True": "yes", "False": "no"}[own["certified"]]
+        assert row["seconds"] == own["seconds"]
+
+
+class Words(HTMLParser):
+    """The text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def words(path: Path) -> str:
+    parser = Words()
+    parser.feed(path.read_text())
+    return " ".join(" ".join(parser.words).split())
+
+
+def test_it_says_how_it_was_made(sweep: Path) -> None:
+    text, record = words(sweep / "report.html"), json.loads((sweep / "0" / "result.json").read_text())
+    assert "python interpret.py -m data=digits" in text
+    assert "12, of 4 networks" in text
+    assert f"torch {record['versions']['torch']}" in text
+    assert record["device"] in text
+    assert "12 of 12 selections are certified minima" in text
+
+
+def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(shutil.copytree(sweep, tmp_path / "beside"))
+    assert report.main([str(sweep), str(other)]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == sweep / "report.html"
+    text = words(path)
+    assert text.count("(sweep)") == text.count("(beside)") == 3 * 2, "in the answer, the curves and the layers"
+    assert text.index("(sweep)") < text.index("(beside)") < text.index("(sweep)", text.index("(beside)"))
+    report.write([sweep])
+
+
+def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path, tmp_path / "nosuch"):
+        assert report.main([str(folder)]) == 1
+        assert capsys.readouterr().err.strip() == f"{folder} holds no jobs; give the folder of a sweep or a search"
+
+
+def test_a_corrupt_record_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    (copy / "3" / "result.json").write_text("{")
+    report.write([copy])
+    assert f"Left out: {copy / '3'}: its record or predictions cannot be read" in words(copy / "report.html")
+
+
+def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "single"
+    for path in sweep.glob("[0-9]*"):
+        if json.loads((path / "result.json").read_text())["mu"] == 1:
+            shutil.copytree(path, copy / path.name)
+    report.write([copy])
+    text = words(copy / "report.html")
+    assert text.count("At mu = 1,") == 2
+    records = [json.loads(path.read_text()) for path in copy.rglob("result.json")]
+    own = [one for one in records if one["config"]["model"]["dropout"] == 0]
+    mean = 100 * np.mean([one["accuracy"]["selected"] for one in own])
+    assert re.search(rf"dropout=0\. At mu = 1, .*?{mean:.2f}[^%]*% without them", text)
+
+
+def test_a_band_holds_all_lines() -> None:
+    lines = [(np.array([1.0, 4.0]), np.array([1.0, 0.0])), (np.array([2.0, 4.0, 8.0]), np.array([0.9, 0.5, 0.1]))]
+    assert band(lines, log=True) == [
+        {"x": 2.0, "mean": pytest.approx(0.7), "low": pytest.approx(0.5), "high": pytest.approx(0.9)},
+        {"x": 4.0, "mean": pytest.approx(0.25), "low": 0.0, "high": 0.5},
+    ]
+    assert band(lines, log=False)[0]["low"] == pytest.approx(2 / 3)
