@@ -86,11 +86,12 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
         records.write(directory, record)
         run.log_result(record, records.relevant_filters(subject.probe, selection))
         if config.visualize.enabled:  # when all else is safe
-            explained = images.spread(config.visualize.images)
-            drawn = pictures(subject, selection, few, explained, store)
-            if both and both.names:
-                drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
-            records.write_pictures(directory / records.PICTURES, drawn)
+            with stage("pictures"):
+                explained = images.spread(config.visualize.images)
+                drawn = pictures(subject, selection, few, explained, store)
+                if both and both.names:
+                    drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
+                records.write_pictures(directory / records.PICTURES, drawn)
             run.log_pictures(drawn)
     log.info("%s", records.sentence(record))
     return record

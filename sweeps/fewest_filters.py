@@ -32,6 +32,14 @@ def search(composed: DictConfig) -> None:
     """Parameters → jobs of some seeds → how many filters tip these networks."""
     plain, options = split_off(composed, FewestFilters)
     config = parse(plain)
+    given = {option.lstrip("+").split("=")[0] for option in HydraConfig.get().overrides.task}
+    twice = sorted(given & options.over.keys())
+    require(
+        not twice,
+        ", ".join(twice),
+        "given",
+        f"it is searched; leave it out, or say 'search.over={{{','.join(f'{name}:null' for name in twice)}}}'",
+    )
     require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
     key = key_of(config, options.over, options.sampler, options.seeds)
     directory = Path(HydraConfig.get().runtime.output_dir) / f"{config.model['name']},{key}"

@@ -6,6 +6,8 @@ was. Its storage is open to `optuna-dashboard`.
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -38,9 +40,9 @@ def search(composed: DictConfig) -> None:
     """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports."""
     plain, options = split_off(composed, Search)
     config = parse(plain)
-    given = [option for option in HydraConfig.get().overrides.task if option.startswith("mu=")]
+    given = [option for option in HydraConfig.get().overrides.task if option.lstrip("+").startswith("mu=")]
     require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
-    key = key_of(config, options.low, options.high, options.grid)
+    key = key_of(config, options.low, options.high, options.grid, options.precision)
     directory = Path(HydraConfig.get().sweep.dir) / f"{config.model['name']},seed={config.seed},{key}"
     directory.mkdir(parents=True, exist_ok=True)
     network = Network.of(config, options)
@@ -53,11 +55,23 @@ def search(composed: DictConfig) -> None:
         excess = record["accuracy"]["selected"] - network.level
         return abs(excess), {EXCESS: excess}
 
-    for room in ("classifier", "responses"):  # each evaluation would say that it found them in the store
-        logging.getLogger(f"tipping.{room}").setLevel(logging.WARNING)
     sampler = BracketingSampler(network.bracketing)
-    work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
+    with found_again():
+        for mu in known(study):  # those whose files are lost are made again
+            evaluate({"mu": mu})
+        work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     networks.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+
+
+@contextmanager
+def found_again() -> Iterator[None]:
+    """Each evaluation would say that it found its network and responses in the store."""
+    rooms = [logging.getLogger(f"tipping.{room}") for room in ("classifier", "responses")]
+    for room in rooms:
+        room.setLevel(logging.WARNING)
+    yield
+    for room in rooms:
+        room.setLevel(logging.NOTSET)
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class Network:
             edges = breakpoints(homotopy(problem, options.high), subject.probe.filter_R, options.low)
         except ArithmeticError as error:
             raise InputError(f"{config.model['name']}: its breakpoints cannot be told: {error}") from error
-        bracketing = Bracketing(options.low, options.high, options.grid, breakpoints=edges)
+        bracketing = Bracketing(options.low, options.high, options.grid, options.precision, edges)
         saturation = float(problem.saturation().max())
         return cls(subject, store, (intact + chance_of(images)) / 2, bracketing, saturation)
 

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from tipping.config import InputError
@@ -137,6 +140,37 @@ def test_between_breakpoints_it_ends_at_neighbouring_supports(rng: np.random.Gen
         assert len(set(passed.tolist())) == len(passed), "no set of filters twice"
 
 
+def test_at_the_level_a_network_has_tipped() -> None:
+    found = Bracketing(10, 1000, 3).brackets({10.0: 0.4, 100.0: 0.0, 1000.0: -0.4})
+    assert [bracket[:2] for bracket in found] == [(10, 100)]
+
+
+def test_interpolation_takes_fewer_evaluations_than_halving() -> None:
+    """On a straight line in ln mu, with a thousand supports between two of the grid."""
+    evaluated: list[float] = []
+
+    def line(mu: float) -> float:
+        evaluated.append(mu)
+        return 1.0 - math.log(mu / 10) / math.log(100)
+
+    edges = np.geomspace(10.001, 999, 4000).tolist()
+    searched(line, BracketingSampler(Bracketing(10, 1000, breakpoints=edges)))
+    assert len(evaluated) - 5 <= 6, "halving 1,000 takes ten"
+
+
+def test_a_search_may_end_before_neighbouring_supports() -> None:
+    edges = np.geomspace(10.001, 999, 4000).tolist()
+    found, evaluations = {}, []
+    for precision in (0.0, 0.05):
+        bracketing = Bracketing(10, 1000, precision=precision, breakpoints=edges)
+        found[precision] = known(searched(MONOTONE["step 333"][0], BracketingSampler(bracketing)))
+        (bracket,) = bracketing.brackets(found[precision])
+        assert bracket.low <= 333 <= bracket.high
+        evaluations.append(len(found[precision]))
+        assert precision == 0 or bracket.high / bracket.low <= math.exp(precision)
+    assert evaluations[0] > evaluations[1]
+
+
 def test_workers_do_not_evaluate_the_same() -> None:
     curve, truth = MONOTONE["logistic 80 8"]
     bracketing, found, waiting = Bracketing(10, 1000), {}, []
@@ -197,6 +231,13 @@ def test_workers_share_a_study(tmp_path: Path) -> None:
     assert {trial.state for trial in studies[0].trials} == {TrialState.COMPLETE}
 
 
+def test_workers_together_make_no_more_trials_than_asked(tmp_path: Path) -> None:
+    evaluated: list[float] = []
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: worked(tmp_path, MONOTONE["logistic 80 8"][0], evaluated, trials=7), range(3)))
+    assert len(evaluated) == 7
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -216,7 +257,7 @@ work(study, {"mu": (10, 1000)}, evaluate, lambda _: BracketingSampler(Bracketing
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=120)
     assert done.returncode == -9
     evaluated: list[float] = []
     study = worked(tmp_path, lambda mu: LEVEL + 80 - mu, evaluated)
@@ -258,6 +299,43 @@ def test_breakpoints_are_where_the_relevant_filters_change(problem: MuLassoProbl
         for mu in np.geomspace(low * 1.001, high * 0.999, 3) if high > low * 1.01 else ():
             weights_RC = path.weights([mu])[0].numpy()
             assert frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()) == filters, "and nothing between does"
+
+
+def test_breakpoints_that_rounding_parts_are_one() -> None:
+    def of_class(*mu: float) -> SimpleNamespace:
+        mu_K = torch.tensor(mu, dtype=torch.float64)
+        return SimpleNamespace(mu_K=mu_K, filter_K=torch.arange(len(mu)), sign_K=torch.ones(len(mu)))
+
+    path: Any = SimpleNamespace(classes=[of_class(2.0, 2.0 * (1 + 1e-12), 5.0)], largest_mu=10.0)
+    assert breakpoints(path, np.arange(3), 1.0) == [2.0, 5.0]
+
+
+def test_a_trial_that_has_just_ended_is_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at what runs and the look at its lock, it may be told."""
+    study = open_study(None, tmp_path)
+    trial = study.ask()
+    trial.suggest_float("mu", 10, 1000)
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    trial.set_user_attr(EXCESS, 0.1)
+    study.tell(trial, 0.1)
+    kept = optuna.Study.get_trials
+    looks: list[int] = []
+
+    def once_late(self: optuna.Study, *args: Any, **kwargs: Any) -> Any:
+        looks.append(1)
+        return running if len(looks) == 1 else kept(self, *args, **kwargs)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", once_late)
+    sampler = BracketingSampler(Bracketing(10, 1000))
+    work(study, {"mu": (10, 1000)}, lambda _: (0.0, {EXCESS: 0.0}), lambda _: sampler, tmp_path, 1)
+    assert [one.state for one in kept(study)] == [TrialState.COMPLETE]
+
+
+def test_workers_open_a_new_storage_at_once(tmp_path: Path) -> None:
+    (tmp_path / "network").mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: open_study(f"sqlite:///{tmp_path / 's.db'}", tmp_path / "network"), range(4)))
+    assert {study.study_name for study in opened} == {"network"}
 
 
 def test_a_study_of_a_shared_storage_belongs_to_its_folder(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from sklearn.isotonic import IsotonicRegression
 
 from tipping.tipping_point import (
     Curves,
     area,
+    at_crossings,
     compare,
     crossing,
     fit_logistic,
@@ -100,6 +102,7 @@ def test_positions_that_do_not_rise_are_refused() -> None:
 
 def test_the_area_is_the_mean_accuracy() -> None:
     assert area(np.array([0, 1, 3]), np.array([1.0, 0.5, 0.5])) == pytest.approx((0.75 + 2 * 0.5) / 3)
+    assert area(np.array([2, 4]), np.array([1.0, 0.0])) == 0.5
     assert area(np.array([0]), np.array([0.7])) == 0.7
 
 
@@ -124,6 +127,70 @@ def test_one_network_has_an_interval_over_its_images(rng: np.random.Generator) -
     assert found.high - found.low == pytest.approx(4 * (many.high - many.low), rel=0.4), "16 times the images"
     later = tipping_point([trial], CHANCE, np.random.default_rng(1), of="random")
     assert later.at == pytest.approx(np.log(100) + 0.7, abs=0.15)
+
+
+def share(accuracy: float, images: int = 1000) -> np.ndarray:
+    """So many of the images right, the first ones."""
+    return np.arange(images) < round(accuracy * images)
+
+
+def test_few_random_controls_widen_the_interval_as_student_says() -> None:
+    """Each image is right or wrong in whole rows, so that only the draws vary; curves are straight lines."""
+    ends = np.array([0.0, 0.3, 0.5, 0.6])  # of the draws' lines from 1 at ln mu = 0 to these at ln mu = 1
+    rows_PDN = np.array([[np.repeat(value, 4000) for value in (1, 1, 1, 1)], [share(end, 4000) for end in ends]])
+    every = np.random.default_rng(2).permutation(4000)
+    network = Curves(np.exp([0.0, 1.0]), np.array([1, 2]), share(1, 4000), rows_PDN[:, 0], rows_PDN[:, :, every])
+    found = tipping_point([network], 0.2, np.random.default_rng(1), of="random")
+    mean = ends.mean()
+    assert found.at == pytest.approx(0.4 / (1 - mean))
+    slope = 0.4 / (1 - mean) ** 2  # by which the crossing moves with the mean, but for curvature
+    student = 3.182446 * ends.std(ddof=1) / np.sqrt(4) * slope
+    assert found.high - found.at == pytest.approx(student, rel=0.3)
+    same = network.random_PDN[:, [1, 1, 1, 1]]
+    alike = Curves(network.mu_P, network.removed_P, network.intact_N, network.selected_PN, same)
+    alike_found = tipping_point([alike], 0.2, np.random.default_rng(1), of="random")
+    assert alike_found.high - alike_found.low < (found.high - found.low) / 5
+
+
+def test_the_level_moves_with_the_images_drawn() -> None:
+    """At first all images that the intact network has right are, at last none: midway is midway in any draw."""
+    intact_N = share(0.5)
+    rows_PN = np.array([intact_N, np.zeros(1000, dtype=bool)])
+    network = Curves(np.exp([0.0, 1.0]), np.array([1, 2]), intact_N, rows_PN, rows_PN[:, None])
+    found = tipping_point([network], 0.0, np.random.default_rng(1))
+    assert (found.low, found.at, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_an_interval_is_open_where_many_draws_of_images_never_cross() -> None:
+    rows_PN = np.array([share(1.0), share(0.595)])
+    network = Curves(np.exp([0.0, 1.0]), np.array([1, 2]), share(1.0), rows_PN, rows_PN[:, None])
+    found = tipping_point([network], 0.2, np.random.default_rng(1))
+    assert np.isfinite(found.at)
+    assert found.high == np.inf, "0.6 is the level, a third of a standard deviation away"
+
+
+def test_no_interval_of_filters_starts_below_none(rng: np.random.Generator) -> None:
+    trials = [simulated(rng, middle) for middle in (np.log(15), np.log(200))]
+    found = tipping_point(trials, CHANCE, np.random.default_rng(1), axis="filters")
+    assert found.low == 0
+
+
+def test_a_logistic_curve_that_crosses_elsewhere_is_flagged() -> None:
+    accuracy = [0.98, 0.75, 0.56, 0.56, 0.55, 0.55, 0.545, 0.52, 0.10]  # a plateau just over 0.54, the level
+    rows_PN = np.array([share(value) for value in accuracy])
+    network = Curves(MU_P, np.arange(9), share(0.98), rows_PN, rows_PN[:, None])
+    assert tipping_point([network], 0.1, np.random.default_rng(1)).disagree
+
+
+def test_crossings_known_exactly_take_the_place_of_those_between_positions(rng: np.random.Generator) -> None:
+    trials = [simulated(rng, middle) for middle in (4.4, 4.6)]
+    one = tipping_point(trials[:1], CHANCE, np.random.default_rng(1))
+    moved = at_crossings(one, [one.at + 0.1])
+    assert (moved.at, moved.low, moved.high) == pytest.approx((one.at + 0.1, one.low + 0.1, one.high + 0.1))
+    both = at_crossings(tipping_point(trials, CHANCE, np.random.default_rng(1)), [4.0, 5.0])
+    reach = 12.7062 * 0.5  # Student's of one degree of freedom, times the standard error
+    assert (both.at, both.low, both.high) == pytest.approx((4.5, 4.5 - reach, 4.5 + reach), rel=1e-5)
+    assert both.each == both.bounds == (4.0, 5.0)
 
 
 def test_several_networks_have_the_mean_of_theirs(rng: np.random.Generator) -> None:
@@ -185,6 +252,12 @@ def test_random_filters_part_from_the_relevant_ones(rng: np.random.Generator) ->
         trials[0].random_PDN[:4],
     )
     assert np.exp([one.at for one in partings([few, *trials], np.random.default_rng(1))]) == pytest.approx(MU_P[:4])
+    late = Curves(
+        *(trials[0].mu_P[2:], trials[0].removed_P[2:], trials[0].intact_N),
+        trials[0].selected_PN[2:],
+        trials[0].random_PDN[2:],
+    )
+    assert np.exp([one.at for one in partings([late, *trials], np.random.default_rng(1))]) == pytest.approx(MU_P[2:])
     shifted = [
         Curves(MU_P * factor, *list(vars(one).values())[1:])
         for factor, one in zip((1, 1.01, 1.02), trials, strict=True)
@@ -214,7 +287,10 @@ def test_groups_are_compared_by_all_ways_to_deal_their_networks() -> None:
     # scipy doubles the smaller side's share
     sides = [np.mean(np.array(gaps) <= found.difference + 1e-12), np.mean(np.array(gaps) >= found.difference - 1e-12)]
     assert found.p == pytest.approx(min(1, 2 * min(sides)))
-    assert found.low < found.difference < found.high
+    variances = [np.var(group, ddof=1) / len(group) for group in (first, second)]
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 3)  # Welch and Satterthwaite
+    reach = t.ppf(0.975, freedom) * np.sqrt(sum(variances))
+    assert (found.low, found.high) == pytest.approx((found.difference - reach, found.difference + reach))
     for wrong in ([4.0], [4.0, np.inf]):
         with pytest.raises(ValueError, match="none censored"):
             compare(first, wrong)

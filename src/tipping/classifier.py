@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,9 +11,11 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from tipping import config
 from tipping.config import InputError
@@ -83,9 +84,13 @@ def train(
     if options.precision == "tf32" and device.type != "cuda":
         raise InputError("trainer.precision=tf32: only a GPU has it; give float32 or bf16")
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if options.precision == "bf16" else "32-true"
-    trainer = _trainer(device, callbacks, logger, options.max_epochs, min(50, len(batches)), precision)
+    total = options.max_epochs * len(batches)
+    line = tqdm(total=total, desc="training", unit=" batches", leave=False, disable=None)
+    moving = LambdaCallback(on_train_batch_end=lambda *_: line.update())
+    every = min(50, len(batches))
+    trainer = _trainer(device, [moving, *callbacks], logger, options.max_epochs, every, precision)
     tf32 = options.precision == "tf32"
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
+    with line, torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
         torch.manual_seed(seed)
         trainer.fit(Classifier(model, options.learning_rate), batches)
     if not all(weight.isfinite().all() for weight in model.parameters()):
@@ -186,5 +191,5 @@ def _trainer(
         logger=logger or False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=False,  # Lightning's would break the other lines on a terminal
     )

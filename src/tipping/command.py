@@ -1,8 +1,10 @@
-"""The command line: one line for a user's mistake, an orderly exit when terminated, a sweep gathered at its end."""
+"""The command line: its help, its progress, one line for a user's mistake, an orderly exit when terminated, a sweep
+gathered at its end."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -10,22 +12,34 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from tipping.config import InputError
 
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
+class Console(logging.StreamHandler[TextIO]):
+    """Log lines above the progress lines, which they would break."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 class Sweep(Callback):
-    """Hydra callback: says at once which job failed, and why, and remembers the folder of a multirun.
+    """Hydra callback: says at once which job failed, and why, remembers the folder of a multirun, and shows on a
+    terminal how many of its jobs are done, and the time left.
 
     Args:
         goes_on: whether a multirun may go on in the folder of an earlier one.
@@ -33,6 +47,8 @@ class Sweep(Callback):
 
     folder: Path | None = None  # of this process's multirun
     failures = 0
+    varying: dict[str, int]  # options with several values, and how many
+    line: tqdm[Any] | None = None
 
     def __init__(self, goes_on: bool = False) -> None:
         self.goes_on = goes_on
@@ -48,9 +64,28 @@ class Sweep(Callback):
             print(f"hydra.sweep.dir={Sweep.folder} holds the jobs of an earlier sweep: give another", file=sys.stderr)
             Sweep.folder = None  # that sweep is not gathered again
             sys.exit(1)
+        Sweep.varying = _varying(config.hydra.overrides.task)
+        if empty := [option for option, values in Sweep.varying.items() if not values]:
+            print(f"{', '.join(empty)}: no values, so there are no jobs; give some", file=sys.stderr)
+            Sweep.folder = None
+            sys.exit(1)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if Sweep.folder is None:  # a single job, or a worker of another launcher
+            return
+        if Sweep.line is None:
+            form = "{n_fmt} of {total_fmt} jobs |{bar}| {elapsed}, {remaining} left{postfix}"
+            total = math.prod(Sweep.varying.values())
+            Sweep.line = tqdm(total=total, bar_format=form, leave=False, disable=None)
+        own = [option for option in config.hydra.overrides.task if option.split("=")[0] in Sweep.varying]
+        Sweep.line.set_postfix_str(" ".join(own))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if Sweep.line is not None:
+            Sweep.line.update()
         if job_return.status != JobStatus.FAILED:
+            if config.hydra.mode == RunMode.RUN:
+                print(config.hydra.run.dir)
             return
         if config.hydra.mode == RunMode.RUN:
             _say(job_return._return_value)
@@ -61,6 +96,13 @@ class Sweep(Callback):
             job_return.status = JobStatus.COMPLETED
 
 
+def _varying(overrides: list[str]) -> dict[str, int]:
+    """The options of a command line that have several values, and how many."""
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    several = [option for option in parser.parse_overrides(overrides) if option.is_discrete_sweep()]
+    return {option.get_key_element(): len(list(option.sweep_iterator())) for option in several}
+
+
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
     """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
@@ -69,10 +111,12 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
+    if {"-h", "--help"} & set(sys.argv):
+        sys.argv[1:] = ["--help", f"hydra/help={Path(sys.argv[0]).stem}"]  # each script's own, with the defaults
     _handle_signals(_stop)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-    Sweep.folder, Sweep.failures = None, 0
+    Sweep.folder, Sweep.failures, Sweep.line = None, 0, None
     code = 0
     try:
         main()
@@ -81,13 +125,15 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     except Exception as error:
         _say(error)
         code = 1
+    if Sweep.line is not None:
+        Sweep.line.close()
     sweep = Sweep.started()
     if gather and sweep:
         try:
             incomplete = bool(gather(sweep))
         except Exception as error:
             incomplete = True
-            if not (Sweep.failures and isinstance(error, InputError)):  # where no job was done, it is known already
+            if not ((code or Sweep.failures) and isinstance(error, InputError)):  # no job was done, as is known already
                 _say(error, f"{sweep} could not be gathered: ")
         code = code or int(incomplete)
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
@@ -101,18 +147,20 @@ def _handle_signals(handler: Callable[[int, Any], None] | signal.Handlers) -> No
 
 def _stop(number: int, _: object) -> None:
     _handle_signals(signal.SIG_IGN)  # the end takes a moment, and must not be cut short
-    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())  # print may not be called again from within
+    line = "\r\x1b[K" if os.isatty(2) else ""  # in place of a progress line
+    os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # print may not be called from within
     sys.exit(128 + number)
 
 
 def _say(error: Exception, prefix: str = "") -> None:
     """One line for a mistake of the user; the traceback for one of ours."""
-    if isinstance(error, MISTAKES):
-        print(prefix + one_line(error), file=sys.stderr)
-    else:
-        if prefix:
-            print(prefix, file=sys.stderr)
-        traceback.print_exception(error)
+    with tqdm.external_write_mode(file=sys.stderr):
+        if isinstance(error, MISTAKES):
+            print(prefix + one_line(error), file=sys.stderr)
+        else:
+            if prefix:
+                print(prefix, file=sys.stderr)
+            traceback.print_exception(error)
 
 
 def one_line(error: BaseException) -> str:

@@ -182,15 +182,18 @@ class Search:
     low: float
     high: float
     grid: int
+    precision: float
     trials: int
     storage: str | None
 
     def __post_init__(self) -> None:
         require_positive("search.low", self.low)
+        require(0 <= self.precision < 1, "search.precision", self.precision, "give a number in [0, 1)")
         require_positive("search.high", self.high)
         require(self.low < self.high, "search.high", self.high, f"give a mu over search.low={self.low:g}")
         require_whole("search.grid", self.grid, 2)
-        require_whole("search.trials", self.trials, self.grid)
+        remedy = f"give a whole number, search.grid={self.grid} or more"
+        require(self.trials >= self.grid, "search.trials", self.trials, remedy)
 
 
 @dataclass
@@ -211,7 +214,7 @@ class FewestFilters:
             require(rising, f"search.over.{name}", ends, "give its ends, such as [1,1000]")
         require("mu" in self.over, "search.over", ", ".join(self.over), "mu must be among them")
         require(self.sampler in ("tpe", "gp", "random"), "search.sampler", self.sampler, "give tpe, gp or random")
-        require(len(self.seeds) > 0, "search.seeds", self.seeds, "give one at least")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "search.seeds", self.seeds, "give one at least, each once")
         require_whole("search.trials", self.trials, 1)
 
 
@@ -269,6 +272,7 @@ def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Op
     """
     remedy = "networks are searched as they are; leave it out"
     require(composed.randomize == "none", "randomize", composed.randomize, remedy)
-    own = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed.search))
+    typed = OmegaConf.create({"search": OmegaConf.structured(kind)})
+    own = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)
     assert isinstance(own, kind)
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), own

@@ -267,7 +267,8 @@ def _fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=30) as response:
         length = response.headers.get("Content-Length", "")
         chunks = []
-        with tqdm(total=int(length) if length.isdecimal() else None, unit="B", unit_scale=True, desc=url) as bar:
+        total = int(length) if length.isdecimal() else None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
             while chunk := response.read(1 << 16):
                 chunks.append(chunk)
                 bar.update(len(chunk))

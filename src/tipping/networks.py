@@ -53,7 +53,7 @@ class Job(NamedTuple):
     def options(self) -> dict[str, str]:
         """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
         options = {key: str(value) for key, value in flat(self.record["config"]).items()}
-        names = {"protocol": self.record["protocol"]["name"]}
+        names = {"protocol": self.record["protocol"]["name"], "protocol.draws": str(self.record["protocol"]["draws"])}
         return names | {
             key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
         }
@@ -61,8 +61,8 @@ class Job(NamedTuple):
     @property
     def network(self) -> tuple[str, ...]:
         """What jobs of one network have in common."""
-        axes = {axis: value for axis, value in self.record["protocol"].items() if axis != "draws"}
-        return self.record["store"]["weights"], json.dumps(axes, sort_keys=True), self.record["config"]["randomize"]
+        axes = json.dumps(self.record["protocol"], sort_keys=True)
+        return self.record["store"]["weights"], axes, self.record["config"]["randomize"]
 
 
 class Network(NamedTuple):
@@ -135,13 +135,14 @@ def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
 def _network(jobs: Sequence[Job]) -> Network:
     first = jobs[0].record
     name = f"{first['model']['name']} seed={first['seed']}, {first['protocol']['name']}"
+    name += f", {first['protocol']['draws']} draws"
     jobs = _each_once(name, jobs)
     records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
     mu = [float(record["mu"]) for record in records]
     if len(mu) < 2:
         raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
     if len({array["random"].shape for array in arrays}) > 1:
-        raise InputError(f"{name}: jobs differ in protocol.draws or in their images: compare them one by one")
+        raise InputError(f"{name}: jobs differ in their images: compare them one by one")
     labels_N = arrays[0]["labels"]
     if not all(np.array_equal(array["labels"], labels_N) for array in arrays):
         raise InputError(f"{name}: jobs differ in the labels of their images: compare them one by one")
@@ -152,7 +153,7 @@ def _network(jobs: Sequence[Job]) -> Network:
         selected_PN=np.array([array["selected"] == labels_N for array in arrays]),
         random_PDN=np.array([array["random"] == labels_N for array in arrays]),
     )
-    return Network(name, list(jobs), curves, records[0]["accuracy"]["chance"], _searched(name, jobs))
+    return Network(name, list(jobs), curves, records[0]["accuracy"]["chance"], _searched(jobs))
 
 
 def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
@@ -168,19 +169,22 @@ def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
     return kept
 
 
-def _searched(name: str, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What a search noted of a network, if one did."""
+def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
+    """What searches noted of a network: of several the longest, and all crossings, as close as any has seen them."""
     folders = dict.fromkeys(job.folder.parent.parent for job in jobs if job.folder.parent.name == EVALUATIONS)
-    notes = [folder / SEARCH for folder in folders if (folder / SEARCH).is_file()]
-    if len(notes) > 1:
-        raise InputError(
-            f"{name}: searched in {notes[0].parent} and in {notes[1].parent}, in other ranges: leave one out"
-        )
-    try:
-        found: dict[str, Any] = json.loads(notes[0].read_text()) if notes else {}
-    except ValueError as error:
-        raise InputError(f"{notes[0]} cannot be read ({error}); run the search again") from error
-    return found
+    found = []
+    for note in (folder / SEARCH for folder in folders if (folder / SEARCH).is_file()):
+        try:
+            found.append(json.loads(note.read_text()))
+        except ValueError as error:
+            raise InputError(f"{note} cannot be read ({error}); run the search again") from error
+    if not found:
+        return {}
+    longest = max(found, key=lambda one: one["evaluations"])
+    known = {job.record["mu"]: job.record["accuracy"]["selected"] - longest["level"] for job in jobs}
+    exact = {(each["low"], each["high"]): each for one in found for each in one["crossings"]}
+    brackets = Bracketing(min(known), max(known)).brackets(known)
+    return {**longest, "crossings": [exact.get(bracket[:2], bracket._asdict()) for bracket in brackets]}
 
 
 def write_search(

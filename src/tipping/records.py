@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from tipping import config
 from tipping.atomic import replacing
@@ -38,7 +40,7 @@ PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wan
 
 
 class Stopwatch:
-    """Seconds spent in each stage of a job."""
+    """Seconds spent in each stage of a job; on a terminal, a line names the stages so far."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -47,7 +49,8 @@ class Stopwatch:
     def __call__(self, name: str) -> Iterator[None]:
         """Time what runs within it."""
         start = time.perf_counter()
-        yield
+        with tqdm(desc=" > ".join([*self.seconds, name]), bar_format="{desc}", leave=False, disable=None):
+            yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
@@ -168,7 +171,10 @@ def read_own(directory: Path, options: config.Config) -> dict[str, Any] | None:
     """The record of a job with these options, if the directory holds one that is whole."""
     try:
         record: dict[str, Any] = json.loads((directory / RECORD).read_text())
-    except (OSError, ValueError):
+        for name in (SELECTION, PREDICTIONS):
+            with zipfile.ZipFile(directory / name) as arrays:
+                arrays.testzip()
+    except (OSError, ValueError, zipfile.BadZipFile):
         return None
     same = record.get("schema") == SCHEMA and record.get("config") == json.loads(json.dumps(asdict(options)))
     return record if same else None

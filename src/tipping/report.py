@@ -23,10 +23,10 @@ import numpy as np
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
-from tipping import charts, comparison, results
+from tipping import charts, comparison, results, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
-from tipping.config import InputError
+from tipping.config import InputError, Tracking
 from tipping.networks import UNREADABLE, Job, Network, networks, read
 from tipping.records import PICTURES, RECORD, SCHEMA
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown
@@ -496,6 +496,27 @@ def _shows(stem: str) -> str:
     return f"Why image {number} got its class" if kind == "image" else "Trained, and with layers initialised anew"
 
 
+# ---- Weights & Biases
+
+
+def summarise(folder: Path) -> None:
+    """Log a sweep as a whole, as its jobs were: tables, charts, tipping points, and the page."""
+    jobs, _ = read([folder])
+    trackings = [job.record["config"]["tracking"] for job in jobs]
+    if not trackings or not trackings[0]["enabled"]:
+        return
+    found, _ = networks(jobs)
+    records = [{"job": _job_name(folder, job.folder), **job.record} for job in jobs]
+    varying, apart = charts.varying_options(records), _varying([network.options for network in found])
+    points = [tipping_map.row(network) for network in found]
+    names = [f"{_name(network.options, apart)}, seed={network.seed}" for network in found]
+    tips = {f"tipping_mu/{name}": point["tipping_mu"] for name, point in zip(names, points, strict=True)}
+    tables = {"jobs": [results.row(record, varying) for record in records], "tipping_points": points}
+    drawn = {name: folder / f"{name}.png" for name in tracking.CHARTS if (folder / f"{name}.png").is_file()}
+    files = [path for name in (PAGE, results.TABLE, tipping_map.TABLE) if (path := folder / name).is_file()]
+    tracking.summarise(folder, Tracking(**trackings[0]), tables, drawn, files, tips)
+
+
 # ---- the command line
 
 
@@ -505,6 +526,7 @@ def after(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
     def both(sweep: Path) -> list[str]:
         missing = gather(sweep)
         print(write([sweep]))
+        summarise(sweep)
         if command := next_command(sweep):
             print(f"next: {command}")
         return missing

@@ -63,9 +63,9 @@ class Bracketing:
     Attributes:
         low, high: the range of mu.
         grid: how many values of mu, spaced alike in ln mu, to evaluate first.
-        precision: relative width of the last brackets, where there are no breakpoints.
+        precision: relative width of the last brackets; with breakpoints it may be 0.
         breakpoints: the values of mu at which the set of relevant filters changes, rising: between two of them the
-            curve is constant, and brackets end at two neighbouring sets.
+            curve is constant, and brackets end at two neighbouring sets at the latest.
     """
 
     low: float
@@ -131,11 +131,11 @@ class Bracketing:
 
     @property
     def _unit(self) -> float:
-        """The width of a bracket that is closed."""
+        """The width of a bracket that is closed, in places."""
         return 1.0 if len(self.breakpoints) else self.precision
 
     def _closed(self, low: float, high: float) -> bool:
-        return high - low <= self._unit
+        return high - low <= self._unit or math.log(self._mu(high) / self._mu(low)) <= self.precision
 
     def _middle(self, low: float, high: float) -> float:
         return float((low + high) // 2) if len(self.breakpoints) else (low + high) / 2
@@ -243,6 +243,7 @@ def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
 def key_of(config: Config, *options: Any) -> str:
     """A hash of a job's options and a search's, but for those that do not decide the answer."""
     deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
+    deciding["data"] = config.data.name  # wherever it lies
     return hashlib.sha256(json.dumps([deciding, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -257,7 +258,9 @@ def open_study(storage: str | None, directory: pathlib.Path, weights: str = "") 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     own = {"folder": str(directory.resolve()), "weights": weights}
-    with _reaching(f"search.storage={storage}: cannot be opened", "give another, or null", UNOPENED):
+    remedy = "install what is missing, give another, or null"
+    own_turn = FileLock(directory.parent / "storage.lock")  # a new storage is made by one worker
+    with _reaching(f"search.storage={storage}: cannot be opened", remedy, UNOPENED), own_turn:
         backend = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
         study = optuna.create_study(storage=backend, study_name=directory.name, load_if_exists=True)
         for name, value in own.items():
@@ -356,7 +359,7 @@ def _suggest(trial: optuna.Trial, name: str, low: float, high: float) -> float:
 def _fail_those_killed(study: Study, directory: pathlib.Path) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         with suppress(Timeout), _lock(directory, trial.number).acquire(timeout=0):
-            study.tell(trial.number, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # it may just have ended
 
 
 def _lock(directory: pathlib.Path, number: int) -> FileLock:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tipping import comparison
 from tipping.atomic import replacing
-from tipping.charts import RANDOM, RELEVANT, tipping_points
+from tipping.charts import RANDOM, RELEVANT, flat, tipping_points
 from tipping.config import InputError
 from tipping.networks import Network, networks, read
 from tipping.results import print_lines
@@ -40,6 +40,8 @@ def row(network: Network) -> dict[str, Any]:
         "seed": network.seed,
         "evaluations": len(network.records),
         "intact": network.records[0]["accuracy"]["intact"],
+        "chance": network.chance,
+        "least": min(record["accuracy"]["selected"] for record in network.records),
         "filters": network.records[0]["filters"]["total"],
         **_columns("mu", by_mu, math.exp),
         "slope": by_mu.slope,
@@ -66,8 +68,18 @@ KINDS = (("mu", "selected"), ("filters", "selected"), ("filters", "random"))
 def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
     curves, rng = [network.curves for network in found], np.random.default_rng(0)
     point = tipping_point(curves, found[0].chance, rng, axis=axis, of=of)
+    if axis == "mu":
+        return _exact(found, point)
     most = float(found[0].records[0]["filters"]["total"])
-    return point if axis == "mu" or math.isinf(point.high) else point._replace(high=min(point.high, most))
+    return point if math.isinf(point.high) else point._replace(high=min(point.high, most))
+
+
+def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
+    """The tipping point in mu by what searches found, where each network crosses once, on its way down."""
+    crossings = [network.search.get("crossings", []) for network in found]
+    if not math.isfinite(by_mu.at) or any(len(each) != 1 for each in crossings):
+        return by_mu
+    return at_crossings(by_mu, [math.log(each[0]["at"]) for each in crossings])
 
 
 def parts_at(found: Sequence[Network], axis: str) -> float | None:
@@ -162,26 +174,35 @@ def groups(found: Sequence[Network]) -> list[Group]:
     varying = [key for key in keys if key == "model.name" or len(values[key]) > 1]
     all_groups = []
     for pairs, of in members.items():
-        options, seeds = dict(pairs), [network.seed for network in of]
-        if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-            raise InputError(f"{of[0].name}: seed={twice[0]} is of two networks, whose weights differ: leave one out")
+        options = dict(pairs)
+        _each_seed_once(of)
         settings = {key: options.get(key, "") for key in varying}
         by_mu, by_filters, random = (_point(of, axis, kind) for axis, kind in KINDS)
-        all_groups.append(Group(settings, options, of, _exact(of, by_mu), by_filters, random))
+        all_groups.append(Group(settings, options, of, by_mu, by_filters, random))
     return sorted(all_groups, key=lambda group: natural(group.name))
+
+
+def _each_seed_once(found: Sequence[Network]) -> None:
+    """Refuse networks of which two have the same seed, and say in what they differ."""
+    by_seed: dict[int, Network] = {}
+    for network in found:
+        other = by_seed.setdefault(network.seed, network)
+        if other is network:
+            continue
+        one, two = ({**flat(each.records[0]["config"]), **_made_with(each.records[0])} for each in (other, network))
+        differing = [key for key in one if one[key] != two.get(key) and key != "mu"]
+        where = f"{other.jobs[0].folder} and {network.jobs[0].folder}"
+        what = f"differ in {', '.join(differing)}" if differing else "were trained apart"
+        raise InputError(f"{network.name}: {where} are of two networks of one seed, which {what}: leave one out")
+
+
+def _made_with(record: dict[str, Any]) -> dict[str, Any]:
+    return {"device": record["device"], **record["versions"]}
 
 
 def natural(name: str) -> list[Any]:
     """What sorts names such that the numbers in them rise."""
     return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
-
-
-def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
-    """The tipping point in mu of several networks by what searches found, where each crosses once."""
-    crossings = [network.search.get("crossings", []) for network in found]
-    if len(found) < 2 or any(len(each) != 1 for each in crossings):
-        return by_mu
-    return at_crossings(by_mu, [math.log(each[0]["at"]) for each in crossings])
 
 
 def lines(found: Sequence[Group]) -> list[list[str]]:
@@ -244,7 +265,10 @@ def chart(found: Sequence[Group]) -> alt.HConcatChart:
     by_mu, by_filters = [], []
     for group in found:
         total = group.networks[0].records[0]["filters"]["total"]
-        by_mu += _marks(group.name, RELEVANT, group.by_mu, math.exp)
+        mu_P = np.concatenate([network.curves.mu_P for network in group.networks])
+        low, high = max(group.by_mu.low, math.log(mu_P.min())), min(group.by_mu.high, math.log(mu_P.max()))
+        within = group.by_mu._replace(low=low, high=high) if math.isfinite(group.by_mu.at) else group.by_mu
+        by_mu += _marks(group.name, RELEVANT, within, math.exp)
         by_filters += _marks(group.name, RELEVANT, group.by_filters, float, total)
         by_filters += _marks(group.name, RANDOM, group.random, float, total)
     return tipping_points(by_mu, by_filters)

@@ -203,8 +203,15 @@ def tipping_point(
 
 
 def at_crossings(point: TippingPoint, each: Sequence[float]) -> TippingPoint:
-    """A tipping point of several networks, with theirs as known exactly in place of those by isotonic regression."""
-    at, low, high = student(np.array(each))
+    """A tipping point in mu of networks that tip at `each`, as is known exactly, in place of isotonic regression.
+
+    The interval of one network moves with it.
+    """
+    if len(each) == 1:
+        moved = each[0] - point.at
+        at, low, high = each[0], point.low + moved, point.high + moved
+    else:
+        at, low, high = student(np.array(each))
     return point._replace(each=tuple(each), bounds=tuple(each), at=at, low=low, high=high)
 
 

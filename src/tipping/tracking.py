@@ -1,27 +1,46 @@
-"""Weights & Biases: one run per job. The only room that imports it; its failures never end a job."""
+"""Weights & Biases: one run per job, and one per sweep. The only room that imports it; its failures never end a job.
+
+``python -m tipping.tracking dashboard`` saves the workspace that compares them.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytorch_lightning.loggers import Logger
 
 from tipping import config
+from tipping.data import CLASSES
 from tipping.evaluation import DropCurve
 
 if TYPE_CHECKING:
     import wandb
+    from wandb_workspaces.reports.v2.interface import PanelTypes
+    from wandb_workspaces.workspaces import Workspace
 
     from tipping.visualize import Picture
 
 log = logging.getLogger(__name__)
+PROJECT = "tipping"
+TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
+SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
+MARKS = ("multirun.yaml", ".hydra")  # of Hydra, in the folder of a sweep or search
+STAGES = ("network", "responses", "selection", "intact", "ablation", "curve")  # that take a job its seconds
+EXPLAINED = 5  # images, by default
+SHOWN = 100  # runs, or groups of them, in a plot at most
 
 
 class Run(Logger):
@@ -93,14 +112,52 @@ class Run(Logger):
             }
         )
         self._log_points("curve", record["curve"])
-        columns, rows = relevant_filters
+        line = _series(record)
+        groups = {SERIES: line, SERIES_AT_MU: f"{line}, mu={record['mu']:g}"}
+        self._attempt(lambda run: run.config.update(groups))  # type: ignore[no-untyped-call]
+        self._log_table("relevant_filters", *relevant_filters)
 
+    def log_tables(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Log tables under their names, their columns all that some row has."""
+        for name, rows in tables.items():
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            values = [_uniform([row.get(column) for row in rows]) for column in columns]
+            self._log_table(name, columns, [list(row) for row in zip(*values, strict=True)])
+
+    def _log_table(self, name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
         def table(run: wandb.Run) -> None:
             import wandb
 
-            run.log({"relevant_filters": wandb.Table(columns=list(columns), data=rows)})
+            run.log({name: wandb.Table(columns=list(columns), data=rows)})
 
         self._attempt(table)
+
+    def log_charts(self, charts: Mapping[str, Path]) -> None:
+        """Log image files under their names."""
+
+        def images(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({f"charts/{name}": wandb.Image(str(path)) for name, path in charts.items()})
+
+        self._attempt(images)
+
+    def log_summary(self, figures: Mapping[str, float]) -> None:
+        """Log key figures."""
+        self._attempt(lambda run: run.summary.update(dict(figures)))
+
+    def log_files(self, name: str, files: Sequence[Path]) -> None:
+        """Log files as one artifact."""
+
+        def artifact(run: wandb.Run) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-128:], type="report")
+            for path in files:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._attempt(artifact)
 
     def log_pictures(self, drawn: Mapping[str, Picture], epoch: int | None = None) -> None:
         """Log pictures under their names, as bytes, with their captions; those of a training against its epoch."""
@@ -128,11 +185,36 @@ class Run(Logger):
             action(self._run)
         except Exception as error:
             self._failed = True
-            log.warning("W&B failed, and this job goes on without it: %s", " ".join(str(error).split()))
+            log.warning("W&B failed, and this job goes on without it: %s", _one_line(error))
 
 
 def _define(run: wandb.Run, metrics: str, step: str) -> None:
     run.define_metric(metrics, step_metric=step)
+
+
+def _series(record: dict[str, Any]) -> str:
+    """What tells a job apart but for its mu and seed, as one text, since a plot groups by one key only: architecture,
+    data, protocol and training."""
+    options, model = record["config"], dict(record["model"])
+    name, target = model.pop("name"), model.pop("_target_", "")
+    architecture = " ".join([name if target.startswith("tipping.") else f"{name} {target}", *_pairs(model)])
+    randomized = [] if options["randomize"] == "none" else [f"randomize={options['randomize']}"]
+    others = [record["protocol"]["name"], *randomized, " ".join(_pairs(options["trainer"]))]
+    return ", ".join([f"{architecture} on {record['data']}", *others])
+
+
+def _pairs(options: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
+
+
+def _uniform(column: Sequence[Any]) -> list[Any]:
+    """A column as W&B takes it: truth values, numbers or text, and None for what is empty or no finite number."""
+    given = [value for value in column if value is not None and value != ""]
+    if all(isinstance(value, bool) for value in given):
+        return [None if value == "" else value for value in column]
+    if all(isinstance(value, Real) for value in given):
+        return [value if isinstance(value, Real) and math.isfinite(value) else None for value in column]
+    return [None if value is None or value == "" else str(value) for value in column]
 
 
 @contextmanager
@@ -142,18 +224,56 @@ def track(options: config.Config, job_type: str, directory: Path) -> Iterator[Ru
     Args:
         options: the job's whole configuration, recorded with the run.
         job_type: train or interpret.
-        directory: the job's; the folder around it, a sweep's, names the run's group.
+        directory: the job's; the folder of its sweep names the run's group.
     """
-    run = Run(
-        _init(
-            options.tracking,
-            config=asdict(options),
-            job_type=job_type,
-            group=directory.parent.name,
-            name=f"{directory.parent.name}/{directory.name}",
-            tags=[options.data.name, options.model["name"], options.protocol.name],
-        )
+    started = _init(
+        options.tracking,
+        config=asdict(options),
+        job_type=job_type,
+        group=(sweep := sweep_of(directory)).name,
+        name=f"{sweep.name}/{directory.relative_to(sweep)}",
+        tags=[options.data.name, options.model["name"], options.protocol.name],
     )
+    with _closing(started) as run:
+        yield run
+
+
+def sweep_of(directory: Path) -> Path:
+    """The folder of the sweep or search that a job's is in, as Hydra marks it; the one around it where none is."""
+    marked = (folder for folder in directory.parents if any((folder / mark).exists() for mark in MARKS))
+    return next(marked, directory.parent)
+
+
+def summarise(
+    directory: Path,
+    tracking: config.Tracking,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    charts: Mapping[str, Path],
+    files: Sequence[Path],
+    summary: Mapping[str, float],
+) -> None:
+    """A run for a sweep as a whole, beside those of its jobs; nothing when tracking is off.
+
+    Args:
+        directory: the sweep's, whose name is the group of its jobs' runs.
+        tables: rows by the table's name; the dashboard shows `TABLES`.
+        charts: image files by the chart's name; the dashboard shows `CHARTS`.
+        files: kept together as an artifact.
+        summary: key figures.
+    """
+    name = directory.absolute().name
+    with _closing(_init(tracking, job_type="summary", group=name, name=f"{name}/summary")) as run:
+        run.log_tables(tables)
+        run.log_summary(summary)
+        if charts:
+            run.log_charts(charts)
+        if files:
+            run.log_files(f"{name}-report", files)
+
+
+@contextmanager
+def _closing(started: wandb.Run | None) -> Iterator[Run]:
+    run = Run(started)
     try:
         yield run
     except BaseException:
@@ -166,8 +286,7 @@ def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
     """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
     if not options.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return None
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    _quiet()
     modes: list[Literal["online", "offline"]] = ["online", "offline"]
     for mode in modes:
         try:
@@ -175,16 +294,29 @@ def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
                 continue
             return _start(mode, options, job)
         except Exception as error:
-            log.warning("W&B could not start %s: %s", mode, " ".join(str(error).split()))
+            log.warning("W&B could not start %s: %s", mode, _one_line(error))
             os.environ["WANDB_MODE"] = "offline"  # the jobs after this one do not wait for it again
     return None
 
 
+def _quiet() -> None:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _wants_online() -> bool:
+    mode = os.environ.get("WANDB_MODE")
+    return mode == "online" or (mode is None and _logged_in())
+
+
+def _logged_in() -> bool:
     import wandb
 
-    mode = os.environ.get("WANDB_MODE")
-    return mode == "online" or (mode is None and wandb.login(prompt=False))
+    return wandb.login(prompt=False)
 
 
 def _start(mode: Literal["online", "offline"], options: config.Tracking, job: dict[str, Any]) -> wandb.Run:
@@ -197,3 +329,125 @@ def _start(mode: Literal["online", "offline"], options: config.Tracking, job: di
     run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
     log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
     return run
+
+
+def dashboard(entity: str, project: str) -> Workspace:
+    """The workspace that compares jobs: a line for each architecture and protocol, the mean over seeds in a band from
+    smallest to largest; drop curves, tipping points, cost, and galleries."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+        from wandb_workspaces import workspaces
+    sections = {
+        "Accuracy against mu": _accuracy(),
+        "Accuracy as relevant filters are removed": _curves(),
+        "Tipping points": [
+            _against_mu("Distance of accuracy from midway between intact and chance", "tipping/distance"),
+            _against_mu("Relevant filters", "filters/relevant"),
+            _lines("Filters removed when a network tips, by epochs trained", "epoch", "tipping/filters", by=None),
+        ],
+        "Cost": [_against_mu(f"Seconds: {stage}", f"seconds/{stage}") for stage in STAGES],
+        "Pictures": [
+            _gallery("What the relevant filters see", [f"pictures/class_{label}" for label in range(CLASSES)]),
+            _gallery("Why images got their class", [f"pictures/image_{number}" for number in range(EXPLAINED)]),
+            _gallery("Trained, and initialised anew", ["pictures/randomized"]),
+        ],
+        "Sweeps as a whole": [_gallery("Charts", [f"charts/{name}" for name in CHARTS]), *map(_table, TABLES)],
+    }
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name="Relevant filters and tipping points",
+        sections=[workspaces.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+        settings=workspaces.WorkspaceSettings(max_runs=SHOWN),
+    )
+
+
+def _accuracy() -> list[PanelTypes]:
+    """Accuracy against mu: all three kinds together, each alone, and the jobs themselves, since a line through a group
+    of runs is drawn at buckets of x."""
+    of = {"intact": "intact", "selected": "without the relevant filters", "random": "without random filters"}
+    together = _against_mu("Accuracy", *(f"ablation/{kind}" for kind in of), range_y=(0, 1))
+    alone = [_against_mu(f"Accuracy {what}", f"ablation/{kind}", range_y=(0, 1)) for kind, what in of.items()]
+    return [
+        together,
+        *alone,
+        *(_each_job(f"Each job {of[kind]}", f"ablation/{kind}") for kind in ("selected", "random")),
+    ]
+
+
+def _curves() -> list[PanelTypes]:
+    how = {"selected": "the strongest first", "weakest": "the weakest first", "random": "random ones instead"}
+    shown: dict[str, Any] = {"by": SERIES_AT_MU, "title_x": "filters removed", "range_y": (0, 1)}
+    return [_lines(f"Accuracy: {what}", "curve/removed", f"curve/{order}", **shown) for order, what in how.items()]
+
+
+def _against_mu(title: str, *metrics: str, **options: Any) -> PanelTypes:
+    return _lines(title, "mu", *metrics, by=SERIES, log_x=True, title_x="mu", **options)
+
+
+def _lines(title: str, x: str, *metrics: str, by: str | None, **options: Any) -> PanelTypes:
+    """A line for each value of a key of the configuration, the mean of its runs, in a band from smallest to largest."""
+    from wandb_workspaces.reports.v2.interface import Config, LinePlot
+
+    if by:
+        options |= {"groupby": Config(by), "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+    return LinePlot(title=title, x=x, y=list(metrics), max_runs_to_show=SHOWN, **options)
+
+
+def _each_job(title: str, metric: str) -> PanelTypes:
+    from wandb_workspaces.reports.v2.interface import Config, ScatterPlot, SummaryMetric
+
+    legend = f"${{config:{SERIES}}}"
+    return ScatterPlot(title=title, x=Config("mu"), y=SummaryMetric(metric), log_x=True, legend_template=legend)
+
+
+def _gallery(title: str, keys: list[str]) -> PanelTypes:
+    from wandb_workspaces.reports.v2.interface import MediaBrowser
+
+    return MediaBrowser(title=title, media_keys=keys)
+
+
+def _table(name: str) -> PanelTypes:
+    from wandb_workspaces.reports.v2.interface import WeavePanelSummaryTable
+
+    return WeavePanelSummaryTable(table_name=name)
+
+
+INSTEAD = """\
+Not logged in to W&B, or WANDB_MODE says offline: the dashboard is not saved. Instead:
+  wandb login                       and then this command again
+  wandb sync wandb/offline-run-*    to upload what was recorded offline
+  wandb leet                        to look at it here, in the terminal"""
+
+
+def save_dashboard(entity: str | None, project: str) -> int:
+    """Save the dashboard and print its URL, or what to do without an account; the exit code."""
+    _quiet()
+    try:
+        if os.environ.get("WANDB_MODE", "online") != "online" or not _logged_in():
+            print(INSTEAD)
+            return 0
+        import wandb
+
+        owner = entity or wandb.Api().default_entity
+        if not owner:
+            raise config.InputError("no entity is yours by default; give --entity")
+        print(dashboard(owner, project).save().url)  # type: ignore[no-untyped-call]
+        return 0
+    except Exception as error:
+        print(f"the dashboard could not be saved: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
+    command = parser.add_subparsers(required=True).add_parser("dashboard", help="save the workspace that compares them")
+    command.add_argument("--entity", help="the user or team it is for; yours if left out")
+    command.add_argument("--project", default=PROJECT, help="the project of the runs (%(default)s)")
+    given = parser.parse_args(arguments)
+    return save_dashboard(given.entity, given.project)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The examples of README and docs: each block of Python runs, each command line is one that the scripts take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tipping.config import FewestFilters, Search, parse, split_off
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SEARCHES = {"sweeps/tipping_point.py": Search, "sweeps/fewest_filters.py": FewestFilters}
+SMALL = ["data=digits", "trainer.max_epochs=1", "tracking=off", "curve.images=50", "curve.points=1", "protocol.draws=1"]
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    return (body for kind, body in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.S) if kind == language)
+
+
+def lines() -> list[list[str]]:
+    """The command lines of all pages, without comments and `python`."""
+    of_all = (line for page in PAGES for block in blocks(page, "") for line in block.splitlines())
+    return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
+
+
+def test_there_are_examples() -> None:
+    assert len(lines()) > 12
+    assert {line[0] for line in lines()} >= {"interpret.py", "train.py", "-m", *SEARCHES}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name)
+def test_python_runs(page: Path, rng: object) -> None:
+    responses = torch.rand(200, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.eye(4, dtype=torch.float64)[torch.arange(200) % 4]
+    names = {"batches": [(responses, labels)]}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("line", lines(), ids=" ".join)
+def test_a_command_line_is_taken(line: list[str]) -> None:
+    script, *options = line
+    if script == "-m":
+        done = subprocess.run([sys.executable, *line[:2], "--help"], capture_output=True, text=True, check=True)
+        assert all(option in done.stdout for option in options if option.startswith("--"))
+        return
+    given = [option for option in options if option != "-m"]
+    if "--cfg" in given:
+        return
+    name = Path(script).stem if script in SEARCHES else "config"
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+            several = [one for one in parser.parse_overrides(given) if one.is_sweep_override()]
+            first = {one.get_key_element(): next(one.sweep_string_iterator()) for one in several}
+            plain = [option for option in given if option.split("=")[0] not in first]
+            composed = compose(name, [*plain, *(f"{key}={value}" for key, value in first.items())])
+    finally:
+        GlobalHydra.instance().clear()
+    assert not several or "-m" in options or script in SEARCHES
+    parse(split_off(composed, SEARCHES[script])[0] if script in SEARCHES else composed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", [line for line in lines() if line[0].endswith(".py")], ids=" ".join)
+def test_a_command_line_runs(line: list[str], tmp_path: Path) -> None:
+    """On few images, with small networks."""
+    if "--cfg" in line or "model=own" in line:
+        pytest.skip("nothing to run, or somebody's own network")
+    script, *options = line
+    kept = [one for one in options if not one.startswith(("data=", "trainer.max_epochs=", "search.trials="))]
+    small = [*SMALL, *(["search.trials=2"] if script in SEARCHES else [])]
+    command = [sys.executable, str(ROOT / script), *kept, *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
