@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import interpret  # noqa: E402
 
 from tipping import command, records, report  # noqa: E402
-from tipping.config import FewestFilters, parse, require, split_off  # noqa: E402
+from tipping.config import FewestFilters, InputError, parse, require, split_off  # noqa: E402
 from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,8 @@ def search(composed: DictConfig) -> None:
     plain, options = split_off(composed, FewestFilters)
     config = parse(plain)
     given = {option.lstrip("+").split("=")[0] for option in HydraConfig.get().overrides.task}
-    twice = sorted(given & options.over.keys())
-    require(
-        not twice,
-        ", ".join(twice),
-        "given",
-        f"it is searched; leave it out, or say 'search.over={{{','.join(f'{name}:null' for name in twice)}}}'",
-    )
+    for option in sorted(given & options.over.keys()):
+        raise InputError(f"{option}: it is searched; leave it out, or say 'search.over={{{option}:null}}'")
     require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
     key = key_of(config, options.over, options.sampler, options.seeds)
     directory = Path(HydraConfig.get().runtime.output_dir) / f"{config.model['name']},{key}"

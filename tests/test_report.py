@@ -236,6 +236,21 @@ def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> No
     assert re.search(rf"dropout=0\. At mu = 1, .*?{mean:.2f}[^%]*% without them", text)
 
 
+@pytest.mark.long
+def test_a_page_of_500_jobs_is_small(sweep: Path, tmp_path: Path) -> None:
+    """Of 84 kinds of network, each with pictures."""
+    jobs = sorted(sweep.glob("[0-9]*"))
+    for number in range(500):
+        copy = Path(shutil.copytree(jobs[number % 12], tmp_path / "big" / str(number)))
+        record = json.loads((copy / "result.json").read_text())
+        record["config"]["model"]["name"] = record["model"]["name"] = f"network {number // 12}"
+        record["store"]["weights"] += str(number // 12)
+        (copy / "result.json").write_text(json.dumps(record))
+    page = report.write([tmp_path / "big"])
+    assert page.stat().st_size < 10_000_000
+    assert page.read_text().count("<tr>") == 501
+
+
 def test_a_band_holds_all_lines() -> None:
     lines = [(np.array([1.0, 4.0]), np.array([1.0, 0.0])), (np.array([2.0, 4.0, 8.0]), np.array([0.9, 0.5, 0.1]))]
     assert band(lines, log=True) == [

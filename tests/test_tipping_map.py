@@ -255,7 +255,7 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
         ("search.over={mu:[0,1]}", "search.over.mu=[0, 1]: give its ends, such as [1,1000]"),
         ("search.seeds=[]", "search.seeds=[]: give one at least, each once"),
         ("search.seeds=[1,1]", "search.seeds=[1, 1]: give one at least, each once"),
-        ("mu=5", "mu=given: it is searched; leave it out, or say 'search.over={mu:null}'"),
+        ("mu=5", "mu: it is searched; leave it out, or say 'search.over={mu:null}'"),
         ("seed=1", "seed=1: give search.seeds, over which trials take the mean"),
         ("search.over.model.filters=[a,b]", "no such option|give its ends"),
     ],
