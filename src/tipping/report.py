@@ -32,8 +32,8 @@ from tipping.records import PICTURES, RECORD, SCHEMA
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown
 
 PAGE = "report.html"
-FACETS = 60  # at most so many groups of networks are drawn
-PICTURED = 5_000_000  # bytes of pictures on a page, the first job's always
+FACETS = 48  # at most so many groups of networks are drawn
+PICTURED = 4_000_000  # bytes of pictures on a page, the first job's always
 AXES = {"mu": "mu", "filters": "filters ablated"}
 SEARCHES = ("tipping_point", "fewest_filters")  # scripts in sweeps/
 
