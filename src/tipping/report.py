@@ -125,13 +125,12 @@ def sweep_of(folder: Path, budget: int = PICTURED) -> Sweep:
         budget: bytes of pictures.
     """
     jobs, left_out = read([folder])
-    found, not_found = networks(jobs)
+    several, single = _by_number_of_mu(jobs)
+    found, not_found = networks(several)
     try:
         over_seeds = groups(found)
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
-    within = {id(job) for network in found for job in network.jobs}
-    single = [job for job in jobs if id(job) not in within]
     varying = _varying([job.options for job in jobs])
     title = folder.resolve().name
     facets = [facet_of(group, varying, title) for group in over_seeds[:FACETS]]
@@ -151,6 +150,15 @@ def sweep_of(folder: Path, budget: int = PICTURED) -> Sweep:
         made=_made(folder, [*(job.record for job in jobs), *trained.values()]),
         left_out=[*left_out, *not_found],
     )
+
+
+def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """The jobs of networks at several mu, and of those at one."""
+    mu: dict[tuple[str, ...], set[float]] = {}
+    for job in jobs:
+        mu.setdefault(job.network, set()).add(job.record["mu"])
+    several = [job for job in jobs if len(mu[job.network]) > 1]
+    return several, [job for job in jobs if len(mu[job.network]) == 1]
 
 
 def _varying(options: Sequence[dict[str, str]]) -> list[str]:
