@@ -1,13 +1,15 @@
 """The published tables and their chart, from the small tables of the sweeps behind them.
 
 python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; as map those
-                                                        of their tipping points
+                                                        of their tipping points, as training the
+                                                        epochs of trainings
 python sweeps/publish.py                                writes their tables and charts anew
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -40,8 +42,10 @@ COLUMNS = (
 MAP = (
     *("data.name", "model.name", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs"),
     *("trainer.precision", "trainer.batch_size", "trainer.learning_rate", "protocol", "seed", "evaluations", "intact"),
+    *("chance", "least"),
     *("filters", "tipping_mu", "tipping_mu_low", "tipping_mu_high", "tipping_mu_logistic", "tipping_mu_disagree"),
-    *("slope", "tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters", "parts_at"),
+    *("slope", "tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters"),
+    *("parts_at_mu", "parts_at_filters"),
     *("area_selected", "area_weakest", "area_random", "crossings", "crosses_at", "saturation_mu", "stability"),
     *("certified", "device", "commit"),
 )
@@ -56,6 +60,24 @@ def keep(name: str, sweeps: Sequence[Path]) -> None:
     KEPT.mkdir(exist_ok=True)
     with (KEPT / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def keep_training(sweeps: Sequence[Path]) -> None:
+    """Keep where networks tip after each epoch of their training under docs/results."""
+    rows = []
+    for path in sorted(path for sweep in sweeps for path in sweep.glob("*/result.json")):
+        record = json.loads(path.read_text())
+        options = charts.flat(record["config"])
+        own = {key: options[key] for key in COLUMNS if key in options}
+        own |= {"data": record["data"], "model": record["model"]["name"], "protocol": record["protocol"]["name"]}
+        own |= {"device": record["device"], "commit": record["versions"]["commit"]}
+        for epoch, curve in record["curves"].items():
+            intact, relevant = curve["selected"][0], curve["removed"][-1]
+            rows.append({**own, "epoch": epoch, "intact": intact, "relevant": relevant, "tips_at": curve["tips_at"]})
+    with (KEPT / "training.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -122,9 +144,11 @@ class Place(NamedTuple):
 
     filters: int
     dropout: float
+    depth: int = 5
 
     def __str__(self) -> str:
-        return f"{self.filters} filters, dropout {self.dropout:g}"
+        depth = "" if self.depth == 5 else f", {self.depth} layers"
+        return f"{self.filters} filters, dropout {self.dropout:g}{depth}"
 
 
 def networks() -> dict[Place, list[dict[str, str]]]:
@@ -132,8 +156,9 @@ def networks() -> dict[Place, list[dict[str, str]]]:
     of: dict[Place, list[dict[str, str]]] = {}
     with (KEPT / "map.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            of.setdefault(Place(int(row["model.filters"]), float(row["model.dropout"])), []).append(row)
-    return dict(sorted(of.items(), key=lambda item: (item[0].filters, -item[0].dropout)))
+            place = Place(int(row["model.filters"]), float(row["model.dropout"]), int(row["model.depth"]))
+            of.setdefault(place, []).append(row)
+    return dict(sorted(of.items(), key=lambda item: (item[0].filters, -item[0].dropout, -item[0].depth)))
 
 
 def numbers(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
@@ -148,7 +173,7 @@ def shares(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
 def tipping_points() -> str:
     """Where networks tip, over seeds."""
     lines = []
-    for (filters, dropout), rows in networks().items():
+    for (filters, dropout, depth), rows in networks().items():
         mu, removed = (
             np.exp(student(np.log(numbers(rows, "crosses_at")))),
             np.array(student(numbers(rows, "tipping_filters"))),
@@ -157,6 +182,7 @@ def tipping_points() -> str:
             [
                 f"{filters}",
                 f"{dropout:g}",
+                f"{depth}",
                 percent(numbers(rows, "intact").tolist()),
                 "{:.3g} ({:.2g} to {:.3g})".format(*mu),
                 " / ".join(f"{float(row['crosses_at']):.3g}" if row["crosses_at"] else "–" for row in rows),
@@ -167,7 +193,15 @@ def tipping_points() -> str:
                 " / ".join(row["evaluations"] for row in rows),
             ]
         )
-    heads = ["filters a layer", "dropout", "intact %", "tips at mu (95 %)", "by seed", "filters removed (95 %)"]
+    heads = [
+        "filters a layer",
+        "dropout",
+        "layers",
+        "intact %",
+        "tips at mu (95 %)",
+        "by seed",
+        "filters removed (95 %)",
+    ]
     return table([*heads, "random ones", "saturation mu", "stability", "evaluations"], lines)
 
 
@@ -177,6 +211,7 @@ def tipping_compared() -> str:
     widths = sorted({place.filters for place in of})
     pairs = [(Place(width, 0.5), Place(width, 0.0)) for width in widths]
     pairs += [(Place(one, dropout), Place(other, dropout)) for dropout in (0.5, 0.0) for one, other in pairwise(widths)]
+    pairs += [(Place(16, 0.5, 3), Place(16, 0.5))]
     for pair in pairs:
         mu = compare(*(np.log(numbers(of[place], "crosses_at")).tolist() for place in pair))
         share = compare(*((100 * shares(of[place], "tipping_filters")).tolist() for place in pair))
@@ -191,6 +226,18 @@ def tipping_compared() -> str:
         )
     heads = ["networks", "against", "mu: ratio (95 %)", "p", "share of filters removed: difference in points (95 %)"]
     return table([*heads, "p"], lines)
+
+
+def during_training() -> str:
+    """How many relevant filters tip each network after each epoch of its training."""
+    of: dict[str, list[str]] = {}
+    with (KEPT / "training.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            tips = f"{float(row['tips_at']):.1f} of {row['relevant']}" if row["tips_at"] else f"over {row['relevant']}"
+            of.setdefault(row["seed"], []).append(tips)
+    lines = [[seed, *tips] for seed, tips in of.items()]
+    epochs = len(lines[0]) - 1
+    return table(["seed", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))], lines)
 
 
 def map_chart() -> alt.HConcatChart:
@@ -248,6 +295,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "signals": signals,
     "tipping points": tipping_points,
     "tipping points compared": tipping_compared,
+    "during training": during_training,
 }
 
 
@@ -310,7 +358,9 @@ def chart() -> alt.HConcatChart:
 
 
 def main() -> None:
-    if len(sys.argv) > 2:
+    if sys.argv[1:2] == ["training"] and len(sys.argv) > 2:
+        keep_training([Path(sweep) for sweep in sys.argv[2:]])
+    elif len(sys.argv) > 2:
         keep(sys.argv[1], [Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) == 1:
         for page in PAGES:

@@ -30,6 +30,7 @@ from tipping.config import InputError, Tracking
 from tipping.networks import UNREADABLE, Job, Network, networks, read
 from tipping.records import PICTURES, RECORD, SCHEMA
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown
+from tipping.tipping_point import along
 
 PAGE = "report.html"
 FACETS = 48  # at most so many groups of networks are drawn
@@ -196,13 +197,11 @@ def facet_of(group: Group, varying: Sequence[str], sweep: str) -> Facet:
     for axis, said in AXES.items():
         lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: [], INTACT: []}
         for one in curves:
-            intact, selected_P, random_DP = one.intact_N.mean(), one.selected_PN.mean(1), one.random_PDN.mean(2).T
-            x_P = one.mu_P
-            if axis == "filters":
-                x_P = np.r_[0, one.removed_P]
-                selected_P, random_DP = np.r_[intact, selected_P], np.c_[np.full(len(random_DP), intact), random_DP]
-            lines[RELEVANT].append((x_P, selected_P))
-            lines[RANDOM] += [(x_P, random_P) for random_P in random_DP]
+            intact, curves_BP = one.intact_N.mean(), np.vstack([one.selected_PN.mean(1), one.random_PDN.mean(2).T])
+            x_P, curves_BP = along(one, axis, np.full(len(curves_BP), intact), curves_BP)
+            x_P = np.exp(x_P) if axis == "mu" else x_P
+            lines[RELEVANT].append((x_P, curves_BP[0]))
+            lines[RANDOM] += [(x_P, random_P) for random_P in curves_BP[1:]]
             lines[INTACT].append((x_P, np.full(len(x_P), intact)))
         drops[axis] = _image(charts.drop(lines, axis), f"Accuracy of {name} against {said}")
     return Facet(name, sweep, _sentence(group), drops, _layers(group.networks, name))
@@ -224,10 +223,10 @@ def _sentence(group: Group) -> str:
     intact = comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks])
     of = "its test images and random controls" if len(seeds) == 1 else "seeds"
     parts = parts_at(group.networks, "mu")
-    apart = "at no mu measured" if parts is None else f"from mu = {parts:.3g} on"
+    apart = "at no mu measured" if parts is None else f"first at mu = {parts:.3g}"
     return (
         f"Tips at mu {shown(group.by_mu, math.exp)}, without {shown(group.by_filters)} of its {total} filters; random "
-        f"ones tip it without {shown(group.random)}, and leave more accuracy than the relevant ones {apart}. Intact "
+        f"ones tip it without {shown(group.random)}, and leave clearly more accuracy {apart}. Intact "
         f"accuracy {intact} %. {_seeds(seeds)}; 95 % intervals over {of}."
     )
 

@@ -188,7 +188,7 @@ def tipping_point(
     rows, fits = [], []
     for one in networks:
         intact_B, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
-        x_P, curves_BP = _along(one, axis, intact_B, selected_BP if of == "selected" else random_BP)
+        x_P, curves_BP = along(one, axis, intact_B, selected_BP if of == "selected" else random_BP)
         level_B = (intact_B + chance) / 2
         found_B = [crossing(x_P, curve_P, level) for curve_P, level in zip(curves_BP, level_B, strict=True)]
         rows.append((found_B, np.clip(found_B, x_P[0], x_P[-1])))
@@ -232,7 +232,7 @@ def partings(
     for one in networks:
         _, selected_BP, random_BP = _resampled(one, rng, replicates if len(networks) == 1 else 0)
         gaps_BP = random_BP - selected_BP
-        lines.append(_along(one, axis, np.zeros(len(gaps_BP)), gaps_BP))
+        lines.append(along(one, axis, np.zeros(len(gaps_BP)), gaps_BP))
     x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
     x_M = x_M[(x_M >= max(x_P[0] for x_P, _ in lines)) & (x_M <= min(x_P[-1] for x_P, _ in lines))]
     gaps_SBM = [[np.interp(x_M, x_P, gaps_P) for gaps_P in gaps_BP] for x_P, gaps_BP in lines]
@@ -298,8 +298,9 @@ def _resampled(one: Curves, rng: np.random.Generator, replicates: int) -> tuple[
     return accuracy_BK[:, 0], accuracy_BK[:, 1 : 1 + positions], random_BP
 
 
-def _along(one: Curves, axis: str, intact_B: np.ndarray, curves_BP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, and curves at them; at a number of filters that several mu have, their mean."""
+def along(one: Curves, axis: str, intact_B: np.ndarray, curves_BP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions on an axis as of `tipping_point`, rising, and B curves at them; at a number of filters that several mu
+    have, their mean."""
     if axis == "mu":
         return np.log(one.mu_P), curves_BP
     removed_P, place_P = np.unique([0, *one.removed_P], return_inverse=True)
