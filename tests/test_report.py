@@ -21,6 +21,8 @@ from selenium.webdriver.common.by import By
 
 from tipping import report
 from tipping.charts import band
+from tipping.networks import networks, read
+from tipping.tipping_map import groups, shown
 
 HOSTILE = "<script>document.title=1</script>&amp;"
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off", "protocol.draws=2"]
@@ -213,6 +215,34 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     for folder in (tmp_path, tmp_path / "nosuch"):
         assert report.main([str(folder)]) == 1
         assert capsys.readouterr().err.strip() == f"{folder} holds no jobs; give the folder of a sweep or a search"
+
+
+def test_sentences_say_what_the_map_says(sweep: Path) -> None:
+    text = words(sweep / "report.html")
+    for group in groups(networks(read([sweep])[0])[0]):
+        mu = np.exp(np.clip(group.by_mu.bound, np.log(0.1), np.log(1)))
+        assert f"{mu:.3g}" in text.split(f"dropout={group.settings['model.dropout']}.")[1].split(", without")[0]
+        assert f"without {shown(group.by_filters)} of its 8 filters; random ones tip it without" in text
+        assert f"random ones tip it without {shown(group.random)}," in text
+
+
+def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    (copy / "5" / "result.json").unlink()
+    report.write([copy])
+    assert "Left out: job 5 failed or was stopped" in words(copy / "report.html")
+
+
+def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for job, key, value in ((2, "certified", False), (3, "explainable", [0.0]), (3, "certified", False)):
+        record = json.loads((copy / str(job) / "result.json").read_text())
+        record["selection"][key] = value
+        (copy / str(job) / "result.json").write_text(json.dumps(record))
+    text = words(report.write([copy]))
+    assert "6 of 8 selections are certified minima" in text
+    before = int(re.search(r"In (\d) of 8 some class is explained better", words(sweep / "report.html"))[1])
+    assert f"In {before - 1} of 8 some class is explained better" in text
 
 
 def test_a_corrupt_record_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:

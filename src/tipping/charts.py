@@ -115,7 +115,7 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
     rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
     x = alt.X("x:Q").title("filters ablated")
     if axis == "mu":
-        x = x.title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g")
+        x = x.title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap=True)
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated())
     y = alt.Y("mean:Q").title("accuracy").scale(domain=[0, 1]).axis(format="%")
     spread = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
@@ -125,7 +125,12 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
     """How many filters of each layer are relevant, along mu: the mean of lines."""
     rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
-    x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g")
+    x = (
+        alt.X("x:Q")
+        .title("mu (log scale)")
+        .scale(type="log", nice=False, padding=12)
+        .axis(format="~g", labelOverlap=True)
+    )
     color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
     color = color.legend(symbolOpacity=1, symbolType="stroke")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
@@ -168,7 +173,9 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
     `ablated`."""
     scale = alt.Scale(domain=[RELEVANT, RANDOM], range=[COLORS[RELEVANT], COLORS[RANDOM]])
     axes = {
-        "mu at which accuracy is midway to chance": alt.X().scale(type="log", nice=False, padding=12).axis(format="~g"),
+        "mu at which accuracy is midway to chance": alt.X()
+        .scale(type="log", nice=False, padding=12)
+        .axis(format="~g", labelOverlap=True),
         "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
     }
     panels, names = [], list(dict.fromkeys(mark["name"] for mark in by_mu))

@@ -52,7 +52,7 @@ class Facet(NamedTuple):
     name: str
     sweep: str
     sentence: str
-    drops: dict[str, Image]  # by axis
+    drops: dict[str, Image]  # by axis, or along the order of the filters
     layers: Image | None
 
 
@@ -100,7 +100,8 @@ def write(sweeps: Sequence[Path]) -> Path:
     Raises:
         InputError: a folder is missing or holds no job.
     """
-    pages = [sweep_of(sweep, PICTURED // len(sweeps)) for sweep in sweeps]
+    varying = _varying([job.options for job in read(sweeps)[0]])  # over all of them, so that names tell them apart
+    pages = [sweep_of(sweep, varying, PICTURED // len(sweeps)) for sweep in sweeps]
     path = sweeps[0] / PAGE
     with replacing(path) as part:
         part.write_text(render(pages), encoding="utf-8")
@@ -119,10 +120,11 @@ def render(sweeps: Sequence[Sweep]) -> str:
     return environment.from_string(source).render(sweeps=sweeps, facets=facets, axes=AXES, **own)
 
 
-def sweep_of(folder: Path, budget: int = PICTURED) -> Sweep:
+def sweep_of(folder: Path, varying: Sequence[str], budget: int) -> Sweep:
     """What a page holds of a sweep.
 
     Args:
+        varying: options by which networks are named.
         budget: bytes of pictures.
     """
     jobs, left_out = read([folder])
@@ -132,7 +134,6 @@ def sweep_of(folder: Path, budget: int = PICTURED) -> Sweep:
         over_seeds = groups(found)
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
-    varying = _varying([job.options for job in jobs])
     title = folder.resolve().name
     facets = [facet_of(group, varying, title) for group in over_seeds[:FACETS]]
     facets += [_single(own, varying, title) for own in _alike(single)[: FACETS - len(facets)]]
@@ -149,7 +150,7 @@ def sweep_of(folder: Path, budget: int = PICTURED) -> Sweep:
         galleries=galleries,
         unseen=unseen,
         made=_made(folder, [*(job.record for job in jobs), *trained.values()]),
-        left_out=[*left_out, *not_found],
+        left_out=[*left_out, *not_found, *_unfinished(folder)],
     )
 
 
@@ -160,6 +161,15 @@ def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
         mu.setdefault(job.network, set()).add(job.record["mu"])
     several = [job for job in jobs if len(mu[job.network]) > 1]
     return several, [job for job in jobs if len(mu[job.network]) == 1]
+
+
+def _unfinished(folder: Path) -> list[str]:
+    """The jobs of a sweep that left no record; those of a search are in folders of their networks."""
+    hydra = _hydra(folder)
+    if hydra is None or hydra.job.name in SEARCHES:
+        return []
+    jobs = sorted((path.parent for path in folder.glob("*/.hydra")), key=lambda job: natural(job.name))
+    return [f"job {job.name} failed or was stopped" for job in jobs if not (job / RECORD).is_file()]
 
 
 def _varying(options: Sequence[dict[str, str]]) -> list[str]:
@@ -222,12 +232,13 @@ def _sentence(group: Group) -> str:
     total, seeds = records[0]["filters"]["total"], sorted(network.seed for network in group.networks)
     intact = comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks])
     of = "its test images and random controls" if len(seeds) == 1 else "seeds"
+    spread = " (smallest to largest)" if "to" in intact else ""
     parts = parts_at(group.networks, "mu")
     apart = "at no mu measured" if parts is None else f"first at mu = {parts:.3g}"
     return (
         f"Tips at mu {shown(group.by_mu, math.exp)}, without {shown(group.by_filters)} of its {total} filters; random "
-        f"ones tip it without {shown(group.random)}, and leave clearly more accuracy {apart}. Intact "
-        f"accuracy {intact} %. {_seeds(seeds)}; 95 % intervals over {of}."
+        f"ones tip it without {shown(group.random)}, and leave clearly more accuracy {apart}. "
+        f"{_seeds(seeds)}; 95 % intervals over {of}. Intact accuracy: {intact} %{spread}."
     )
 
 
@@ -254,7 +265,8 @@ def _single(jobs: Sequence[Job], varying: Sequence[str], sweep: str) -> Facet:
     relevant, total = np.mean([record["filters"]["ablated"] for record in records]), records[0]["filters"]["total"]
     sentence = (
         f"At mu = {records[0]['mu']:g}, {relevant:.3g} of {total} filters are relevant: accuracy is {intact} % intact, "
-        f"{selected} % without them, {random} % without as many random ones. {_seeds([r['seed'] for r in records])}."
+        f"{selected} % without them, {random} % without as many random ones. {_seeds([r['seed'] for r in records])}. "
+        f"The curve below is of {records[0]['curve']['images']} images."
     )
     lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: []}
     for record in records:
@@ -265,7 +277,7 @@ def _single(jobs: Sequence[Job], varying: Sequence[str], sweep: str) -> Facet:
     words = f"Accuracy of {name} as its filters are ablated, strongest first, at mu = {records[0]['mu']:g}"
     drawn = len(lines[RELEVANT][0][0]) > 1
     image = _image(charts.drop(lines, "filters"), words) if drawn else None
-    return Facet(name, sweep, sentence, dict.fromkeys(AXES, image) if image else {}, None)
+    return Facet(name, sweep, sentence, {"order": image} if image else {}, None)
 
 
 def _trained(folder: Path) -> dict[Path, dict[str, Any]]:
@@ -447,7 +459,7 @@ def next_command(folder: Path) -> str:
 
 
 def _hydra(folder: Path) -> Any:
-    for path in (folder / "multirun.yaml", folder / ".hydra" / "hydra.yaml"):
+    for path in (folder / "multirun.yaml", folder / ".hydra" / "hydra.yaml", folder.parent / ".hydra" / "hydra.yaml"):
         if path.is_file():
             return OmegaConf.load(path).hydra
     return None

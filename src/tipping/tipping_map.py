@@ -71,7 +71,7 @@ def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
     if axis == "mu":
         return _exact(found, point)
     most = float(found[0].records[0]["filters"]["total"])
-    return point if math.isinf(point.high) else point._replace(high=min(point.high, most))
+    return point._replace(high=min(point.high, most)) if math.isfinite(point.at) else point
 
 
 def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
