@@ -65,6 +65,7 @@ def search(composed: DictConfig) -> None:
     else:
         log.info("no network tipped in %d trials", len(done))
     print(report.write([directory]))
+    report.summarise(directory)
 
 
 def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from tipping import report
-from tipping.charts import band
+from tipping.charts import RANDOM, RELEVANT, band, drop
 from tipping.networks import networks, read
 from tipping.tipping_map import groups, shown
 
@@ -224,6 +224,52 @@ def test_sentences_say_what_the_map_says(sweep: Path) -> None:
         assert f"{mu:.3g}" in text.split(f"dropout={group.settings['model.dropout']}.")[1].split(", without")[0]
         assert f"without {shown(group.by_filters)} of its 8 filters; random ones tip it without" in text
         assert f"random ones tip it without {shown(group.random)}," in text
+
+
+def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list] = {"drop": [], "by_layer": []}
+    for name, calls in drawn.items():
+        draw = getattr(report.charts, name)
+        monkeypatch.setattr(
+            report.charts, name, lambda lines, *axis, calls=calls, draw=draw: calls.append(lines) or draw(lines, *axis)
+        )
+    report.write([sweep])
+    records = [json.loads(path.read_text()) for path in sweep.rglob("result.json")]
+    for number, dropout in enumerate((0, 0.5)):
+        own = [one for one in records if one["config"]["model"]["dropout"] == dropout]
+        by_seed = [sorted((one for one in own if one["seed"] == seed), key=lambda one: one["mu"]) for seed in (0, 1)]
+        by_mu, by_filters = drawn["drop"][2 * number : 2 * number + 2]
+        selected = [[one["accuracy"]["selected"] for one in jobs] for jobs in by_seed]
+        assert [y_P.tolist() for _, y_P in by_mu[RELEVANT]] == [pytest.approx(line) for line in selected]
+        random = [[one["accuracy"]["random"][draw] for one in jobs] for jobs in by_seed for draw in range(2)]
+        assert [y_P.tolist() for _, y_P in by_mu[RANDOM]] == [pytest.approx(line) for line in random]
+        assert all(x_P == pytest.approx([0.1, 1]) for lines in by_mu.values() for x_P, _ in lines)
+        for (x_P, y_P), jobs in zip(by_filters[RELEVANT], by_seed, strict=True):
+            assert (x_P[0], y_P[0]) == (0, jobs[0]["accuracy"]["intact"])
+            assert x_P[1:].tolist() == [one["filters"]["ablated"] for one in jobs]
+        for layer, lines in drawn["by_layer"][number].items():
+            counts = [[one["filters"]["per_layer"][layer] for one in jobs] for jobs in by_seed]
+            assert [y_P.tolist() for _, y_P in lines] == counts
+
+
+def test_a_band_is_drawn_from_the_smallest_to_the_largest() -> None:
+    lines = {RELEVANT: [(np.array([1.0, 2.0]), np.array([1.0, 0.0])), (np.array([1.0, 2.0]), np.array([0.5, 0.0]))]}
+    spread, mean = drop(lines, "mu").to_dict()["layer"]
+    assert (spread["encoding"]["y"]["field"], spread["encoding"]["y2"]["field"]) == ("low", "high")
+    assert mean["encoding"]["y"]["field"] == "mean"
+
+
+def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
+    jobs, _ = read([sweep])
+    over_seeds = groups(networks(jobs)[0])
+    tips = {
+        network.jobs[0].network: bound
+        for group in over_seeds
+        for network, bound in zip(group.networks, group.by_mu.bounds, strict=True)
+    }
+    distance = [abs(np.log(job.record["mu"]) - tips[job.network]) for job in report._by_nearness(jobs, over_seeds)]
+    assert all(near <= far for near, far in zip(distance[:4], distance[4:], strict=True)), "four networks, twice"
+    assert distance[:4] != distance[4:]
 
 
 def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
