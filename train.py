@@ -62,7 +62,7 @@ def train(composed: DictConfig) -> None:
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
             curves[epoch] = {**curve.record(), "tips_at": tips_at}
             run.log_curve(curve, epoch, tips_at)
-            where = f"tips at {tips_at:.1f} of" if tips_at is not None else "does not tip without all"
+            where = f"tips at {tips_at:.1f} of" if tips_at is not None else "does not tip, even without all"
             log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
 
         def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:

@@ -69,9 +69,11 @@ def found_again() -> Iterator[None]:
     rooms = [logging.getLogger(f"tipping.{room}") for room in ("classifier", "responses")]
     for room in rooms:
         room.setLevel(logging.WARNING)
-    yield
-    for room in rooms:
-        room.setLevel(logging.NOTSET)
+    try:
+        yield
+    finally:
+        for room in rooms:
+            room.setLevel(logging.NOTSET)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,14 @@ def _ablated() -> alt.Color:
     return alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
 
 
+def _along_mu() -> alt.X:
+    return alt.X().scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap=True)
+
+
 def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
     """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
     rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
-    x = alt.X("x:Q").title("filters ablated")
-    if axis == "mu":
-        x = x.title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap=True)
+    x = _of(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _of(alt.X(), "x", "filters ablated")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated())
     y = alt.Y("mean:Q").title("accuracy").scale(domain=[0, 1]).axis(format="%")
     spread = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
@@ -125,12 +128,7 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
     """How many filters of each layer are relevant, along mu: the mean of lines."""
     rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
-    x = (
-        alt.X("x:Q")
-        .title("mu (log scale)")
-        .scale(type="log", nice=False, padding=12)
-        .axis(format="~g", labelOverlap=True)
-    )
+    x = _of(_along_mu(), "x", "mu (log scale)")
     color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
     color = color.legend(symbolOpacity=1, symbolType="stroke")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
@@ -158,9 +156,14 @@ def band(lines: Sequence[Line], log: bool) -> list[dict[str, float]]:
     return [dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
 
 
+@cache
+def _register_font() -> None:
+    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+
+
 def svg(chart: Any) -> str:
     """A chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
-    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+    _register_font()
     text = io.StringIO()
     chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
     chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3).save(text, format="svg")
@@ -173,9 +176,7 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
     `ablated`."""
     scale = alt.Scale(domain=[RELEVANT, RANDOM], range=[COLORS[RELEVANT], COLORS[RANDOM]])
     axes = {
-        "mu at which accuracy is midway to chance": alt.X()
-        .scale(type="log", nice=False, padding=12)
-        .axis(format="~g", labelOverlap=True),
+        "mu at which accuracy is midway to chance": _along_mu(),
         "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
     }
     panels, names = [], list(dict.fromkeys(mark["name"] for mark in by_mu))

@@ -29,7 +29,7 @@ from tipping.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.config import InputError, Tracking
 from tipping.networks import UNREADABLE, Job, Network, networks, read
 from tipping.records import PICTURES, RECORD, SCHEMA
-from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown
+from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown, varying
 from tipping.tipping_point import along
 
 PAGE = "report.html"
@@ -100,8 +100,9 @@ def write(sweeps: Sequence[Path]) -> Path:
     Raises:
         InputError: a folder is missing or holds no job.
     """
-    varying = _varying([job.options for job in read(sweeps)[0]])  # over all of them, so that names tell them apart
-    pages = [sweep_of(sweep, varying, PICTURED // len(sweeps)) for sweep in sweeps]
+    held = [read([sweep]) for sweep in sweeps]
+    apart = varying([job.options for jobs, _ in held for job in jobs])  # over all sweeps, so that names tell them apart
+    pages = [sweep_of(sweep, *own, apart, PICTURED // len(sweeps)) for sweep, own in zip(sweeps, held, strict=True)]
     path = sweeps[0] / PAGE
     with replacing(path) as part:
         part.write_text(render(pages), encoding="utf-8")
@@ -120,14 +121,14 @@ def render(sweeps: Sequence[Sweep]) -> str:
     return environment.from_string(source).render(sweeps=sweeps, facets=facets, axes=AXES, **own)
 
 
-def sweep_of(folder: Path, varying: Sequence[str], budget: int) -> Sweep:
+def sweep_of(folder: Path, jobs: Sequence[Job], left_out: Sequence[str], apart: Sequence[str], budget: int) -> Sweep:
     """What a page holds of a sweep.
 
     Args:
-        varying: options by which networks are named.
+        jobs, left_out: as `read`.
+        apart: options by which networks are named.
         budget: bytes of pictures.
     """
-    jobs, left_out = read([folder])
     several, single = _by_number_of_mu(jobs)
     found, not_found = networks(several)
     try:
@@ -135,8 +136,8 @@ def sweep_of(folder: Path, varying: Sequence[str], budget: int) -> Sweep:
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
     title = folder.resolve().name
-    facets = [facet_of(group, varying, title) for group in over_seeds[:FACETS]]
-    facets += [_single(own, varying, title) for own in _alike(single)[: FACETS - len(facets)]]
+    facets = [facet_of(group, apart, title) for group in over_seeds[:FACETS]]
+    facets += [_single(own, apart, title) for own in _alike(single)[: FACETS - len(facets)]]
     galleries, unseen = _galleries(folder, jobs, over_seeds, budget)
     trained = _trained(folder)
     return Sweep(
@@ -172,13 +173,8 @@ def _unfinished(folder: Path) -> list[str]:
     return [f"job {job.name} failed or was stopped" for job in jobs if not (job / RECORD).is_file()]
 
 
-def _varying(options: Sequence[dict[str, str]]) -> list[str]:
-    keys = dict.fromkeys(key for one in options for key in one)
-    return [key for key in keys if key == "model.name" or len({one.get(key, "") for one in options}) > 1]
-
-
-def _name(options: dict[str, str], varying: Sequence[str]) -> str:
-    return name_of({key: options[key] for key in varying if key in options})
+def _name(options: dict[str, str], apart: Sequence[str]) -> str:
+    return name_of({key: options[key] for key in apart if key in options})
 
 
 def _image(drawn: Any, words: str) -> Image:
@@ -200,9 +196,9 @@ def _tipping(over_seeds: Sequence[Group]) -> list[Image]:
     return [_image(panel, said) for panel, said in zip(panels, words, strict=True)]
 
 
-def facet_of(group: Group, varying: Sequence[str], sweep: str) -> Facet:
+def facet_of(group: Group, apart: Sequence[str], sweep: str) -> Facet:
     """Of networks at several mu."""
-    name, curves = _name(group.options, varying), [network.curves for network in group.networks]
+    name, curves = _name(group.options, apart), [network.curves for network in group.networks]
     drops: dict[str, Image] = {}
     for axis, said in AXES.items():
         lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: [], INTACT: []}
@@ -254,10 +250,10 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(alike.values())
 
 
-def _single(jobs: Sequence[Job], varying: Sequence[str], sweep: str) -> Facet:
+def _single(jobs: Sequence[Job], apart: Sequence[str], sweep: str) -> Facet:
     """Of networks at one mu: accuracy along the order of their filters, on fewer images."""
     records = [job.record for job in jobs]
-    name = _name(jobs[0].options, varying)
+    name = _name(jobs[0].options, apart)
     intact, selected, random = (
         comparison.percent([float(np.mean(record["accuracy"][kind])) for record in records])
         for kind in ("intact", "selected", "random")
@@ -295,11 +291,11 @@ def _trained(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def _training(trained: Sequence[dict[str, Any]]) -> Image | None:
     """How the tipping point moves while networks are trained."""
-    varying = [key for key in charts.varying_options(trained) if key != "model.name"]
+    own = [key for key in charts.varying_options(trained) if key != "model.name"]
     rows = []
     for record in trained:
         options = charts.flat(record["config"])
-        name = ", ".join([record["model"]["name"], *(f"{key}={options.get(key, '')}" for key in varying)])
+        name = ", ".join([record["model"]["name"], *(f"{key}={options.get(key, '')}" for key in own)])
         rows += [
             {"name": name, "epoch": int(epoch), "tips_at": curve["tips_at"]}
             for epoch, curve in record["curves"].items()
@@ -314,11 +310,11 @@ def _training(trained: Sequence[dict[str, Any]]) -> Image | None:
 
 def _trainings(folder: Path, trained: dict[Path, dict[str, Any]]) -> Table:
     """Of networks trained, with their accuracy-drop curves by epoch."""
-    varying = charts.varying_options(list(trained.values()))
+    own = charts.varying_options(list(trained.values()))
     heads = [
         "job",
         "model",
-        *(key for key in varying if key != "model.name"),
+        *(key for key in own if key != "model.name"),
         "seed",
         "accuracy %",
         "tips at, by epoch",
@@ -347,15 +343,15 @@ def _seconds(record: dict[str, Any]) -> Cell:
 def _jobs(folder: Path, jobs: Sequence[Job]) -> Table:
     """Of all jobs, with certificate and cost."""
     records = [{"job": _job_name(folder, job.folder), **job.record} for job in jobs]
-    varying = [key for key in charts.varying_options(records) if not key.startswith("protocol.")]
-    plain = [results.NAMED.get(key, key) for key in varying if key != "model.name"]
+    own = [key for key in charts.varying_options(records) if not key.startswith("protocol.")]
+    plain = [results.NAMED.get(key, key) for key in own if key != "model.name"]
     if len({record["protocol"]["name"] for record in records}) > 1:
         plain.append("protocol")
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
     heads += ["certified", "relative gap", "seconds"]
     rows = []
     for record in sorted(records, key=lambda record: natural(record["job"])):
-        row = results.row(record, varying)
+        row = results.row(record, own)
         percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
         rows.append(
             [
@@ -526,11 +522,11 @@ def summarise(folder: Path) -> None:
         return
     found, _ = networks(jobs)
     records = [{"job": _job_name(folder, job.folder), **job.record} for job in jobs]
-    varying, apart = charts.varying_options(records), _varying([network.options for network in found])
+    own, apart = charts.varying_options(records), varying([network.options for network in found])
     points = [tipping_map.row(network) for network in found]
     names = [f"{_name(network.options, apart)}, seed={network.seed}" for network in found]
     tips = {f"tipping_mu/{name}": point["tipping_mu"] for name, point in zip(names, points, strict=True)}
-    tables = {"jobs": [results.row(record, varying) for record in records], "tipping_points": points}
+    tables = {"jobs": [results.row(record, own) for record in records], "tipping_points": points}
     drawn = {name: folder / f"{name}.png" for name in tracking.CHARTS if (folder / f"{name}.png").is_file()}
     files = [path for name in (PAGE, results.TABLE, tipping_map.TABLE) if (path := folder / name).is_file()]
     tracking.summarise(folder, Tracking(**trackings[0]), tables, drawn, files, tips)

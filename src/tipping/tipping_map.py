@@ -154,6 +154,12 @@ class Group(NamedTuple):
         return name_of(self.settings)
 
 
+def varying(options: Sequence[Mapping[str, str]]) -> list[str]:
+    """The options that tell networks apart, and the model's name."""
+    keys = dict.fromkeys(key for one in options for key in one)
+    return [key for key in keys if key == "model.name" or len({one.get(key, "") for one in options}) > 1]
+
+
 def name_of(settings: Mapping[str, str]) -> str:
     """Options and their values in words."""
     plain = ("data.name", "model.name", "protocol")
@@ -169,14 +175,12 @@ def groups(found: Sequence[Network]) -> list[Group]:
     members: dict[tuple[tuple[str, str], ...], list[Network]] = {}
     for network in found:
         members.setdefault(tuple(network.options.items()), []).append(network)
-    keys = dict.fromkeys(key for options in members for key, _ in options)
-    values = {key: {dict(options).get(key, "") for options in members} for key in keys}
-    varying = [key for key in keys if key == "model.name" or len(values[key]) > 1]
+    apart = varying([dict(options) for options in members])
     all_groups = []
     for pairs, of in members.items():
         options = dict(pairs)
         _each_seed_once(of)
-        settings = {key: options.get(key, "") for key in varying}
+        settings = {key: options.get(key, "") for key in apart}
         by_mu, by_filters, random = (_point(of, axis, kind) for axis, kind in KINDS)
         all_groups.append(Group(settings, options, of, by_mu, by_filters, random))
     return sorted(all_groups, key=lambda group: natural(group.name))
