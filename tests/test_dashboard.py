@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from test_command import inspected
 
 from tipping import config, tracking
+from tipping.tracking import __main__ as workspace
 
 ROWS = [
     {"job": "0", "model": "keras_cnn", "mu": 10, "intact": 0.95, "certified": True, "random": "0.9 0.8", "overlap": ""},
@@ -86,7 +87,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def panels(kind: str, *sections: str) -> list[dict[str, Any]]:
     """The panels of a kind, as the app gets them."""
-    spec = tracking.dashboard("somebody", "tipping")._model.spec.model_dump(by_alias=True, exclude_none=True)
+    spec = workspace.dashboard("somebody", "tipping")._model.spec.model_dump(by_alias=True, exclude_none=True)
     found = spec["section"]["panelBankConfig"]["sections"]
     return [
         panel["config"]
@@ -186,7 +187,7 @@ def test_without_a_login_the_command_says_what_to_do(
 ) -> None:
     if mode:
         monkeypatch.setenv("WANDB_MODE", mode)
-    assert tracking.main(["dashboard"]) == 0
+    assert workspace.main(["dashboard"]) == 0
     out, err = capsys.readouterr()
     assert not err
     for hint in ("wandb login", "wandb sync wandb/offline-run-*", "wandb leet"):
@@ -195,7 +196,7 @@ def test_without_a_login_the_command_says_what_to_do(
 
 
 def test_the_command_saves_the_dashboard(capsys: pytest.CaptureFixture[str], server: Server) -> None:
-    assert tracking.main(["dashboard", "--project", "mine"]) == 0
+    assert workspace.main(["dashboard", "--project", "mine"]) == 0
     out, _ = capsys.readouterr()
     (view,) = server.views
     assert (view["entityName"], view["projectName"]) == ("somebody", "mine")
@@ -222,7 +223,7 @@ def test_a_failure_of_the_command_is_one_line(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracking.main(["dashboard", "--entity", "another"]) == 1
+    assert workspace.main(["dashboard", "--entity", "another"]) == 1
     out, err = capfd.readouterr()
     assert not out
     (line,) = err.splitlines()
