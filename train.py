@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import nn
 
-from tipping import command, data, models, records, report, tracking
+from tipping import command, data, models, records, report, results, tracking
 from tipping.callbacks import AccuracyDropCurve, FilterPictures
 from tipping.classifier import evaluate, find_or_train, pick_device
 from tipping.config import parse, require
@@ -90,4 +90,4 @@ def train(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command.run(train, gather=report.after(lambda _: []))
+    command.run(train, gather=report.after(results.gather_trainings))

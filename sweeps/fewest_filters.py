@@ -13,7 +13,6 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import TrialState
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -22,9 +21,11 @@ import interpret  # noqa: E402
 
 from tipping import command, records, report  # noqa: E402
 from tipping.config import FewestFilters, InputError, parse, require, split_off  # noqa: E402
-from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work  # noqa: E402
+from tipping.results import print_lines  # noqa: E402
+from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work, write_trials  # noqa: E402
 
 log = logging.getLogger(__name__)
+BEST = 5  # trials that are printed
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="fewest_filters")
@@ -56,16 +57,31 @@ def search(composed: DictConfig) -> None:
         directory,
         options.trials,
     )
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    tipped = [trial for trial in done if trial.user_attrs[EXCESS] <= 0]
-    if tipped:
-        best = min(tipped, key=lambda trial: trial.value or 0.0)
-        where = ", ".join(f"{name}={value:.4g}" for name, value in best.params.items())
-        log.info("fewest filters that tip the network: %g, with %s (%d trials)", best.value, where, len(done))
+    trials = write_trials(study, directory)
+    if trials and trials[0]["tips"]:
+        where = ", ".join(f"{name}={trials[0][name]:.4g}" for name in options.over)
+        log.info(
+            "fewest filters that tip the network: %g, with %s (%d trials)", trials[0]["filters"], where, len(trials)
+        )
     else:
-        log.info("no network tipped in %d trials", len(done))
-    print(report.write([directory]))
-    report.summarise(directory)
+        log.info("no network tipped in %d trials", len(trials))
+    _print_best(trials[:BEST])
+    report.conclude(directory)
+
+
+def _print_best(trials: list[dict[str, Any]]) -> None:
+    """Print the best trials as a table."""
+    if trials:
+        heads = [key for key in trials[0] if key != EXCESS]
+        print(
+            "\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n"
+        )
+        print_lines([heads, *[[_short(trial[key]) for key in heads] for trial in trials]])
+        print()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str, Any]:

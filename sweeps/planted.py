@@ -13,7 +13,7 @@ from tipping import data, models, planted, records, results
 def main(sweep: Path) -> None:
     """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
     print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
-    for record in results.collect(sweep)[0]:
+    for record in results.collect(sweep, results.row)[0]:
         model = models.build(record["model"], planted.IMAGE_SHAPE, data.CLASSES, record["seed"])
         assert isinstance(model, planted.PlantedNet), "of model=planted"
         with np.load(sweep / record["job"] / records.SELECTION) as saved:

@@ -256,6 +256,7 @@ def _marks(place: Place, ablated: str, values: np.ndarray, ends: np.ndarray) -> 
     return [
         *(whose | {"at": value} for value in values.tolist()),
         whose | {"low": float(ends[1]), "high": float(ends[2])},
+        *(whose | {"end": float(end)} for end in ends[1:]),
     ]
 
 

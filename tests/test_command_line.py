@@ -34,9 +34,9 @@ CONFIGS = {  # of each script, its configuration and the options of its own
     "sweeps/fewest_filters.py": ("fewest_filters", FewestFilters),
 }
 ALL = ["model", "model.filters", "data", "trainer.max_epochs", "protocol", "selection", "visualize", "tracking"]
-ALL += ["device", "store.dir"]
+ALL += ["device", "store.dir", "protocol.draws", "curve.points", "curve.images"]
 OWN = {
-    "interpret.py": ["mu", "seed"],
+    "interpret.py": ["mu", "seed", "randomize"],
     "train.py": ["mu", "seed", "curve.every_n_epochs"],
     "sweeps/tipping_point.py": [
         "seed",
@@ -94,7 +94,7 @@ def test_help_states_the_defaults(printed, script: str) -> None:
     assert f"outputs/{Path(script).stem}/" in text
     assert "--cfg job" in text
     assert "--info" in text
-    assert "-sc install=bash" in text
+    assert f"python {script} -sc install=bash" in text
 
 
 @pytest.mark.parametrize("script", CONFIGS)

@@ -243,6 +243,9 @@ def sweep(tmp_path: Path) -> Path:
 
 def summarise(sweep: Path, **changed: Any) -> None:
     given = {"tables": {"jobs": ROWS}, "charts": {"accuracy_drop": sweep / "accuracy_drop.png"}}
+    given["curves"] = {
+        "keras_cnn": [{"mu": 10.0, "intact": 0.95, "selected": 0.5}, {"mu": 20.0, "intact": 0.95, "selected": 0.1}]
+    }
     given |= {"files": [sweep / "results.csv"], "summary": {"tipping_mu/keras_cnn": 61.5}}
     options = config.Tracking(enabled=True, project="tipping", dir=str(sweep.parent))
     tracking.summarise(sweep, **({"tracking": options} | given | changed))
@@ -257,6 +260,10 @@ def test_a_sweep_is_summarised_in_a_run_of_its_own(sweep: Path) -> None:
     summary = {k: v for entry in entries if entry["type"] == "summary" for k, v in entry["summary"]["update"].items()}
     assert summary["tipping_mu/keras_cnn"] == 61.5
     assert summary["jobs.nrows"] == len(ROWS)
+    history = [entry["history"]["item"] for entry in entries if entry["type"] == "history"]
+    over_seeds = [item for item in history if "mu" in item]
+    assert [(one["mu"], one["over_seeds/selected/keras_cnn"]) for one in over_seeds] == [(10, 0.5), (20, 0.1)]
+    assert all(one["over_seeds/intact/keras_cnn"] == 0.95 for one in over_seeds)
     (table,) = run.rglob("jobs*.table.json")
     assert json.loads(table.read_text()) == {
         "columns": ["job", "model", "mu", "intact", "certified", "random", "overlap", "dead"],
@@ -278,7 +285,7 @@ def test_a_sweep_is_summarised_in_a_run_of_its_own(sweep: Path) -> None:
 
 
 def test_a_sweep_without_numbers_or_files_is_summarised_too(sweep: Path) -> None:
-    summarise(sweep, tables={"jobs": []}, charts={}, files=[], summary={})
+    summarise(sweep, tables={"jobs": []}, curves={}, charts={}, files=[], summary={})
     entries, _ = inspected(sweep.parent)
     assert not [entry for entry in entries if entry.get("artifact", {}).get("type") == "report"]
 

@@ -19,9 +19,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from tipping import report
-from tipping.charts import RANDOM, RELEVANT, band, drop
-from tipping.networks import networks, read
+from tipping import provenance, report
+from tipping.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
+from tipping.networks import Network, networks, read
 from tipping.tipping_map import groups, shown
 
 HOSTILE = "<script>document.title=1</script>&amp;"
@@ -202,13 +202,13 @@ def test_it_says_how_it_was_made(sweep: Path) -> None:
 
 def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = Path(shutil.copytree(sweep, tmp_path / "beside"))
-    assert report.main([str(sweep), str(other)]) == 0
+    assert report.main([str(sweep), str(other), f"{other}/."]) == 0, "one that is given twice counts once"
     path = Path(capsys.readouterr().out.strip())
     assert path == sweep / "report.html"
     text = words(path)
     assert text.count("(sweep)") == text.count("(beside)") == 3 * 2, "in the answer, the curves and the layers"
     assert text.index("(sweep)") < text.index("(beside)") < text.index("(sweep)", text.index("(beside)"))
-    report.write([sweep])
+    report.write([report.hold(sweep)])
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,7 +233,7 @@ def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(
             report.charts, name, lambda lines, *axis, calls=calls, draw=draw: calls.append(lines) or draw(lines, *axis)
         )
-    report.write([sweep])
+    report.write([report.hold(sweep)])
     records = [json.loads(path.read_text()) for path in sweep.rglob("result.json")]
     for number, dropout in enumerate((0, 0.5)):
         own = [one for one in records if one["config"]["model"]["dropout"] == dropout]
@@ -275,8 +275,17 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
 def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "5" / "result.json").unlink()
-    report.write([copy])
+    report.write([report.hold(copy)])
     assert "Left out: job 5 failed or was stopped" in words(copy / "report.html")
+
+
+def test_jobs_that_were_never_begun_are_counted(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for job in ("6", "7"):
+        shutil.rmtree(copy / job)
+    text = words(report.write([report.hold(copy)]))
+    assert "Left out: 2 of its jobs were never begun: it was stopped" in text
+    assert "never begun" not in words(sweep / "report.html")
 
 
 def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
@@ -285,7 +294,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
         record = json.loads((copy / str(job) / "result.json").read_text())
         record["selection"][key] = value
         (copy / str(job) / "result.json").write_text(json.dumps(record))
-    text = words(report.write([copy]))
+    text = words(report.write([report.hold(copy)]))
     assert "6 of 8 selections are certified minima" in text
     before = int(re.search(r"In (\d) of 8 some class is explained better", words(sweep / "report.html"))[1])
     assert f"In {before - 1} of 8 some class is explained better" in text
@@ -294,7 +303,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
 def test_a_corrupt_record_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "3" / "result.json").write_text("{")
-    report.write([copy])
+    report.write([report.hold(copy)])
     assert f"Left out: {copy / '3'}: its record or predictions cannot be read" in words(copy / "report.html")
 
 
@@ -303,7 +312,7 @@ def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> No
     for path in sweep.glob("[0-9]*"):
         if json.loads((path / "result.json").read_text())["mu"] == 1:
             shutil.copytree(path, copy / path.name)
-    report.write([copy])
+    report.write([report.hold(copy)])
     text = words(copy / "report.html")
     assert text.count("At mu = 1,") == 2
     assert "Left out" not in text
@@ -323,7 +332,7 @@ def test_a_page_of_500_jobs_is_small(sweep: Path, tmp_path: Path) -> None:
         record["config"]["model"]["name"] = record["model"]["name"] = f"network {number // 8}"
         record["store"]["weights"] += str(number // 8)
         (copy / "result.json").write_text(json.dumps(record))
-    page = report.write([tmp_path / "big"])
+    page = report.write([report.hold(tmp_path / "big")])
     assert page.stat().st_size < 10_000_000
     assert page.read_text().count("<tr>") == 501
 
@@ -335,3 +344,95 @@ def test_a_band_holds_all_lines() -> None:
         {"x": 4.0, "mean": pytest.approx(0.25), "low": 0.0, "high": 0.5},
     ]
     assert band(lines, log=False)[0]["low"] == pytest.approx(2 / 3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A sweep of train.py, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}", "seed=0,1"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", *options, "curve.every_n_epochs=1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return folder / "sweep", done.stdout
+
+
+def test_trainings_have_a_table_and_a_page(trained: tuple[Path, str]) -> None:
+    sweep, printed = trained
+    records = [json.loads((sweep / job / "result.json").read_text()) for job in ("0", "1")]
+    rows = list(csv.DictReader((sweep / "trainings.csv").read_text().splitlines()))
+    text = words(sweep / "report.html")
+    for row, record in zip(rows, records, strict=True):
+        accuracy = record["accuracy"]["intact"]
+        assert float(row["accuracy"]) == accuracy
+        tips = [curve["tips_at"] for curve in record["curves"].values()]
+        assert len(tips) == 3
+        assert row["tips_at"] == ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips)
+        assert f"{100 * accuracy:.2f}" in text
+        assert f"{100 * accuracy:.2f}" in printed
+        assert row["tips_at"] in text
+        assert row["tips_at"] in printed
+    mean = 100 * np.mean([record["accuracy"]["intact"] for record in records])
+    assert f"keras_cnn: {mean:.2f} (" in text
+    assert "next: python interpret.py -m mu=10,100,500,700 data=digits" in printed
+    assert "curve.every_n_epochs" not in printed.split("next:")[1]
+    for absent in ("Checks", "Pictures", "Left out", "Jobs"):
+        assert absent not in text.replace("Curves Jobs How", "")
+
+
+def test_means_by_epoch_are_of_networks_that_all_tip() -> None:
+    rows = [{"name": "a", "epoch": 1, "at": 3.0, "tips": True}, {"name": "a", "epoch": 1, "at": 8.0, "tips": False}]
+    rows += [{"name": "a", "epoch": epoch, "at": at, "tips": True} for epoch in (2, 3) for at in (3.0, 5.0)]
+    drawn = svg(by_epoch(rows))
+    labels = re.findall(
+        r'aria-label="epochs trained: ([^"]*)" role="graphics-symbol" aria-roledescription="(\w+)', drawn
+    )
+    assert [kind for _, kind in labels].count("point") == len(rows)
+    (line,) = re.findall(r'aria-roledescription="line mark"[^>]*? d="([^"]*)"', drawn)
+    assert len(re.findall("[ML]", line)) == 2, "epochs 2 and 3"
+
+
+def test_jobs_of_searches_are_numbered(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "search" / "keras_cnn,seed=0,12345678" / "evaluations")).parents[1]
+    page = report.write([report.hold(copy)]).read_text()
+    for number in range(8):
+        title = f"keras_cnn,seed=0,12345678/evaluations/{number}"
+        assert f'<td data-value="{number}" title="{title}">{number}</td>' in page
+
+
+TRAINED = "interpret.py -m mu=10,100,500,700 model.filters=4 seed=0,1 curve.points=4"
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "next_one"),
+    [
+        ("train", "model.filters=4 seed=0,1 mu=3 curve.every_n_epochs=1 curve.points=4", TRAINED),
+        ("interpret", "mu=1,2 seed=0,1 randomize=none,all", "sweeps/tipping_point.py seed=0,1"),
+        ("tipping_point", "seed=0,1 model.dropout=0,0.5", "-m tipping.tipping_map {folder} --compare model.dropout"),
+        ("tipping_point", "seed=0,1 search.low=1", "interpret.py -m mu=2,30 seed=0,1"),
+        ("fewest_filters", "search.trials=3", "sweeps/tipping_point.py model.filters=4 seed=0,1,2"),
+        ("planted", "mu=1,2", None),
+    ],
+)
+def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: str, next_one: str | None) -> None:
+    hydra = {"job": {"name": script}, "mode": "MULTIRUN", "overrides": {"task": options.split(), "hydra": []}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+    crossings = [{"low": 2.0, "high": 3.0}, {"low": 20.0, "high": 30.0}]
+    found = [Network("", [], None, 0.1, {"crossings": [crossing]}) for crossing in crossings]
+    given = provenance.next_command(tmp_path, found, {"mu": "3.5", "model.filters": "4"})
+    assert given == (f"python {next_one.format(folder=tmp_path)}" if next_one else "")
+
+
+@pytest.mark.parametrize("script", ["tipping_point", "fewest_filters"])
+def test_a_search_in_which_nothing_tips_has_no_next(tmp_path: Path, script: str) -> None:
+    hydra = {"job": {"name": script}, "mode": "MULTIRUN", "overrides": {"task": ["seed=0,1"], "hydra": []}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+    assert provenance.next_command(tmp_path, [Network("", [], None, 0.1, {"crossings": []})], {}) == ""
+
+
+def test_a_folder_without_hydra_has_no_next(tmp_path: Path) -> None:
+    assert provenance.next_command(tmp_path, [], {}) == ""
+    assert provenance.command(tmp_path) == ""

@@ -131,13 +131,25 @@ def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path
     intact = [
         one._replace(curves=replace(one.curves, selected_PN=one.curves.intact_N[None].repeat(4, 0))) for one in found
     ]
-    drawn = tipping_map.chart(groups(intact)).to_dict()
+    drawn = tipping_map.chart([(group.name, group) for group in groups(intact)]).to_dict()
     most = [one.curves.removed_P[-1] / 8 for one in found]
     for panel, ends in zip(drawn["hconcat"], ([10, 10], most), strict=True):
         values = drawn["datasets"][panel["data"]["name"]]
         marks = [mark for mark in values if mark["ablated"] == "relevant filters" and "at" in mark]
         assert [mark["beyond"] for mark in marks] == ["right", "right"]
         assert [mark["at"] for mark in marks] == pytest.approx(ends)
+
+
+def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> None:
+    (group,) = groups(networks(read([sweep])[0])[0])
+    for low, high, ends in ((1.0, 5.0, [1.0, 5.0]), (0.001, 5.0, [5.0]), (0.001, 1000.0, [])):
+        point = group.by_mu._replace(at=0.5, low=np.log(low), high=np.log(high))
+        drawn = tipping_map.chart([("name", group._replace(by_mu=point))]).to_dict()
+        marks = drawn["datasets"][drawn["hconcat"][0]["data"]["name"]]
+        assert [mark["end"] for mark in marks if "end" in mark] == pytest.approx(ends)
+        (bar,) = (mark for mark in marks if "low" in mark)
+        mu_P = group.networks[0].curves.mu_P
+        assert (bar["low"], bar["high"]) == pytest.approx((max(low, mu_P.min()), min(high, mu_P.max())))
 
 
 def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) -> None:
@@ -241,6 +253,16 @@ def test_the_fewest_filters_that_tip_are_searched_over_seeds(tmp_path: Path) -> 
     means = [sum(values) / 2 for values in removed.values()]
     fewest = min(mean.real for mean in means if mean.imag <= 0)
     assert f"fewest filters that tip the network: {fewest:g}, with mu=" in printed
+    (table,) = tmp_path.rglob("trials.csv")
+    trials = list(csv.DictReader(table.read_text().splitlines()))
+    ranked = sorted(means, key=lambda mean: (mean.imag > 0, mean.real if mean.imag <= 0 else mean.imag))
+    assert [float(trial["filters"]) for trial in trials] == [mean.real for mean in ranked]
+    page = (table.parent / "report.html").read_text()
+    assert f"The fewest filters that tip a network: {fewest:g}, with mu={float(trials[0]['mu']):.4g}" in page
+    assert page.count("At mu = ") == 1, "only the best is shown, of all seeds"
+    assert re.search(
+        rf"next: python sweeps/tipping_point.py .*model.filters={trials[0]['model.filters']} seed=0,1,2$", printed, re.M
+    )
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     run("sweeps/fewest_filters.py", *options, "search.trials=4")
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "goes on where it was"

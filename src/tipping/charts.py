@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,15 +99,19 @@ def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
 
 def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerChart:
     """Means as lines, and bands from the smallest to the largest value."""
+    kinds = [kind for kind in COLORS if any(row["ablated"] == kind for row in rows)]
     y = alt.Y("accuracy:Q", aggregate="mean", title="accuracy (band: all draws)")
     y = y.scale(domain=[0, 1]).axis(format="%")
-    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated(), **encoding)
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(
+        x=x, color=_ablated(kinds), **encoding
+    )
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
     return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])
 
 
-def _ablated() -> alt.Color:
-    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
+def _ablated(kinds: Iterable[str]) -> alt.Color:
+    shown = list(kinds)
+    scale = alt.Scale(domain=shown, range=[COLORS[kind] for kind in shown])
     return alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
 
 
@@ -119,7 +123,7 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
     """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
     rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
     x = _of(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _of(alt.X(), "x", "filters ablated")
-    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated())
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated(lines))
     y = alt.Y("mean:Q").title("accuracy").scale(domain=[0, 1]).axis(format="%")
     spread = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
     return alt.LayerChart(layer=[spread, base.mark_line(point=True).encode(y=y)])
@@ -136,13 +140,17 @@ def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
 
 
 def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
-    """How many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `tips_at`."""
+    """How many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `at`, and
+    whether it `tips` there; triangles for networks that do not, and means where all do."""
     x = alt.X("epoch:Q").title("epochs trained").axis(tickMinStep=1)
-    y = alt.Y("tips_at:Q").title("relevant filters that tip it")
+    y = alt.Y("at:Q").title("relevant filters that tip it")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
     base = base.encode(x=x, color=alt.Color("name:N").title(None).legend(labelLimit=300, orient="bottom", columns=1))
-    points = base.mark_point(filled=True, opacity=0.6).encode(y=y)
-    return alt.LayerChart(layer=[points, base.mark_line().encode(y=alt.Y("tips_at:Q", aggregate="mean"))])
+    points = base.mark_point(filled=True, opacity=0.6).encode(y=y).transform_filter("datum.tips")
+    beyond = base.mark_point(shape="triangle-up", size=60).encode(y=y).transform_filter("!datum.tips")
+    means = base.transform_aggregate(at="mean(at)", all="min(tips)", groupby=["name", "epoch"])
+    lines = means.transform_filter("datum.all").mark_line().encode(y=y)
+    return alt.LayerChart(layer=[points, beyond, lines])
 
 
 def band(lines: Sequence[Line], log: bool) -> list[dict[str, float]]:
@@ -172,9 +180,8 @@ def svg(chart: Any) -> str:
 
 def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
     """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, bars from `low`
-    to `high` for intervals, and triangles, `beyond` on the left or right, for networks that tip further on, by what was
-    `ablated`."""
-    scale = alt.Scale(domain=[RELEVANT, RANDOM], range=[COLORS[RELEVANT], COLORS[RANDOM]])
+    to `high` for intervals, with strokes at those ends that were measured, and triangles, `beyond` on the left or
+    right, for networks that tip further on, by what was `ablated`."""
     axes = {
         "mu at which accuracy is midway to chance": _along_mu(),
         "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
@@ -184,14 +191,19 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
         base = alt.Chart(alt.InlineData(values=marks), width=WIDTH, height=alt.Step(30)).encode(
             y=alt.Y("name:N").title(None).sort(names).axis(labelLimit=400),
             yOffset="ablated:N",
-            color=alt.Color("ablated:N", scale=scale).title("ablated"),
+            color=_ablated(dict.fromkeys(mark["ablated"] for mark in marks)),
         )
         bars, points = base.mark_rule(strokeWidth=2), base.mark_point(filled=True, size=45, opacity=0.6)
         bars = bars.transform_filter("isValid(datum.low)").encode(x=_of(x, "low", title), x2="high:Q")
+        ends = base.mark_tick(thickness=2, size=9).transform_filter("isValid(datum.end)")
         points = points.transform_filter("isValid(datum.at) && !isValid(datum.beyond)").encode(x=_of(x, "at", title))
         shape = alt.Shape("beyond:N", scale=alt.Scale(domain=list(BEYOND), range=list(BEYOND.values()))).legend(None)
         beyond = base.mark_point(size=60).transform_filter("isValid(datum.beyond)")
-        panels.append(alt.layer(bars, points, beyond.encode(x=_of(x, "at", title), shape=shape)))
+        panels.append(
+            alt.layer(
+                bars, ends.encode(x=_of(x, "end", title)), points, beyond.encode(x=_of(x, "at", title), shape=shape)
+            )
+        )
     return alt.hconcat(*panels).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
 
 

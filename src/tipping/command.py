@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,7 +47,7 @@ class Sweep(Callback):
 
     folder: Path | None = None  # of this process's multirun
     failures = 0
-    varying: dict[str, int]  # options with several values, and how many
+    varying: dict[str, list[str]]  # options with several values
     line: tqdm[Any] | None = None
 
     def __init__(self, goes_on: bool = False) -> None:
@@ -64,7 +64,7 @@ class Sweep(Callback):
             print(f"hydra.sweep.dir={Sweep.folder} holds the jobs of an earlier sweep: give another", file=sys.stderr)
             Sweep.folder = None  # that sweep is not gathered again
             sys.exit(1)
-        Sweep.varying = _varying(config.hydra.overrides.task)
+        Sweep.varying = varying(config.hydra.overrides.task)
         if empty := [option for option, values in Sweep.varying.items() if not values]:
             print(f"{', '.join(empty)}: no values, so there are no jobs; give some", file=sys.stderr)
             Sweep.folder = None
@@ -75,7 +75,7 @@ class Sweep(Callback):
             return
         if Sweep.line is None:
             form = "{n_fmt} of {total_fmt} jobs |{bar}| {elapsed}, {remaining} left{postfix}"
-            total = math.prod(Sweep.varying.values())
+            total = math.prod(map(len, Sweep.varying.values()))
             Sweep.line = tqdm(total=total, bar_format=form, leave=False, disable=None)
         own = [option for option in config.hydra.overrides.task if option.split("=")[0] in Sweep.varying]
         Sweep.line.set_postfix_str(" ".join(own))
@@ -96,11 +96,19 @@ class Sweep(Callback):
             job_return.status = JobStatus.COMPLETED
 
 
-def _varying(overrides: list[str]) -> dict[str, int]:
-    """The options of a command line that have several values, and how many."""
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    several = [option for option in parser.parse_overrides(overrides) if option.is_discrete_sweep()]
-    return {option.get_key_element(): len(list(option.sweep_iterator())) for option in several}
+def varying(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The options of a command line that have several values, and these.
+
+    Raises:
+        HydraException: one cannot be read, or is a glob over presets that are not at hand.
+    """
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    several = OverridesParser.create(loader).parse_overrides(list(overrides))
+    return {
+        option.get_key_element(): [str(value) for value in option.sweep_string_iterator()]
+        for option in several
+        if option.is_discrete_sweep()
+    }
 
 
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:

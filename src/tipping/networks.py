@@ -118,6 +118,24 @@ def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
     return jobs, left_out
 
 
+def trainings(folder: Path) -> list[dict[str, Any]]:
+    """The records of train.py in a folder, each under its job's name; `read` names those that cannot be read."""
+    found = []
+    for path in sorted(folder.rglob(RECORD), key=lambda path: (len(str(path)), path)):
+        try:
+            record = json.loads(path.read_text())
+            if record["schema"] == SCHEMA and "curves" in record:
+                found.append({"job": job_name(folder, path.parent), **record})
+        except UNREADABLE:
+            continue
+    return found
+
+
+def job_name(folder: Path, job: Path) -> str:
+    """What a job of a sweep is called."""
+    return str(job.relative_to(folder)) if job != folder else folder.resolve().name
+
+
 def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
     """The networks of jobs, and a line for each that had to be left out."""
     of: dict[tuple[str, ...], list[Job]] = {}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import json
 import math
-import shlex
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -21,29 +21,103 @@ from typing import Any, NamedTuple
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from omegaconf import OmegaConf
 
-from tipping import charts, comparison, results, tipping_map, tracking
+from tipping import charts, comparison, provenance, results, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.config import InputError, Tracking
-from tipping.networks import UNREADABLE, Job, Network, networks, read
-from tipping.records import PICTURES, RECORD, SCHEMA
+from tipping.networks import Job, Network, job_name, networks, read, trainings
+from tipping.records import PICTURES
+from tipping.search import TRIALS
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown, varying
 from tipping.tipping_point import along
 
 PAGE = "report.html"
+TABLES = (results.TABLE, results.TRAININGS, tipping_map.TABLE, TRIALS)  # files
 FACETS = 48  # at most so many groups of networks are drawn
 PICTURED = 4_000_000  # bytes of pictures on a page, the first job's always
 AXES = {"mu": "mu", "filters": "filters ablated"}
-SEARCHES = ("tipping_point", "fewest_filters")  # scripts in sweeps/
+
+
+class Held(NamedTuple):
+    """What the folder of a sweep or search holds, read once.
+
+    Attributes:
+        jobs: of interpret.py.
+        trainings: records of train.py.
+        networks: at several mu; none of a search over several options, whose trials may chance upon one twice.
+        groups: these over seeds.
+        single: jobs of networks at one mu; of a search over several options those of its best trial.
+        trials: of a search over several options, the best first.
+        left_out: a line for each job or network that is not among these.
+    """
+
+    folder: Path
+    jobs: list[Job]
+    trainings: list[dict[str, Any]]
+    networks: list[Network]
+    groups: list[Group]
+    single: list[Job]
+    trials: list[dict[str, str]]
+    left_out: list[str]
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.resolve().name
+
+    @property
+    def best(self) -> dict[str, str]:
+        """The options of the best trial that tips its network."""
+        return _best_of(self.trials)
+
+
+def _best_of(trials: Sequence[dict[str, str]]) -> dict[str, str]:
+    if not trials or trials[0]["tips"] != "True":
+        return {}
+    return {key: value for key, value in trials[0].items() if key == "mu" or "." in key}
+
+
+def _as_text(record: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in charts.flat(record["config"]).items()}
+
+
+def hold(folder: Path) -> Held:
+    """Read a folder.
+
+    Raises:
+        InputError: it is missing or holds no job.
+    """
+    jobs, left_out = read([folder])
+    trials = list(csv.DictReader((folder / TRIALS).read_text().splitlines())) if (folder / TRIALS).is_file() else []
+    several, single = _by_number_of_mu(jobs)
+    if trials:
+        best = _best_of(trials)
+        several, single = [], [job for job in jobs if best and best.items() <= _as_text(job.record).items()]
+    found, not_found = networks(several)
+    try:
+        over_seeds = groups(found)
+    except InputError as error:
+        over_seeds, not_found = [], [*not_found, str(error)]
+    left_out += [*not_found, *provenance.unfinished(folder)]
+    return Held(folder, jobs, trainings(folder), found, over_seeds, single, trials, left_out)
+
+
+def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """The jobs of networks at several mu, and of those at one."""
+    mu: dict[tuple[str, ...], set[float]] = {}
+    for job in jobs:
+        mu.setdefault(job.network, set()).add(job.record["mu"])
+    several = [job for job in jobs if len(mu[job.network]) > 1]
+    return several, [job for job in jobs if len(mu[job.network]) == 1]
 
 
 class Image(NamedTuple):
-    """A picture as a data URI, and what it shows in words."""
+    """A picture as a data URI, what it shows in words, and a shorter caption."""
 
     uri: str
     alt: str
+    caption: str = ""
 
 
 class Facet(NamedTuple):
@@ -57,14 +131,15 @@ class Facet(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the table of jobs, and what it is sorted by."""
+    """A cell of the table of jobs, what it is sorted by, and what it stands for."""
 
     text: str
     value: str | float
+    title: str = ""
 
 
 class Table(NamedTuple):
-    """Jobs or trainings, that can be sorted."""
+    """Jobs, trainings or trials, that can be sorted."""
 
     title: str
     heads: list[str]
@@ -82,7 +157,7 @@ class Sweep(NamedTuple):
     """What a page holds of one sweep or search."""
 
     name: str
-    tipping: list[Image]
+    said: list[str]  # of a search over several options, or of trainings
     facets: list[Facet]
     training: Image | None
     tables: list[Table]
@@ -94,23 +169,22 @@ class Sweep(NamedTuple):
     left_out: list[str]
 
 
-def write(sweeps: Sequence[Path]) -> Path:
-    """Write the page of sweeps into the folder of the first.
-
-    Raises:
-        InputError: a folder is missing or holds no job.
-    """
-    held = [read([sweep]) for sweep in sweeps]
-    apart = varying([job.options for jobs, _ in held for job in jobs])  # over all sweeps, so that names tell them apart
-    pages = [sweep_of(sweep, *own, apart, PICTURED // len(sweeps)) for sweep, own in zip(sweeps, held, strict=True)]
-    path = sweeps[0] / PAGE
+def write(held: Sequence[Held]) -> Path:
+    """Write the page of sweeps into the folder of the first."""
+    apart = varying([job.options for own in held for job in own.jobs])  # over all, so that names tell them apart
+    pages = [sweep_of(own, apart, PICTURED // len(held)) for own in held]
+    path = held[0].folder / PAGE
     with replacing(path) as part:
-        part.write_text(render(pages), encoding="utf-8")
+        part.write_text(render(pages, _tipping(held, apart)), encoding="utf-8")
     return path
 
 
-def render(sweeps: Sequence[Sweep]) -> str:
-    """The page; what comes from names and options is escaped."""
+def render(sweeps: Sequence[Sweep], tipping: Sequence[Image]) -> str:
+    """The page; what comes from names and options is escaped.
+
+    Args:
+        tipping: charts of all tipping points.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source, script, style = (
         files("tipping").joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("jinja", "js", "css")
@@ -118,59 +192,33 @@ def render(sweeps: Sequence[Sweep]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     facets = sorted((facet for sweep in sweeps for facet in sweep.facets), key=lambda facet: natural(facet.name))
     own = {"script": Markup(script), "style": Markup(style), "digest": digest}
-    return environment.from_string(source).render(sweeps=sweeps, facets=facets, axes=AXES, **own)
+    template = environment.from_string(source)
+    return template.render(sweeps=sweeps, tipping=tipping, facets=facets, axes=AXES, **own)
 
 
-def sweep_of(folder: Path, jobs: Sequence[Job], left_out: Sequence[str], apart: Sequence[str], budget: int) -> Sweep:
+def sweep_of(held: Held, apart: Sequence[str], budget: int) -> Sweep:
     """What a page holds of a sweep.
 
     Args:
-        jobs, left_out: as `read`.
         apart: options by which networks are named.
         budget: bytes of pictures.
     """
-    several, single = _by_number_of_mu(jobs)
-    found, not_found = networks(several)
-    try:
-        over_seeds = groups(found)
-    except InputError as error:
-        over_seeds, not_found = [], [*not_found, str(error)]
-    title = folder.resolve().name
-    facets = [facet_of(group, apart, title) for group in over_seeds[:FACETS]]
-    facets += [_single(own, apart, title) for own in _alike(single)[: FACETS - len(facets)]]
-    galleries, unseen = _galleries(folder, jobs, over_seeds, budget)
-    trained = _trained(folder)
+    facets = [facet_of(group, apart, held.name) for group in held.groups[:FACETS]]
+    facets += [_single(own, apart, held.name) for own in _alike(held.single)[: FACETS - len(facets)]]
+    galleries, unseen = _galleries(held, budget)
     return Sweep(
-        name=title,
-        tipping=_tipping(over_seeds),
+        name=held.name,
+        said=_best(held.trials, held.best) + _said_of_trainings(held.trainings),
         facets=facets,
-        training=_training(list(trained.values())),
-        tables=[table for table in (_jobs(folder, jobs), _trainings(folder, trained)) if table.rows],
-        checks=_checks(jobs),
-        randomized=_randomized(jobs, folder),
+        training=_training(held.trainings),
+        tables=[table for table in (_trials(held.trials), _jobs(held), _trainings(held.trainings)) if table.rows],
+        checks=_checks(held.jobs),
+        randomized=_randomized(held),
         galleries=galleries,
         unseen=unseen,
-        made=_made(folder, [*(job.record for job in jobs), *trained.values()]),
-        left_out=[*left_out, *not_found, *_unfinished(folder)],
+        made=provenance.made(held.folder, [*(job.record for job in held.jobs), *held.trainings]),
+        left_out=held.left_out,
     )
-
-
-def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """The jobs of networks at several mu, and of those at one."""
-    mu: dict[tuple[str, ...], set[float]] = {}
-    for job in jobs:
-        mu.setdefault(job.network, set()).add(job.record["mu"])
-    several = [job for job in jobs if len(mu[job.network]) > 1]
-    return several, [job for job in jobs if len(mu[job.network]) == 1]
-
-
-def _unfinished(folder: Path) -> list[str]:
-    """The jobs of a sweep that left no record; those of a search are in folders of their networks."""
-    hydra = _hydra(folder)
-    if hydra is None or hydra.job.name in SEARCHES:
-        return []
-    jobs = sorted((path.parent for path in folder.glob("*/.hydra")), key=lambda job: natural(job.name))
-    return [f"job {job.name} failed or was stopped" for job in jobs if not (job / RECORD).is_file()]
 
 
 def _name(options: dict[str, str], apart: Sequence[str]) -> str:
@@ -188,12 +236,57 @@ def _uri(content: bytes, kind: str) -> str:
 # ---- what is said and drawn of networks
 
 
-def _tipping(over_seeds: Sequence[Group]) -> list[Image]:
-    if not over_seeds:
+def _tipping(held: Sequence[Held], apart: Sequence[str]) -> list[Image]:
+    """Of all networks in one chart, so that sweeps can be compared."""
+    named = []
+    for own in held:
+        of = f" ({own.name})" if len(held) > 1 else ""
+        named += [(f"{_name(group.options, apart)}{of}", group) for group in own.groups]
+    if not named:
         return []
     words = [f"Tipping points {of}, with 95 % intervals" for of in ("in mu", "in the share of filters removed")]
-    panels = chart(over_seeds[:FACETS]).hconcat
+    panels = chart(named[: FACETS * len(held)]).hconcat
     return [_image(panel, said) for panel, said in zip(panels, words, strict=True)]
+
+
+def _best(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[str]:
+    """What a search over several options found, in words."""
+    if not trials:
+        return []
+    if not best:
+        return [f"No network tipped in {len(trials)} trials."]
+    where = ", ".join(f"{name}={float(value):.4g}" for name, value in best.items())
+    tipped = sum(trial["tips"] == "True" for trial in trials)
+    fewest = f"The fewest filters that tip a network: {float(trials[0]['filters']):g}, with {where}"
+    return [f"{fewest}; {tipped} of {len(trials)} trials tip theirs."]
+
+
+def _said_of_trainings(trained: Sequence[dict[str, Any]]) -> list[str]:
+    """How accurate networks are that differ by their seed only, and what tips them when trained."""
+    of: dict[str, list[dict[str, Any]]] = {}
+    for record in trained:
+        of.setdefault(_training_name(record, trained), []).append(record)
+    sentences = []
+    for name, records in of.items():
+        accuracy = comparison.percent([record["accuracy"]["intact"] for record in records])
+        text = (
+            f"{name}: {accuracy} % of the test images are classified rightly. {_seeds([r['seed'] for r in records])}."
+        )
+        last = [list(record["curves"].values())[-1]["tips_at"] for record in records if record["curves"]]
+        tips = [at for at in last if at is not None]
+        if tips:
+            within = f" ({min(tips):.1f} to {max(tips):.1f})" if len(tips) > 1 else ""
+            some = "" if len(tips) == len(last) else f"; {len(last) - len(tips)} of {len(last)} do not tip"
+            text += f" By the last curve they tip without {np.mean(tips):.1f}{within} relevant filters{some}."
+        elif last:
+            text += " By the last curve they do not tip, even without all relevant filters."
+        sentences.append(text)
+    return sentences
+
+
+def _training_name(record: dict[str, Any], trained: Sequence[dict[str, Any]]) -> str:
+    own = [key for key in charts.varying_options(trained) if key != "model.name"]
+    return ", ".join([record["model"]["name"], *(f"{key}={_as_text(record).get(key, '')}" for key in own)])
 
 
 def facet_of(group: Group, apart: Sequence[str], sweep: str) -> Facet:
@@ -227,7 +320,7 @@ def _sentence(group: Group) -> str:
     records = [record for network in group.networks for record in network.records]
     total, seeds = records[0]["filters"]["total"], sorted(network.seed for network in group.networks)
     intact = comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks])
-    of = "its test images and random controls" if len(seeds) == 1 else "seeds"
+    of = {1: "its test images and random controls", 2: "seeds (of two they say little)"}.get(len(seeds), "seeds")
     spread = " (smallest to largest)" if "to" in intact else ""
     parts = parts_at(group.networks, "mu")
     apart = "at no mu measured" if parts is None else f"first at mu = {parts:.3g}"
@@ -276,31 +369,16 @@ def _single(jobs: Sequence[Job], apart: Sequence[str], sweep: str) -> Facet:
     return Facet(name, sweep, sentence, {"order": image} if image else {}, None)
 
 
-def _trained(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The records of train.py, by their folders."""
-    found = {}
-    for path in sorted(folder.rglob(RECORD), key=lambda path: (len(str(path)), path)):
-        try:
-            record = json.loads(path.read_text())
-            if record["schema"] == SCHEMA and "curves" in record:
-                found[path.parent] = record
-        except UNREADABLE:
-            continue  # `read` names it
-    return found
-
-
 def _training(trained: Sequence[dict[str, Any]]) -> Image | None:
     """How the tipping point moves while networks are trained."""
-    own = [key for key in charts.varying_options(trained) if key != "model.name"]
     rows = []
     for record in trained:
-        options = charts.flat(record["config"])
-        name = ", ".join([record["model"]["name"], *(f"{key}={options.get(key, '')}" for key in own)])
-        rows += [
-            {"name": name, "epoch": int(epoch), "tips_at": curve["tips_at"]}
-            for epoch, curve in record["curves"].items()
-            if curve["tips_at"] is not None
-        ]
+        name = _training_name(record, trained)
+        for epoch, curve in record["curves"].items():
+            tips, most = curve["tips_at"], curve["removed"][-1]
+            rows.append(
+                {"name": name, "epoch": int(epoch), "at": most if tips is None else tips, "tips": tips is not None}
+            )
     words = "How many relevant filters tip a network, after each epoch of its training"
     return _image(charts.by_epoch(rows), words) if rows else None
 
@@ -308,41 +386,34 @@ def _training(trained: Sequence[dict[str, Any]]) -> Image | None:
 # ---- tables
 
 
-def _trainings(folder: Path, trained: dict[Path, dict[str, Any]]) -> Table:
+def _trainings(trained: Sequence[dict[str, Any]]) -> Table:
     """Of networks trained, with their accuracy-drop curves by epoch."""
-    own = charts.varying_options(list(trained.values()))
-    heads = [
-        "job",
-        "model",
-        *(key for key in own if key != "model.name"),
-        "seed",
-        "accuracy %",
-        "tips at, by epoch",
-    ]
-    rows = []
-    for path, record in trained.items():
-        options = charts.flat(record["config"])
-        tips = [curve["tips_at"] for curve in record["curves"].values()]
-        values = [_job_name(folder, path), record["model"]["name"]]
-        values += [options.get(key, "") for key in heads[2:-3]] + [record["seed"]]
-        intact = record["accuracy"]["intact"]
-        cells = [Cell(str(value), value) for value in values]
-        cells.append(Cell(f"{100 * intact:.2f}", intact))
-        words = ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips)
-        rows.append([*cells, Cell(words, words)])
-    return Table(
-        "Trainings", [*heads, "seconds"], [[*row, _seconds(r)] for row, r in zip(rows, trained.values(), strict=True)]
-    )
+    own = charts.varying_options(trained)
+    rows = [results.training_row(record, own) for record in trained]
+    heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
+    titles = {"accuracy": "accuracy %", "tips_at": "tips at, by epoch"}
+    written = {"accuracy": lambda value: f"{100 * value:.2f}", "seconds": "{:.1f}".format}
+    cells = [[Cell(written.get(key, str)(row[key]), row[key]) for key in heads] for row in rows]
+    return Table("Trainings", [titles.get(key, key) for key in heads], cells)
 
 
-def _seconds(record: dict[str, Any]) -> Cell:
-    seconds = sum(record["seconds"].values())
-    return Cell(f"{seconds:.1f}", seconds)
+def _trials(trials: Sequence[dict[str, str]]) -> Table:
+    """Of a search over several options, the best first."""
+    heads = [key for key in trials[0] if key != "excess"] if trials else []
+    titles = {"intact": "intact %", "selected": "without them %"}
+    written = {key: lambda value: f"{100 * float(value):.2f}" for key in titles}
+    written["tips"] = lambda value: "yes" if value == "True" else "no"
+    cells = [[Cell(written.get(key, _short)(trial[key]), trial[key]) for key in heads] for trial in trials]
+    return Table("Trials", [titles.get(key, key) for key in heads], cells)
 
 
-def _jobs(folder: Path, jobs: Sequence[Job]) -> Table:
-    """Of all jobs, with certificate and cost."""
-    records = [{"job": _job_name(folder, job.folder), **job.record} for job in jobs]
+def _short(number: str) -> str:
+    return f"{float(number):.4g}"
+
+
+def _jobs(held: Held) -> Table:
+    """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
+    records = held_records(held)
     own = [key for key in charts.varying_options(records) if not key.startswith("protocol.")]
     plain = [results.NAMED.get(key, key) for key in own if key != "model.name"]
     if len({record["protocol"]["name"] for record in records}) > 1:
@@ -350,25 +421,30 @@ def _jobs(folder: Path, jobs: Sequence[Job]) -> Table:
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
     heads += ["certified", "relative gap", "seconds"]
     rows = []
-    for record in sorted(records, key=lambda record: natural(record["job"])):
+    for number, record in enumerate(sorted(records, key=lambda record: natural(record["job"]))):
         row = results.row(record, own)
+        job = (
+            Cell(record["job"], record["job"]) if "/" not in record["job"] else Cell(f"{number}", number, record["job"])
+        )
         percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
         rows.append(
             [
-                *(Cell(str(row[key]), row[key]) for key in ("job", "model", *plain, "seed")),
+                job,
+                *(Cell(str(row[key]), row[key]) for key in ("model", *plain, "seed")),
                 Cell(f"{row['mu']:.6g}", row["mu"]),
                 Cell(f"{row['relevant']} of {row['filters']}", row["relevant"]),
                 *percent,
                 Cell("yes" if row["certified"] else "no", int(row["certified"])),
                 Cell(f"{row['relative_gap']:.0e}", row["relative_gap"]),
-                _seconds(record),
+                Cell(f"{row['seconds']:.1f}", row["seconds"]),
             ]
         )
     return Table("Jobs", heads, rows)
 
 
-def _job_name(folder: Path, job: Path) -> str:
-    return str(job.relative_to(folder)) if job != folder else folder.resolve().name
+def held_records(held: Held) -> list[dict[str, Any]]:
+    """The records of jobs of interpret.py under their names."""
+    return [{"job": job_name(held.folder, job.folder), **job.record} for job in held.jobs]
 
 
 def _checks(jobs: Sequence[Job]) -> list[str]:
@@ -387,11 +463,11 @@ def _checks(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def _randomized(jobs: Sequence[Job], folder: Path) -> list[list[str]]:
+def _randomized(held: Held) -> list[list[str]]:
     """Of networks with layers initialised anew: how far their selection is the trained network's; heads first."""
     rows = []
-    for job in jobs:
-        row = results.row({"job": _job_name(folder, job.folder), **job.record}, [])
+    for record in held_records(held):
+        row = results.row(record, [])
         if row["overlap_jaccard"] in ("", None):
             continue
         alike = [row[key] for key in row if key.startswith("signals_alike_")]
@@ -404,75 +480,16 @@ def _randomized(jobs: Sequence[Job], folder: Path) -> list[list[str]]:
     return [heads, *rows] if rows else []
 
 
-def _made(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """How a sweep was made."""
-    networks = {record["store"]["weights"] for record in records}
-    facts = {"command": _command(folder), "jobs": f"{len(records)}, of {len(networks)} networks"}
-    ended = max(path.stat().st_mtime for path in folder.rglob(RECORD))
-    facts["last job ended"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(ended))
-    seconds = sum(sum(record["seconds"].values()) for record in records)
-    trained = sum(record["made"]["network"] for record in records)
-    facts["time"] = f"{seconds / 60:.1f} minutes in all jobs; {trained} networks trained in them"
-    versions = [{key: value for key, value in record["versions"].items() if value} for record in records]
-    facts["commit"] = _distinct(one.pop("commit", "no git checkout") for one in versions)
-    facts["versions"] = _distinct(", ".join(f"{key} {value}" for key, value in one.items()) for one in versions)
-    facts["machine"] = _distinct(record["device"] for record in records)
-    facts["seeds"] = _distinct(str(seed) for seed in sorted({record["seed"] for record in records}))
-    return {key: value for key, value in facts.items() if value}
-
-
-def _distinct(values: Any) -> str:
-    return ", ".join(dict.fromkeys(values))
-
-
-def _command(folder: Path) -> str:
-    """The command that was last run in a folder, as Hydra has kept it; none where it has not."""
-    hydra = _hydra(folder)
-    if hydra is None:
-        return ""
-    name, given = hydra.job.name, hydra.overrides
-    script = f"sweeps/{name}.py" if name in SEARCHES else f"{name}.py"
-    flag = ["-m"] if hydra.mode == "MULTIRUN" and name not in SEARCHES else []
-    return shlex.join(["python", script, *flag, *given.task, *(o for o in given.hydra if "hydra.mode=" not in o)])
-
-
-def next_command(folder: Path) -> str:
-    """What to try after a sweep: a search where it looked at some mu, those where it trained, and a comparison of
-    options where it searched; none where nothing is to be compared."""
-    hydra = _hydra(folder)
-    if hydra is None:
-        return ""
-    options = [option for option in hydra.overrides.task if not option.startswith(("mu=", "curve.", "randomize="))]
-    compared = [option.split("=")[0] for option in options if "," in option and not option.startswith("seed=")]
-    match hydra.job.name:
-        case "train":
-            return shlex.join(["python", "interpret.py", "-m", "mu=10,100,500,700", *options])
-        case "interpret":
-            return shlex.join(["python", "sweeps/tipping_point.py", *options])
-        case "tipping_point" if compared:
-            return shlex.join(["python", "-m", "tipping.tipping_map", str(folder), "--compare", compared[0]])
-    return ""
-
-
-def _hydra(folder: Path) -> Any:
-    for path in (folder / "multirun.yaml", folder / ".hydra" / "hydra.yaml", folder.parent / ".hydra" / "hydra.yaml"):
-        if path.is_file():
-            return OmegaConf.load(path).hydra
-    return None
-
-
 # ---- pictures
 
 
-def _galleries(
-    folder: Path, jobs: Sequence[Job], over_seeds: Sequence[Group], budget: int
-) -> tuple[list[Gallery], int]:
+def _galleries(held: Held, budget: int) -> tuple[list[Gallery], int]:
     """The pictures of the jobs nearest their network's tipping point, as far as a budget goes, and of how many jobs
     they are left out."""
-    pictured = [job for job in jobs if any((job.folder / PICTURES).glob("*.png"))]
+    pictured = [job for job in held.jobs if any((job.folder / PICTURES).glob("*.png"))]
     galleries: list[Gallery] = []
-    for job in _by_nearness(pictured, over_seeds):
-        gallery = _gallery(folder, job)
+    for job in _by_nearness(pictured, held.groups):
+        gallery = _gallery(held.folder, job)
         budget -= sum(len(image.uri) for image in gallery.images)
         if budget < 0 and galleries:
             break
@@ -499,9 +516,10 @@ def _by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
 
 def _gallery(folder: Path, job: Job) -> Gallery:
     record = job.record
-    name = f"{_job_name(folder, job.folder)}: {record['model']['name']}, seed {record['seed']}, mu = {record['mu']:g}"
+    name = f"{job_name(folder, job.folder)}: {record['model']['name']}, seed {record['seed']}, mu = {record['mu']:g}"
     paths = sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
-    return Gallery(name, [Image(_uri(path.read_bytes(), "png"), f"{_shows(path.stem)} ({name})") for path in paths])
+    shows = [(_uri(path.read_bytes(), "png"), _shows(path.stem)) for path in paths]
+    return Gallery(name, [Image(uri, f"{words} ({name})", words) for uri, words in shows])
 
 
 def _shows(stem: str) -> str:
@@ -514,48 +532,90 @@ def _shows(stem: str) -> str:
 # ---- Weights & Biases
 
 
-def summarise(folder: Path) -> None:
-    """Log a sweep as a whole, as its jobs were: tables, charts, tipping points, and the page."""
-    jobs, _ = read([folder])
-    trackings = [job.record["config"]["tracking"] for job in jobs]
-    if not trackings or not trackings[0]["enabled"]:
+def summarise(held: Held) -> None:
+    """Log a sweep as a whole, as its jobs were: tables, curves over seeds, charts, tipping points, and the page."""
+    records = held_records(held)
+    every = [*records, *held.trainings]
+    tracked = every[0]["config"]["tracking"]
+    if not tracked["enabled"]:
         return
-    found, _ = networks(jobs)
-    records = [{"job": _job_name(folder, job.folder), **job.record} for job in jobs]
-    own, apart = charts.varying_options(records), varying([network.options for network in found])
-    points = [tipping_map.row(network) for network in found]
-    names = [f"{_name(network.options, apart)}, seed={network.seed}" for network in found]
-    tips = {f"tipping_mu/{name}": point["tipping_mu"] for name, point in zip(names, points, strict=True)}
-    tables = {"jobs": [results.row(record, own) for record in records], "tipping_points": points}
-    drawn = {name: folder / f"{name}.png" for name in tracking.CHARTS if (folder / f"{name}.png").is_file()}
-    files = [path for name in (PAGE, results.TABLE, tipping_map.TABLE) if (path := folder / name).is_file()]
-    tracking.summarise(folder, Tracking(**trackings[0]), tables, drawn, files, tips)
+    folder, own, apart = held.folder, charts.varying_options(records), varying([job.options for job in held.jobs])
+    points = [tipping_map.row(network) for network in held.networks]
+    names = [f"{_name(network.options, apart)}, seed={network.seed}" for network in held.networks]
+    trained = charts.varying_options(held.trainings)
+    drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
+    with tempfile.TemporaryDirectory() as own_charts:
+        if held.groups and "tipping_points" not in drawn:
+            drawn["tipping_points"] = Path(own_charts) / "tipping_points.png"
+            chart([(group.name, group) for group in held.groups]).save(drawn["tipping_points"], scale_factor=2)
+        tracking.summarise(
+            folder,
+            Tracking(**tracked),
+            tables={
+                "jobs": [results.row(record, own) for record in records],
+                "tipping_points": points,
+                "trainings": [results.training_row(record, trained) for record in held.trainings],
+                "trials": held.trials,
+            },
+            curves={_name(group.options, apart): _over_seeds(group) for group in held.groups},
+            charts=drawn,
+            files=[path for name in (PAGE, *TABLES) if (path := folder / name).is_file()],
+            summary={f"tipping_mu/{name}": point["tipping_mu"] for name, point in zip(names, points, strict=True)},
+        )
+
+
+def _over_seeds(group: Group) -> list[dict[str, float]]:
+    """The mean accuracies of networks at each mu that all were measured at."""
+    by_mu: dict[float, list[dict[str, Any]]] = {}
+    for record in (record for network in group.networks for record in network.records):
+        by_mu.setdefault(record["mu"], []).append(record["accuracy"])
+    return [
+        {"mu": mu, **{kind: float(np.mean([one[kind] for one in of])) for kind in ("intact", "selected", "random")}}
+        for mu, of in sorted(by_mu.items())
+        if len(of) == len(group.networks)
+    ]
 
 
 # ---- the command line
 
 
 def after(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-    """What gathers a sweep, and then writes its page."""
+    """What gathers a sweep, and then concludes it."""
 
     def both(sweep: Path) -> list[str]:
         missing = gather(sweep)
-        print(write([sweep]))
-        summarise(sweep)
-        if command := next_command(sweep):
-            print(f"next: {command}")
+        conclude(sweep)
         return missing
 
     return both
 
 
+def conclude(folder: Path) -> None:
+    """Write the page of a sweep or search, log it as a whole, and say what to try next."""
+    held = hold(folder)
+    print(write([held]))
+    summarise(held)
+    if command := provenance.next_command(folder, held.networks, held.best):
+        print(f"next: {command}")
+
+
+EXAMPLES = """examples:
+  python -m tipping.report outputs/interpret/2026-11-24_10-00-00-000000
+  python -m tipping.report outputs/tipping_point outputs/map      # side by side; the page is in the first"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tipping.report", description="Write the page of sweeps.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tipping.report",
+        description="Write the page of sweeps.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
     given = parser.parse_args(arguments)
     try:
-        print(write(given.sweeps))
+        print(write([hold(sweep) for sweep in {sweep.resolve(): sweep for sweep in given.sweeps}.values()]))
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

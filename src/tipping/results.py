@@ -10,7 +10,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,19 @@ from tipping.controls import MATCHES
 from tipping.records import RECORD, SCHEMA
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
+TRAININGS = "trainings.csv"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
 NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
 ALWAYS = comparison.NETWORK[2:]  # in each table
 
 
-def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def collect(
+    sweep: Path, row: Callable[[dict[str, Any], Sequence[str]], object]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The records of a sweep's jobs, each under its job's name, and the names of jobs without a readable one.
+
+    Args:
+        row: makes a line of a table of a record that is whole.
 
     Raises:
         InputError: the folder is missing or holds no job.
@@ -44,11 +50,11 @@ def collect(sweep: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for job in jobs:
         try:
             record = {"job": job.name, **json.loads((job / RECORD).read_text())}
-            if record["schema"] != SCHEMA or not record["curve"]["removed"]:
+            if record["schema"] != SCHEMA:
                 raise ValueError("of another version")
             row(record, [])
             records.append(record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             missing.append(job.name)
     return records, missing
 
@@ -59,26 +65,72 @@ def gather(sweep: Path) -> list[str]:
     Returns:
         the names of jobs without a readable record.
     """
-    records, missing = collect(sweep)
+    records, missing = collect(sweep, row)
     if records:
         varying = varying_options(records)
         rows = [row(record, varying) for record in records]
-        with replacing(sweep / TABLE) as part, part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        _write(sweep / TABLE, rows)
         with replacing(sweep / CHART) as part:
             accuracy_drop(records).save(part, format="png", scale_factor=2)
         _print_table(rows, varying)
         print(f"\n{sweep / TABLE}\n{sweep / CHART}")
-    if missing:
-        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+    _say_missing(sweep, missing)
     return missing
 
 
+def gather_trainings(sweep: Path) -> list[str]:
+    """Write the ``trainings.csv`` of a sweep of train.py and print it.
+
+    Returns:
+        the names of jobs without a readable record.
+    """
+    records, missing = collect(sweep, training_row)
+    if records:
+        rows = [training_row(record, varying_options(records)) for record in records]
+        _write(sweep / TRAININGS, rows)
+        shown = [key for key in rows[0] if key not in ("data", "seconds", "device", "commit")]
+        print("\nTest accuracy, and how many relevant filters tip a network after each epoch with a curve\n")
+        cells = [[f"{100 * row[key]:.2f}" if key == "accuracy" else str(row[key]) for key in shown] for row in rows]
+        print_lines([["accuracy %" if key == "accuracy" else key.replace("_", " ") for key in shown], *cells])
+        print(f"\n{sweep / TRAININGS}")
+    _say_missing(sweep, missing)
+    return missing
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with replacing(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
+    if missing:
+        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+
+
+def training_row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+    """A training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
+    options, tips = flat(record["config"]), [curve["tips_at"] for curve in record["curves"].values()]
+    return {
+        "job": record["job"],
+        "data": record["data"],
+        "model": record["model"]["name"],
+        **{key: options.get(key, "") for key in varying if key not in NAMED},
+        "seed": record["seed"],
+        "accuracy": record["accuracy"]["intact"],
+        "tips_at": ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips),
+        "seconds": round(sum(record["seconds"].values()), 1),
+        "device": record["device"],
+        "commit": record["versions"]["commit"] or "",
+    }
+
+
 def row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+    """A job's line."""
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
     options = flat(record["config"])
+    record["curve"]["removed"][0]  # of a job that is whole
     return {
         "job": record["job"],
         "data": record["data"],

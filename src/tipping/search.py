@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -27,10 +28,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
+from tipping.atomic import replacing
 from tipping.config import Config, InputError
 from tipping.mu_lasso import Path
 
-STUDY = "study.log"
+STUDY, TRIALS = "study.log", "trials.csv"
 WAIT = 0.5  # seconds between looks at what others evaluate
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
@@ -366,3 +368,27 @@ def _lock(directory: pathlib.Path, number: int) -> FileLock:
     folder = directory / "locks"
     folder.mkdir(exist_ok=True)
     return FileLock(folder / f"{number}.lock")
+
+
+def write_trials(study: Study, directory: pathlib.Path) -> list[dict[str, Any]]:
+    """Write the finished trials of a search over several parameters into its folder: those that tip a network, the
+    fewest filters first, then the others, the nearest to tipping first."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    rows = [
+        {
+            "trial": trial.number,
+            **trial.params,
+            "filters": trial.value,
+            **{kind: trial.user_attrs[kind] for kind in ("intact", "selected")},
+            "tips": trial.user_attrs[EXCESS] <= 0,
+            EXCESS: trial.user_attrs[EXCESS],
+        }
+        for trial in done
+    ]
+    rows.sort(key=lambda row: (not row["tips"], row["filters"] if row["tips"] else row[EXCESS]))
+    if rows:
+        with replacing(directory / TRIALS) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return rows

@@ -120,7 +120,7 @@ def gather(*sweeps: Path, by: str | None = None) -> list[str]:
         writer.writeheader()
         writer.writerows(rows)
     with replacing(sweeps[0] / CHART) as part:
-        chart(over_seeds).save(part, format="png", scale_factor=2)
+        chart([(group.name, group) for group in over_seeds]).save(part, format="png", scale_factor=2)
     print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
     print_lines(lines(over_seeds))
     if against:
@@ -264,31 +264,31 @@ def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence
     return written(found[:3]), f"{found.p:.3f}"
 
 
-def chart(found: Sequence[Group]) -> alt.HConcatChart:
-    """Tipping points in mu, and in the share of filters removed."""
+def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
+    """Tipping points in mu, and in the share of filters removed, of groups under their names."""
     by_mu, by_filters = [], []
-    for group in found:
+    for name, group in found:
         total = group.networks[0].records[0]["filters"]["total"]
         mu_P = np.concatenate([network.curves.mu_P for network in group.networks])
-        low, high = max(group.by_mu.low, math.log(mu_P.min())), min(group.by_mu.high, math.log(mu_P.max()))
-        within = group.by_mu._replace(low=low, high=high) if math.isfinite(group.by_mu.at) else group.by_mu
-        by_mu += _marks(group.name, RELEVANT, within, math.exp)
-        by_filters += _marks(group.name, RELEVANT, group.by_filters, float, total)
-        by_filters += _marks(group.name, RANDOM, group.random, float, total)
+        by_mu += _marks(name, RELEVANT, group.by_mu, math.exp, 1, (mu_P.min(), mu_P.max()))
+        by_filters += _marks(name, RELEVANT, group.by_filters, float, total, (0.0, 1.0))
+        by_filters += _marks(name, RANDOM, group.random, float, total, (0.0, 1.0))
     return tipping_points(by_mu, by_filters)
 
 
 def _marks(
-    name: str, kind: str, point: TippingPoint, unit: Callable[[float], float], total: int = 1
+    name: str, kind: str, point: TippingPoint, unit: Callable[[float], float], total: int, within: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """A mark for each network, those that are censored at their last position, and one for the interval, if it is
-    closed."""
+    closed, as far as it lies within what was measured, with its ends that do."""
     marks: list[dict[str, Any]] = []
     for at, bound in zip(point.each, point.bounds, strict=True):
         beyond = {} if math.isfinite(at) else {"beyond": "right" if at > 0 else "left"}
         marks.append({"name": name, "ablated": kind, "at": unit(bound) / total, **beyond})
     if math.isfinite(point.low) and math.isfinite(point.high):
-        marks.append({"name": name, "ablated": kind, "low": unit(point.low) / total, "high": unit(point.high) / total})
+        low, high = unit(point.low) / total, unit(point.high) / total
+        marks.append({"name": name, "ablated": kind, "low": max(low, within[0]), "high": min(high, within[1])})
+        marks += [{"name": name, "ablated": kind, "end": end} for end in (low, high) if within[0] <= end <= within[1]]
     return marks
 
 

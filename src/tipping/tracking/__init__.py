@@ -43,6 +43,7 @@ class Run(Logger):
             "curve/*": "curve/removed",
             "train/*": "train/step",
             "pictures/*": "epoch",
+            "over_seeds/*": "mu",
         }
         for metrics, step in steps.items():
             self._attempt(partial(_define, metrics=metrics, step=step))
@@ -72,6 +73,14 @@ class Run(Logger):
         self._log_points(f"curve/epoch_{epoch}", curve.record())
         if tips_at is not None:
             self.log({"tipping/filters": tips_at, "epoch": epoch})
+
+    def log_over_seeds(self, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+        """Log accuracies against mu, by the name of what has them."""
+        for name, points in curves.items():
+            for point in points:
+                self.log(
+                    {"mu": point["mu"]} | {f"over_seeds/{kind}/{name}": point[kind] for kind in point if kind != "mu"}
+                )
 
     def _log_points(self, name: str, curve: dict[str, Any]) -> None:
         for i, removed in enumerate(curve["removed"]):
@@ -236,6 +245,7 @@ def summarise(
     directory: Path,
     tracking: config.Tracking,
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
     charts: Mapping[str, Path],
     files: Sequence[Path],
     summary: Mapping[str, float],
@@ -244,14 +254,16 @@ def summarise(
 
     Args:
         directory: the sweep's, whose name is the group of its jobs' runs.
-        tables: rows by the table's name; the dashboard shows `TABLES`.
+        tables: rows by the table's name, left out where there are none; the dashboard shows `TABLES`.
+        curves: mu and mean accuracies at it, by the name of the networks that have them.
         charts: image files by the chart's name; the dashboard shows `CHARTS`.
         files: kept together as an artifact.
         summary: key figures.
     """
     name = directory.absolute().name
     with _closing(_init(tracking, job_type="summary", group=name, name=f"{name}/summary")) as run:
-        run.log_tables(tables)
+        run.log_tables({name: rows for name, rows in tables.items() if rows})
+        run.log_over_seeds(curves)
         run.log_summary(summary)
         if charts:
             run.log_charts(charts)
