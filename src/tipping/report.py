@@ -22,13 +22,14 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from tipping import charts, comparison, provenance, results, tipping_map, tracking
+from tipping import charts, comparison, provenance, results, tables, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.config import InputError, Tracking
 from tipping.networks import Job, Network, job_name, networks, read, trainings
 from tipping.records import PICTURES
 from tipping.search import TRIALS
+from tipping.tables import Table
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown, varying
 from tipping.tipping_point import along
 
@@ -130,22 +131,6 @@ class Facet(NamedTuple):
     layers: Image | None
 
 
-class Cell(NamedTuple):
-    """A cell of the table of jobs, what it is sorted by, and what it stands for."""
-
-    text: str
-    value: str | float
-    title: str = ""
-
-
-class Table(NamedTuple):
-    """Jobs, trainings or trials, that can be sorted."""
-
-    title: str
-    heads: list[str]
-    rows: list[list[Cell]]
-
-
 class Gallery(NamedTuple):
     """The pictures of a job."""
 
@@ -211,9 +196,9 @@ def sweep_of(held: Held, apart: Sequence[str], budget: int) -> Sweep:
         said=_best(held.trials, held.best) + _said_of_trainings(held.trainings),
         facets=facets,
         training=_training(held.trainings),
-        tables=[table for table in (_trials(held.trials), _jobs(held), _trainings(held.trainings)) if table.rows],
+        tables=[table for table in _tables(held) if table.rows],
         checks=_checks(held.jobs),
-        randomized=_randomized(held),
+        randomized=tables.of_randomized(held_records(held)),
         galleries=galleries,
         unseen=unseen,
         made=provenance.made(held.folder, [*(job.record for job in held.jobs), *held.trainings]),
@@ -383,63 +368,12 @@ def _training(trained: Sequence[dict[str, Any]]) -> Image | None:
     return _image(charts.by_epoch(rows), words) if rows else None
 
 
-# ---- tables
+# ---- tables and checks
 
 
-def _trainings(trained: Sequence[dict[str, Any]]) -> Table:
-    """Of networks trained, with their accuracy-drop curves by epoch."""
-    own = charts.varying_options(trained)
-    rows = [results.training_row(record, own) for record in trained]
-    heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
-    titles = {"accuracy": "accuracy %", "tips_at": "tips at, by epoch"}
-    written = {"accuracy": lambda value: f"{100 * value:.2f}", "seconds": "{:.1f}".format}
-    cells = [[Cell(written.get(key, str)(row[key]), row[key]) for key in heads] for row in rows]
-    return Table("Trainings", [titles.get(key, key) for key in heads], cells)
-
-
-def _trials(trials: Sequence[dict[str, str]]) -> Table:
-    """Of a search over several options, the best first."""
-    heads = [key for key in trials[0] if key != "excess"] if trials else []
-    titles = {"intact": "intact %", "selected": "without them %"}
-    written = {key: lambda value: f"{100 * float(value):.2f}" for key in titles}
-    written["tips"] = lambda value: "yes" if value == "True" else "no"
-    cells = [[Cell(written.get(key, _short)(trial[key]), trial[key]) for key in heads] for trial in trials]
-    return Table("Trials", [titles.get(key, key) for key in heads], cells)
-
-
-def _short(number: str) -> str:
-    return f"{float(number):.4g}"
-
-
-def _jobs(held: Held) -> Table:
-    """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
-    records = held_records(held)
-    own = [key for key in charts.varying_options(records) if not key.startswith("protocol.")]
-    plain = [results.NAMED.get(key, key) for key in own if key != "model.name"]
-    if len({record["protocol"]["name"] for record in records}) > 1:
-        plain.append("protocol")
-    heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
-    heads += ["certified", "relative gap", "seconds"]
-    rows = []
-    for number, record in enumerate(sorted(records, key=lambda record: natural(record["job"]))):
-        row = results.row(record, own)
-        job = (
-            Cell(record["job"], record["job"]) if "/" not in record["job"] else Cell(f"{number}", number, record["job"])
-        )
-        percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
-        rows.append(
-            [
-                job,
-                *(Cell(str(row[key]), row[key]) for key in ("model", *plain, "seed")),
-                Cell(f"{row['mu']:.6g}", row["mu"]),
-                Cell(f"{row['relevant']} of {row['filters']}", row["relevant"]),
-                *percent,
-                Cell("yes" if row["certified"] else "no", int(row["certified"])),
-                Cell(f"{row['relative_gap']:.0e}", row["relative_gap"]),
-                Cell(f"{row['seconds']:.1f}", row["seconds"]),
-            ]
-        )
-    return Table("Jobs", heads, rows)
+def _tables(held: Held) -> list[Table]:
+    jobs = tables.of_jobs(held_records(held))
+    return [tables.of_trials(held.trials), jobs, tables.of_trainings(held.trainings)]
 
 
 def held_records(held: Held) -> list[dict[str, Any]]:
@@ -461,23 +395,6 @@ def _checks(jobs: Sequence[Job]) -> list[str]:
         f"In {unique} of {len(jobs)} the relevant filters are the only ones that reach the minimum.",
         f"In {len(jobs) - noise} of {len(jobs)} some class is explained better than noise would be.",
     ]
-
-
-def _randomized(held: Held) -> list[list[str]]:
-    """Of networks with layers initialised anew: how far their selection is the trained network's; heads first."""
-    rows = []
-    for record in held_records(held):
-        row = results.row(record, [])
-        if row["overlap_jaccard"] in ("", None):
-            continue
-        alike = [row[key] for key in row if key.startswith("signals_alike_")]
-        signals = ", ".join(f"{value:.2f}" for value in alike if value not in ("", None))
-        shared, rank = f"{row['overlap_jaccard']:.3f}", row["overlap_rank_correlation"]
-        ranks = "" if rank in ("", None) else f"{rank:.3f}"
-        kinds = [row["randomize"], str(row["seed"]), f"{row['mu']:g}", shared, row["overlap_by_chance"]]
-        rows.append([*kinds, ranks, row["rank_correlation_by_chance"], signals])
-    heads = ["initialised anew", "seed", "mu", "overlap", "by chance", "rank correlation", "by chance", "signals alike"]
-    return [heads, *rows] if rows else []
 
 
 # ---- pictures

@@ -237,10 +237,19 @@ def print_differences(sweeps: Sequence[Path]) -> None:
     print_lines([heads, *lines])
 
 
+EXAMPLES = """examples:
+  python -m tipping.results outputs/interpret/2026-11-24_10-00-00-000000
+  python -m tipping.results outputs/seeds --differences
+  python -m tipping.results outputs/figure4 --against report"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gather sweeps from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tipping.results", description="Write the table and the chart of each sweep."
+        prog="python -m tipping.results",
+        description="Write the table and the chart of each sweep.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun")
     parser.add_argument("--against", choices=["report"], help="print the report's numbers beside those of the sweeps")

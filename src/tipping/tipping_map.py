@@ -304,10 +304,18 @@ def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
     return f"{unit(point.at):.3g} ({unit(point.low):.3g} to {unit(point.high):.3g}{flag})"
 
 
+EXAMPLES = """examples:
+  python -m tipping.tipping_map outputs/tipping_point
+  python -m tipping.tipping_map outputs/widths outputs/dropout --compare model.dropout"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tipping.tipping_map", description="Write the tipping points of all networks of sweeps."
+        prog="python -m tipping.tipping_map",
+        description="Write the tipping points of all networks of sweeps.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"
