@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 from tipping import tipping_map
+from tipping.charts import svg
 from tipping.networks import networks, read
 from tipping.tipping_map import groups
 from tipping.tipping_point import crossing
@@ -150,6 +151,16 @@ def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> 
         (bar,) = (mark for mark in marks if "low" in mark)
         mu_P = group.networks[0].curves.mu_P
         assert (bar["low"], bar["high"]) == pytest.approx((max(low, mu_P.min()), min(high, mu_P.max())))
+
+
+def test_relevant_and_random_filters_have_colors_of_their_own(sweep: Path) -> None:
+    (group,) = groups(networks(read([sweep])[0])[0])
+    drawn = svg(tipping_map.chart([("name", group)]))
+    colors = {
+        kind: set(re.findall(rf'aria-label="[^"]*ablated: {kind} filters[^"]*"[^>]*?fill="(#\w+)"', drawn))
+        for kind in ("relevant", "random")
+    }
+    assert colors == {"relevant": {"#c1272d"}, "random": {"#0067a5"}}
 
 
 def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) -> None:

@@ -99,11 +99,10 @@ def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
 
 def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerChart:
     """Means as lines, and bands from the smallest to the largest value."""
-    kinds = [kind for kind in COLORS if any(row["ablated"] == kind for row in rows)]
     y = alt.Y("accuracy:Q", aggregate="mean", title="accuracy (band: all draws)")
     y = y.scale(domain=[0, 1]).axis(format="%")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(
-        x=x, color=_ablated(kinds), **encoding
+        x=x, color=_ablated(COLORS), **encoding
     )
     band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
     return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])
@@ -204,7 +203,8 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
                 bars, ends.encode(x=_of(x, "end", title)), points, beyond.encode(x=_of(x, "at", title), shape=shape)
             )
         )
-    return alt.hconcat(*panels).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    drawn = alt.hconcat(*panels).resolve_scale(color="independent")  # each with a legend of its own kinds
+    return drawn.configure_legend(orient="top").configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
 
 
 def _of(x: alt.X, field: str, title: str) -> alt.X:
