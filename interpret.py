@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from tipping import command, data, models, records, report, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
-from tipping.config import Config, parse
+from tipping.config import Config
 from tipping.evaluation import accuracies, chance_of, drop_curve, evaluate_ablations, find_or_predict
 from tipping.selection import select
 from tipping.store import Store
@@ -19,14 +19,15 @@ from tipping.subject import Subject
 from tipping.visualize import beside, check_resampling, picture_beside, pictures
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def interpret(composed: DictConfig) -> None:
     """One job, in Hydra's folder for it."""
     directory = Path(HydraConfig.get().runtime.output_dir)
-    records.clear(directory)
-    job(parse(composed), directory)
+    if config := records.begin(directory, composed, CONF, records.OF_INTERPRETING):
+        job(config, directory)
 
 
 def job(config: Config, directory: Path) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
-            **records.describe(config, device, Path(__file__).parent / "conf"),
+            **records.describe(config, device, CONF),
             "accuracy": {"intact": intact, "selected": selected, "random": random, "chance": chance_of(images)},
             "filters": records.filters(index, selection),
             "selection": {"solver": config.selection.solver, **records.certificate(selection)},
@@ -80,6 +81,7 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
             "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
+            "pictures": None if config.visualize.enabled else [],
         }
         records.write_selection(directory, selection, subject.probe)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
@@ -92,6 +94,7 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(directory / records.PICTURES, drawn)
+            records.write(directory, record | {"pictures": sorted(drawn), "seconds": stage.seconds})
             run.log_pictures(drawn)
     log.info("%s", records.sentence(record))
     return record

@@ -13,7 +13,7 @@ from torch import nn
 from tipping import command, data, models, records, report, results, tracking
 from tipping.callbacks import AccuracyDropCurve, FilterPictures
 from tipping.classifier import evaluate, find_or_train, pick_device
-from tipping.config import parse, require
+from tipping.config import require
 from tipping.evaluation import DropCurve, chance_of, drop_curve
 from tipping.selection import Selection, select
 from tipping.store import Store, digest
@@ -22,15 +22,16 @@ from tipping.tipping_point import half_drop
 from tipping.visualize import Picture, check_resampling, pictures
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def train(composed: DictConfig) -> None:
     """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs."""
-    job, stage = HydraConfig.get(), records.Stopwatch()
-    directory = Path(job.runtime.output_dir)
-    records.clear(directory)
-    config = parse(composed)
+    directory, stage = Path(HydraConfig.get().runtime.output_dir), records.Stopwatch()
+    config = records.begin(directory, composed, CONF, records.OF_TRAINING)
+    if config is None:
+        return
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     store, device = Store(config.store.dir), pick_device(config.device)
     dataset = data.load(config.data).to(device)
@@ -77,12 +78,13 @@ def train(composed: DictConfig) -> None:
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
-            **records.describe(config, device, Path(__file__).parent / "conf"),
+            **records.describe(config, device, CONF),
             "accuracy": {"intact": accuracy},
             "curves": curves,
             "store": {"network": network.key, "weights": digest(network.tensors)},
             "made": {"network": not network.found},
             "seconds": stage.seconds,
+            "pictures": [],  # of the network as it is in the end
         }
         records.write(directory, record)
         run.log({"test/accuracy": accuracy})

@@ -5,6 +5,7 @@ Called again, the search goes on where it was. Its storage is open to `optuna-da
 """
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from optuna.samplers import BaseSampler
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -22,7 +24,7 @@ import interpret  # noqa: E402
 from tipping import command, records, report  # noqa: E402
 from tipping.config import FewestFilters, InputError, parse, require, split_off  # noqa: E402
 from tipping.results import print_lines  # noqa: E402
-from tipping.search import EXCESS, SAMPLERS, key_of, open_study, work, write_trials  # noqa: E402
+from tipping.search import EXCESS, SAMPLERS, find_again, key_of, open_study, work, write_trials  # noqa: E402
 
 log = logging.getLogger(__name__)
 BEST = 5  # trials that are printed
@@ -38,9 +40,13 @@ def search(composed: DictConfig) -> None:
         raise InputError(f"{option}: it is searched; leave it out, or say 'search.over={{{option}:null}}'")
     require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
     key = key_of(config, options.over, options.sampler, options.seeds)
-    directory = Path(HydraConfig.get().runtime.output_dir) / f"{config.model['name']},{key}"
-    directory.mkdir(parents=True, exist_ok=True)
+    common = Path(HydraConfig.get().runtime.output_dir)
+    directory = common / f"{config.model['name']},{key}"
+    shutil.copytree(common / ".hydra", directory / ".hydra", dirs_exist_ok=True)  # the command of this search
     study = open_study(options.storage, directory)
+
+    def sampler(number: int) -> BaseSampler:
+        return SAMPLERS[options.sampler](config.seed + number)
 
     def evaluate(chosen: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         found = [job(plain, {**chosen, "seed": seed}, directory) for seed in options.seeds]
@@ -49,16 +55,18 @@ def search(composed: DictConfig) -> None:
         excess = accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2
         return float(np.mean([one["filters"]["ablated"] for one in found])), {EXCESS: excess, **accuracy}
 
-    work(
-        study,
-        options.over,
-        evaluate,
-        lambda number: SAMPLERS[options.sampler](config.seed + number),
-        directory,
-        options.trials,
-    )
-    trials = write_trials(study, directory)
-    if trials and trials[0]["tips"]:
+    try:
+        find_again(study, evaluate, directory)
+        work(study, options.over, evaluate, sampler, directory, options.trials)
+    finally:  # also when it is stopped
+        conclude(write_trials(study, directory), directory, options)
+
+
+def conclude(trials: list[dict[str, Any]], directory: Path, options: FewestFilters) -> None:
+    """Say the best of trials, as far as there are any, and write their page."""
+    if not trials:
+        return
+    if trials[0]["tips"]:
         where = ", ".join(f"{name}={trials[0][name]:.4g}" for name in options.over)
         log.info(
             "fewest filters that tip the network: %g, with %s (%d trials)", trials[0]["filters"], where, len(trials)
@@ -71,7 +79,7 @@ def search(composed: DictConfig) -> None:
 
 def _print_best(trials: list[dict[str, Any]]) -> None:
     """Print the best trials as a table."""
-    if trials:
+    if True:
         heads = [key for key in trials[0] if key != EXCESS]
         print(
             "\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n"
@@ -92,7 +100,7 @@ def job(plain: DictConfig, chosen: dict[str, Any], directory: Path) -> dict[str,
     config = parse(own)
     folder = directory / "trials" / ",".join(f"{option}={value!r}" for option, value in chosen.items())
     folder.mkdir(parents=True, exist_ok=True)
-    return records.read_own(folder, config) or interpret.job(config, folder)
+    return records.read_own(folder, config, interpret.CONF) or interpret.job(config, folder)
 
 
 if __name__ == "__main__":

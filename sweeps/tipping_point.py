@@ -29,7 +29,17 @@ from tipping.classifier import find_or_train, pick_device  # noqa: E402
 from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
 from tipping.mu_lasso import homotopy  # noqa: E402
-from tipping.search import EXCESS, Bracketing, BracketingSampler, breakpoints, key_of, known, open_study, work  # noqa: E402
+from tipping.search import (  # noqa: E402
+    EXCESS,
+    Bracketing,
+    BracketingSampler,
+    breakpoints,
+    find_again,
+    key_of,
+    known,
+    open_study,
+    work,
+)
 from tipping.stability import on_halves, stability  # noqa: E402
 from tipping.store import Store  # noqa: E402
 from tipping.subject import Subject  # noqa: E402
@@ -51,14 +61,13 @@ def search(composed: DictConfig) -> None:
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, own = directory / networks.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_own(folder, own) or interpret.job(own, folder)
+        record = records.read_own(folder, own, interpret.CONF) or interpret.job(own, folder)
         excess = record["accuracy"]["selected"] - network.level
         return abs(excess), {EXCESS: excess}
 
     sampler = BracketingSampler(network.bracketing)
     with found_again():
-        for mu in known(study):  # those whose files are lost are made again
-            evaluate({"mu": mu})
+        find_again(study, evaluate, directory)
         work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     networks.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
 

@@ -59,7 +59,16 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
         assert len(record["selection"]["relative_gap"]) == 10
         assert record["selection"]["certified"] == (max(record["selection"]["relative_gap"]) <= 1e-8)
         assert record["curve"]["removed"][-1] == record["filters"]["relevant"]
-        assert set(record["seconds"]) == {"data", "network", "responses", "selection", "intact", "ablation", "curve"}
+        assert set(record["seconds"]) == {
+            "data",
+            "network",
+            "responses",
+            "selection",
+            "intact",
+            "ablation",
+            "curve",
+            "pictures",
+        }
         assert all(math.isfinite(number) for number in numbers(record))
     with np.load(tmp_path / "out" / "1" / "selection.npz", allow_pickle=False) as selection:
         assert (selection["weights"] != 0).any(1).sum() == large["filters"]["relevant"]

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 
 from tipping import provenance, report
 from tipping.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
-from tipping.networks import Network, networks, read
+from tipping.networks import Job, Network, networks, read
 from tipping.tipping_map import groups, shown
 
 HOSTILE = "<script>document.title=1</script>&amp;"
@@ -288,6 +288,53 @@ def test_jobs_that_were_never_begun_are_counted(sweep: Path, tmp_path: Path) -> 
     assert "never begun" not in words(sweep / "report.html")
 
 
+def test_a_job_alone_is_no_sweep_that_was_stopped(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep / "5", tmp_path / "5"))
+    text = words(report.write([report.hold(copy)]))
+    assert "Left out" not in text
+    assert "python interpret.py data=digits" in text
+
+
+def test_networks_that_are_not_above_chance_have_nothing_to_tip(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for path in copy.glob("*/result.json"):
+        record = json.loads(path.read_text())
+        if record["config"]["model"]["dropout"] == 0.5:
+            record["accuracy"]["chance"] = 0.999
+            path.write_text(json.dumps(record))
+    text = words(report.write([report.hold(copy)]))
+    assert re.search(r"dropout=0.5\. Intact accuracy is .*? %, not above chance \(99.90 %\): nothing tips", text)
+    assert text.count("Tips at mu") == 1
+
+
+def test_each_solver_has_its_own_place(sweep: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for job in list(copy.glob("[0-9]")):
+        other = Path(shutil.copytree(job, copy / f"1{job.name}"))
+        record = json.loads((other / "result.json").read_text())
+        record["selection"]["solver"] = record["config"]["selection"]["solver"] = "homotopy"
+        (other / "result.json").write_text(json.dumps(record))
+    text = words(report.write([report.hold(copy)]))
+    for solver in ("spg", "homotopy"):
+        assert text.count(f"selection.solver={solver}, model.dropout=0. Tips") == 1
+
+
+def test_sweeps_of_one_name_are_told_apart(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (Path(shutil.copytree(sweep, tmp_path / name / "sweep")) for name in ("a", "b"))
+    assert report.main([str(one), str(other)]) == 0
+    text = words(Path(capsys.readouterr().out.strip()))
+    assert f"Jobs of {one}" in text
+    assert f"Jobs of {other}" in text
+
+
+def test_charts_that_are_too_many_are_counted(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    monkeypatch.setattr(report, "FACETS", 1)
+    text = words(report.write([report.hold(copy)]))
+    assert "Left out: the charts of 1 of 2" in text
+    assert text.count("Seeds 0, 1;") == 2, "all are said"
+
+
 def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     for job, key, value in ((2, "certified", False), (3, "explainable", [0.0]), (3, "certified", False)):
@@ -412,7 +459,7 @@ TRAINED = "interpret.py -m mu=10,100,500,700 model.filters=4 seed=0,1 curve.poin
         ("train", "model.filters=4 seed=0,1 mu=3 curve.every_n_epochs=1 curve.points=4", TRAINED),
         ("interpret", "mu=1,2 seed=0,1 randomize=none,all", "sweeps/tipping_point.py seed=0,1"),
         ("tipping_point", "seed=0,1 model.dropout=0,0.5", "-m tipping.tipping_map {folder} --compare model.dropout"),
-        ("tipping_point", "seed=0,1 search.low=1", "interpret.py -m mu=2,30 seed=0,1"),
+        ("tipping_point", "seed=0,1 search.low=1", "interpret.py -m mu=2.0,30.0 seed=0,1"),
         ("fewest_filters", "search.trials=3", "sweeps/tipping_point.py model.filters=4 seed=0,1,2"),
         ("planted", "mu=1,2", None),
     ],
@@ -421,7 +468,13 @@ def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: st
     hydra = {"job": {"name": script}, "mode": "MULTIRUN", "overrides": {"task": options.split(), "hydra": []}}
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
     crossings = [{"low": 2.0, "high": 3.0}, {"low": 20.0, "high": 30.0}]
-    found = [Network("", [], None, 0.1, {"crossings": [crossing]}) for crossing in crossings]
+    dropouts = ["0.5", "0.0"] if "dropout" in options else ["0.5", "0.5"]
+    record = {"config": {"model": {}}, "protocol": {"name": "described", "draws": 5}}
+    jobs = [
+        Job(tmp_path, record | {"seed": seed, "config": {"model": {"dropout": dropout}}}, {})
+        for seed, dropout in enumerate(dropouts)
+    ]
+    found = [Network("", [job], None, 0.1, {"crossings": [one]}) for job, one in zip(jobs, crossings, strict=True)]
     given = provenance.next_command(tmp_path, found, {"mu": "3.5", "model.filters": "4"})
     assert given == (f"python {next_one.format(folder=tmp_path)}" if next_one else "")
 
@@ -430,7 +483,7 @@ def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: st
 def test_a_search_in_which_nothing_tips_has_no_next(tmp_path: Path, script: str) -> None:
     hydra = {"job": {"name": script}, "mode": "MULTIRUN", "overrides": {"task": ["seed=0,1"], "hydra": []}}
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
-    assert provenance.next_command(tmp_path, [Network("", [], None, 0.1, {"crossings": []})], {}) == ""
+    assert provenance.next_command(tmp_path, [], {}) == ""
 
 
 def test_a_folder_without_hydra_has_no_next(tmp_path: Path) -> None:

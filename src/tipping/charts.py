@@ -22,6 +22,7 @@ RELEVANT, RANDOM, INTACT = COLORS
 ELSEWHERE = (
     *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
+    "resume",
 )
 WIDTH, HEIGHT = 360, 260  # pixels
 FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back to; Matplotlib has it

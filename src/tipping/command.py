@@ -3,6 +3,7 @@ gathered at its end."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -10,21 +11,24 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from tipping.config import InputError
+from tipping import records
+from tipping.config import ELSEWHERE, InputError
 
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
 
@@ -38,11 +42,11 @@ class Console(logging.StreamHandler[TextIO]):
 
 
 class Sweep(Callback):
-    """Hydra callback: says at once which job failed, and why, remembers the folder of a multirun, and shows on a
-    terminal how many of its jobs are done, and the time left.
+    """Hydra callback: goes on with a multirun that was begun before, says at once which job failed, and why, remembers
+    the multirun's folder, and shows on a terminal how many of its jobs are done, and the time left.
 
     Args:
-        goes_on: whether a multirun may go on in the folder of an earlier one.
+        shared: whether several commands may run in one folder at once, as those of a search.
     """
 
     folder: Path | None = None  # of this process's multirun
@@ -50,8 +54,10 @@ class Sweep(Callback):
     varying: dict[str, list[str]]  # options with several values
     line: tqdm[Any] | None = None
 
-    def __init__(self, goes_on: bool = False) -> None:
-        self.goes_on = goes_on
+    lock: FileLock | None = None  # of the folder
+
+    def __init__(self, shared: bool = False) -> None:
+        self.shared = shared
 
     @classmethod
     def started(cls) -> Path | None:
@@ -59,16 +65,21 @@ class Sweep(Callback):
         return cls.folder if cls.folder and any(cls.folder.glob("*/.hydra")) else None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        if Sweep.started() and not self.goes_on:
-            print(f"hydra.sweep.dir={Sweep.folder} holds the jobs of an earlier sweep: give another", file=sys.stderr)
-            Sweep.folder = None  # that sweep is not gathered again
+        try:
+            self._start(config)
+        except MISTAKES as error:  # which Hydra would warn of, and go on
+            _say(error)
             sys.exit(1)
+
+    def _start(self, config: DictConfig) -> None:
         Sweep.varying = varying(config.hydra.overrides.task)
         if empty := [option for option, values in Sweep.varying.items() if not values]:
-            print(f"{', '.join(empty)}: no values, so there are no jobs; give some", file=sys.stderr)
-            Sweep.folder = None
-            sys.exit(1)
+            raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
+        folder = Path(config.hydra.sweep.dir)
+        if not self.shared:
+            Sweep.lock = _locked(folder)
+            _go_on(folder, config)
+        Sweep.folder = folder
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if Sweep.folder is None:  # a single job, or a worker of another launcher
@@ -96,19 +107,79 @@ class Sweep(Callback):
             job_return.status = JobStatus.COMPLETED
 
 
+def _locked(folder: Path) -> FileLock:
+    """The folder of a multirun, held by this process until it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"hydra.sweep.dir={folder}: a sweep is running there; wait for it, or give another") from error
+    return lock
+
+
+def _go_on(folder: Path, options: DictConfig) -> None:
+    """Say how many jobs of a multirun are done already.
+
+    Raises:
+        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
+    """
+    before = {path.parents[1]: OmegaConf.load(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    if not before:
+        return
+    if not options.resume:
+        raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
+    jobs = _jobs_of(options.hydra.overrides.task)
+    for job, overrides in before.items():
+        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
+        if overrides and _what(overrides) != _what(own or ()):
+            given = " ".join(_what(overrides))
+            raise InputError(
+                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
+            )
+    done = sum(records.done(job, _presets(options)) for job in before)
+    print(f"{done} of {len(jobs)} jobs are done and are not run again")
+
+
+def _presets(options: DictConfig) -> Path:
+    """The folder of the presets."""
+    return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
+
+
+def _what(overrides: Iterable[str]) -> list[str]:
+    """The overrides of a job that say what it does, not where or how."""
+    return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]
+
+
 def varying(overrides: Sequence[str]) -> dict[str, list[str]]:
     """The options of a command line that have several values, and these.
 
     Raises:
         HydraException: one cannot be read, or is a glob over presets that are not at hand.
     """
-    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
-    several = OverridesParser.create(loader).parse_overrides(list(overrides))
     return {
         option.get_key_element(): [str(value) for value in option.sweep_string_iterator()]
-        for option in several
+        for option in _parsed(overrides)
         if option.is_discrete_sweep()
     }
+
+
+def _jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a command line, in the order of their numbers."""
+    several = varying(overrides)
+    values = {
+        option.get_key_element(): several.get(option.get_key_element()) or [option.get_value_element_as_str()]
+        for option in _parsed(overrides)
+    }
+    return [
+        [f"{key}={value}" for key, value in zip(values, job, strict=True)]
+        for job in itertools.product(*values.values())
+    ]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    return OverridesParser.create(loader).parse_overrides(list(overrides))
 
 
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
@@ -124,7 +195,8 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     _handle_signals(_stop)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-    Sweep.folder, Sweep.failures, Sweep.line = None, 0, None
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
+    Sweep.folder, Sweep.lock, Sweep.failures, Sweep.line = None, None, 0, None
     code = 0
     try:
         main()
@@ -144,6 +216,8 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
             if not ((code or Sweep.failures) and isinstance(error, InputError)):  # no job was done, as is known already
                 _say(error, f"{sweep} could not be gathered: ")
         code = code or int(incomplete)
+    if Sweep.lock is not None:
+        Sweep.lock.release()
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
 

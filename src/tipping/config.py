@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -218,6 +219,9 @@ class FewestFilters:
         require_whole("search.trials", self.trials, 1)
 
 
+ELSEWHERE = ("store", "tracking", "device", "resume")  # options of where and how a job runs, not of what it finds
+
+
 @dataclass
 class Config:
     """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
@@ -236,6 +240,7 @@ class Config:
     seed: int
     randomize: str
     device: str
+    resume: bool
 
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
@@ -261,6 +266,12 @@ def parse(composed: DictConfig) -> Config:
     return config
 
 
+def deciding(config: Config) -> dict[str, Any]:
+    """The options that decide what a job finds, as JSON gives them."""
+    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    return json.loads(json.dumps({**options, "data": config.data.name}))  # wherever it lies
+
+
 Options = TypeVar("Options", Search, FewestFilters)
 
 
@@ -268,10 +279,12 @@ def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Op
     """A composed configuration without the options of its search, and these.
 
     Raises:
-        InputError: an option of the search is out of its range, or networks are to be randomised.
+        InputError: an option of the search is out of its range, networks are to be randomised, or it is not to
+            go on.
     """
     remedy = "networks are searched as they are; leave it out"
     require(composed.randomize == "none", "randomize", composed.randomize, remedy)
+    require(composed.resume is True, "resume", composed.resume, "a search goes on where it was; give another folder")
     typed = OmegaConf.create({"search": OmegaConf.structured(kind)})
     own = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)
     assert isinstance(own, kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +14,13 @@ import numpy as np
 from tipping.atomic import replacing
 from tipping.charts import ELSEWHERE, flat
 from tipping.config import InputError
-from tipping.records import PREDICTIONS, RECORD, SCHEMA
+from tipping.records import PREDICTIONS, RECORD, SCHEMA, UNREADABLE
 from tipping.search import Bracketing
 from tipping.tipping_point import Curves
 
 log = logging.getLogger(__name__)
 EVALUATIONS, SEARCH = "evaluations", "search.json"
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
 class Job(NamedTuple):
@@ -37,7 +35,7 @@ class Job(NamedTuple):
         """The job of a folder; None for one of train.py.
 
         Raises:
-            one of `UNREADABLE`.
+            one of `records.UNREADABLE`.
         """
         record = json.loads((folder / RECORD).read_text())
         if record["schema"] != SCHEMA:
@@ -62,7 +60,8 @@ class Job(NamedTuple):
     def network(self) -> tuple[str, ...]:
         """What jobs of one network have in common."""
         axes = json.dumps(self.record["protocol"], sort_keys=True)
-        return self.record["store"]["weights"], axes, self.record["config"]["randomize"]
+        options = self.record["config"]
+        return self.record["store"]["weights"], axes, options["randomize"], options["selection"]["solver"]
 
 
 class Network(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tipping.records import RECORD
 
 SEARCHES = ("tipping_point", "fewest_filters")  # scripts in sweeps/
 HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder
-NOT_OF_A_SEARCH = ("mu", "randomize", "curve.every_n_epochs")
+NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=")
 
 
 def hydra_of(folder: Path) -> DictConfig | None:
@@ -31,7 +30,7 @@ def hydra_of(folder: Path) -> DictConfig | None:
 def unfinished(folder: Path) -> list[str]:
     """The jobs of a sweep that left no record, and how many were never begun; those of a search are its networks'."""
     hydra = hydra_of(folder)
-    if hydra is None or hydra.job.name in SEARCHES or hydra.mode != "MULTIRUN":
+    if hydra is None or hydra.job.name in SEARCHES or not (folder / "multirun.yaml").is_file():
         return []
     jobs = sorted((path.parent for path in folder.glob("*/.hydra")), key=lambda job: (len(job.name), job.name))
     lines = [f"job {job.name} failed or was stopped" for job in jobs if not (job / RECORD).is_file()]
@@ -43,13 +42,13 @@ def unfinished(folder: Path) -> list[str]:
 
 
 def command(folder: Path) -> str:
-    """The command that was last run in a folder; none where that cannot be told."""
+    """The command last run in a folder, for a job the one that runs it alone; none where that cannot be told."""
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
     name, given = hydra.job.name, hydra.overrides
     script = f"sweeps/{name}.py" if name in SEARCHES else f"{name}.py"
-    flag = ["-m"] if hydra.mode == "MULTIRUN" and name not in SEARCHES else []
+    flag = ["-m"] if (folder / "multirun.yaml").is_file() and name not in SEARCHES else []
     return shlex.join(["python", script, *flag, *given.task, *(o for o in given.hydra if "hydra.mode=" not in o)])
 
 
@@ -64,23 +63,29 @@ def next_command(folder: Path, found: Sequence[Network], best: dict[str, str]) -
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
-    given = [option for option in hydra.overrides.task if option.split("=")[0] not in NOT_OF_A_SEARCH]
-    compared = [name for name in varying(given) if name != "seed"]
+    given = [one for one in hydra.overrides.task if not one.startswith((*NOT_OF_A_SEARCH, "search."))]
     match hydra.job.name:
         case "train":
             return shlex.join(["python", "interpret.py", "-m", "mu=10,100,500,700", *given])
         case "interpret":
             return shlex.join(["python", "sweeps/tipping_point.py", *given])
-        case "tipping_point" if compared:
-            return shlex.join(["python", "-m", "tipping.tipping_map", str(folder), "--compare", compared[0]])
+        case "tipping_point" if option := _compared(found):
+            return shlex.join(["python", "-m", "tipping.tipping_map", str(folder), "--compare", option])
         case "tipping_point" if ends := _around(found):
-            own = [option for option in given if not option.startswith("search.")]
-            return shlex.join(["python", "interpret.py", "-m", f"mu={ends[0]:.4g},{ends[1]:.4g}", *own])
+            return shlex.join(["python", "interpret.py", "-m", f"mu={ends[0]!r},{ends[1]!r}", *given])
         case "fewest_filters" if best:
-            own = [option for option in given if not option.startswith("search.")]
+            own = [option for option in given if not option.startswith("seed=")]
             options = [f"{name}={value}" for name, value in best.items() if name != "mu"]
             return shlex.join(["python", "sweeps/tipping_point.py", *own, *options, "seed=0,1,2"])
     return ""
+
+
+def _compared(found: Sequence[Network]) -> str | None:
+    """An option in which networks of several seeds differ."""
+    seeds, options = {network.seed for network in found}, [network.options for network in found]
+    keys = dict.fromkeys(key for one in options for key in one)
+    differ = [key for key in keys if len({one.get(key, "") for one in options}) > 1]
+    return differ[0] if differ and len(seeds) > 1 else None
 
 
 def _around(found: Sequence[Network]) -> tuple[float, float] | None:
@@ -92,7 +97,6 @@ def _around(found: Sequence[Network]) -> tuple[float, float] | None:
 def made(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, str]:
     """How records of a folder were made, by headings."""
     networks = {record["store"]["weights"] for record in records}
-    ended = max(path.stat().st_mtime for path in folder.rglob(RECORD))
     trained = sum(record["made"]["network"] for record in records)
     versions = [{key: value for key, value in record["versions"].items() if value} for record in records]
     commits = _distinct(one.pop("commit", "no git checkout") for one in versions)
@@ -103,7 +107,7 @@ def made(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, str]:
         "training": _distinct(_training(record["config"]["trainer"]) for record in records),
         "protocol": _distinct(_protocol(record["protocol"]) for record in records),
         "seeds": _distinct(str(seed) for seed in sorted({record["seed"] for record in records})),
-        "last job ended": time.strftime("%Y-%m-%d %H:%M", time.localtime(ended)),
+        "last job ended": max(record.get("ended", "") for record in records),
         "time": f"{_spent(records)} in all jobs; {trained} networks trained in them",
         "commit": commits,
         "versions": _distinct(", ".join(f"{key} {value}" for key, value in one.items()) for one in versions),

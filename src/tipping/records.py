@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import platform
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from tipping import config
@@ -33,9 +37,13 @@ from tipping.selection import Selection
 if TYPE_CHECKING:
     from tipping.visualize import Picture  # which takes matplotlib
 
+log = logging.getLogger(__name__)
 SCHEMA = 6
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+SCRIPTS = ("train.py", "interpret.py")  # beside the presets
+OF_TRAINING, OF_INTERPRETING = "curves", "filters"  # what only records of these jobs have
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
@@ -69,9 +77,38 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "model": options.model,
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
+        "ended": time.strftime("%Y-%m-%d %H:%M:%S"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "versions": _versions(),
+        "versions": _versions(conf),
     }
+
+
+def begin(directory: Path, composed: DictConfig, conf: Path, kind: str) -> config.Config | None:
+    """The options of the job to do in a directory, which is emptied of other records; None where a job with these
+    options and this code has been done there.
+
+    Args:
+        conf: the folder of the presets.
+        kind: of the job, `OF_TRAINING` or `OF_INTERPRETING`.
+
+    Raises:
+        InputError, omegaconf.errors.OmegaConfBaseException: as `parse`.
+    """
+    done = False
+    try:
+        options = config.parse(composed)
+        done = options.resume and read_own(directory, options, conf, kind) is not None
+    finally:
+        if not done:
+            _clear(directory)
+    if done:
+        log.info("done before: %s", directory)
+    return None if done else options
+
+
+def done(directory: Path, conf: Path) -> bool:
+    """Whether a directory holds the whole record of a job done by this code."""
+    return _whole(directory, conf) is not None
 
 
 def _processor() -> str:
@@ -95,8 +132,8 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
     return ", ".join([protocol.name, *sorted(f"{axis}={str(getattr(protocol, axis)).lower()}" for axis in axes)])
 
 
-def _versions() -> dict[str, str | None]:
-    """Versions of Python and the main packages, and the commit when run from a git checkout."""
+def _versions(conf: Path) -> dict[str, str | None]:
+    """Versions of Python, the main packages and the code, and the commit when run from a git checkout."""
     root = Path(__file__).parents[2]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -104,7 +141,21 @@ def _versions() -> dict[str, str | None]:
     except (OSError, subprocess.CalledProcessError):
         commit = None
     packages = {name: version(name) for name in PACKAGES}
-    return {"python": sys.version.split()[0], **packages, "commit": commit if (root / ".git").exists() else None}
+    commit = commit if (root / ".git").exists() else None
+    return {"python": sys.version.split()[0], **packages, "code": _code(conf), "commit": commit}
+
+
+@cache
+def _code(conf: Path) -> str:
+    """A hash of the package, the presets and the scripts beside them."""
+    package = Path(__file__).parent
+    of = {path.relative_to(package): path for path in package.rglob("*.py")}
+    of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
+    of |= {Path(name): conf.parent / name for name in SCRIPTS}
+    content = hashlib.sha256()
+    for name, path in sorted(of.items()):
+        content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return content.hexdigest()[:16]
 
 
 def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:
@@ -167,20 +218,35 @@ def sentence(record: dict[str, Any]) -> str:
     return text
 
 
-def read_own(directory: Path, options: config.Config) -> dict[str, Any] | None:
-    """The record of a job with these options, if the directory holds one that is whole."""
+def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF_INTERPRETING) -> dict[str, Any] | None:
+    """The record of a job with these options and this code, if the directory holds one that is whole."""
+    record = _whole(directory, conf)
+    if record is None or kind not in record:
+        return None
+    own = {key: value for key, value in record["config"].items() if key not in config.ELSEWHERE}
+    return record if {**own, "data": record["data"]} == config.deciding(options) else None
+
+
+def _whole(directory: Path, conf: Path) -> dict[str, Any] | None:
+    """The record in a directory, if it is of this code and all of its files are there."""
     try:
         record: dict[str, Any] = json.loads((directory / RECORD).read_text())
-        for name in (SELECTION, PREDICTIONS):
-            with zipfile.ZipFile(directory / name) as arrays:
-                arrays.testzip()
-    except (OSError, ValueError, zipfile.BadZipFile):
+        versions = [{**one, "commit": ""} for one in (record["versions"], _versions(conf))]
+        names = [SELECTION, PREDICTIONS] if OF_INTERPRETING in record else []
+        whole = all(_sound(directory / name) for name in names)
+        drawn = all((directory / PICTURES / f"{name}.png").is_file() for name in record["pictures"])
+        {**record["config"], "data": record["data"]}  # of a record that is one
+    except UNREADABLE:
         return None
-    same = record.get("schema") == SCHEMA and record.get("config") == json.loads(json.dumps(asdict(options)))
-    return record if same else None
+    return record if record["schema"] == SCHEMA and versions[0] == versions[1] and whole and drawn else None
 
 
-def clear(directory: Path) -> None:
+def _sound(path: Path) -> bool:
+    with zipfile.ZipFile(path) as arrays:
+        return arrays.testzip() is None
+
+
+def _clear(directory: Path) -> None:
     """Remove what an earlier job left in a directory, so that a job that fails has no record."""
     for name in (RECORD, SELECTION, PREDICTIONS):
         (directory / name).unlink(missing_ok=True)

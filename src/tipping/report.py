@@ -54,6 +54,7 @@ class Held(NamedTuple):
     """
 
     folder: Path
+    name: str
     jobs: list[Job]
     trainings: list[dict[str, Any]]
     networks: list[Network]
@@ -61,11 +62,6 @@ class Held(NamedTuple):
     single: list[Job]
     trials: list[dict[str, str]]
     left_out: list[str]
-
-    @property
-    def name(self) -> str:
-        """The folder's."""
-        return self.folder.resolve().name
 
     @property
     def best(self) -> dict[str, str]:
@@ -83,8 +79,11 @@ def _as_text(record: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in charts.flat(record["config"]).items()}
 
 
-def hold(folder: Path) -> Held:
+def hold(folder: Path, name: str = "") -> Held:
     """Read a folder.
+
+    Args:
+        name: what it is called, if not as the folder.
 
     Raises:
         InputError: it is missing or holds no job.
@@ -101,7 +100,9 @@ def hold(folder: Path) -> Held:
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
     left_out += [*not_found, *provenance.unfinished(folder)]
-    return Held(folder, jobs, trainings(folder), found, over_seeds, single, trials, left_out)
+    return Held(
+        folder, name or folder.resolve().name, jobs, trainings(folder), found, over_seeds, single, trials, left_out
+    )
 
 
 def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
@@ -188,8 +189,11 @@ def sweep_of(held: Held, apart: Sequence[str], budget: int) -> Sweep:
         apart: options by which networks are named.
         budget: bytes of pictures.
     """
-    facets = [facet_of(group, apart, held.name) for group in held.groups[:FACETS]]
-    facets += [_single(own, apart, held.name) for own in _alike(held.single)[: FACETS - len(facets)]]
+    facets = [facet_of(group, apart, held.name, number < FACETS) for number, group in enumerate(held.groups)]
+    several = len(facets)
+    single = enumerate(_alike(held.single), start=several)
+    facets += [_single(own, apart, held.name, number < FACETS) for number, own in single]
+    undrawn = len(facets) - FACETS
     galleries, unseen = _galleries(held, budget)
     return Sweep(
         name=held.name,
@@ -202,7 +206,7 @@ def sweep_of(held: Held, apart: Sequence[str], budget: int) -> Sweep:
         galleries=galleries,
         unseen=unseen,
         made=provenance.made(held.folder, [*(job.record for job in held.jobs), *held.trainings]),
-        left_out=held.left_out,
+        left_out=[*held.left_out, *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else [])],
     )
 
 
@@ -226,9 +230,10 @@ def _tipping(held: Sequence[Held], apart: Sequence[str]) -> list[Image]:
     named = []
     for own in held:
         of = f" ({own.name})" if len(held) > 1 else ""
-        named += [(f"{_name(group.options, apart)}{of}", group) for group in own.groups]
+        named += [(f"{_name(group.options, apart)}{of}", group) for group in own.groups if group.above_chance]
     if not named:
         return []
+    named.sort(key=lambda pair: natural(pair[0]))
     words = [f"Tipping points {of}, with 95 % intervals" for of in ("in mu", "in the share of filters removed")]
     panels = chart(named[: FACETS * len(held)]).hconcat
     return [_image(panel, said) for panel, said in zip(panels, words, strict=True)]
@@ -274,10 +279,17 @@ def _training_name(record: dict[str, Any], trained: Sequence[dict[str, Any]]) ->
     return ", ".join([record["model"]["name"], *(f"{key}={_as_text(record).get(key, '')}" for key in own)])
 
 
-def facet_of(group: Group, apart: Sequence[str], sweep: str) -> Facet:
+def facet_of(group: Group, apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
     """Of networks at several mu."""
-    name, curves = _name(group.options, apart), [network.curves for network in group.networks]
-    drops: dict[str, Image] = {}
+    name = _name(group.options, apart)
+    if not drawn:
+        return Facet(name, sweep, _sentence(group), {}, None)
+    return Facet(name, sweep, _sentence(group), _drops(group, name), _layers(group.networks, name))
+
+
+def _drops(group: Group, name: str) -> dict[str, Image]:
+    """Its curves, by axis."""
+    curves, drops = [network.curves for network in group.networks], {}
     for axis, said in AXES.items():
         lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: [], INTACT: []}
         for one in curves:
@@ -288,7 +300,7 @@ def facet_of(group: Group, apart: Sequence[str], sweep: str) -> Facet:
             lines[RANDOM] += [(x_P, random_P) for random_P in curves_BP[1:]]
             lines[INTACT].append((x_P, np.full(len(x_P), intact)))
         drops[axis] = _image(charts.drop(lines, axis), f"Accuracy of {name} against {said}")
-    return Facet(name, sweep, _sentence(group), drops, _layers(group.networks, name))
+    return drops
 
 
 def _layers(of: Sequence[Network], name: str) -> Image:
@@ -305,6 +317,9 @@ def _sentence(group: Group) -> str:
     records = [record for network in group.networks for record in network.records]
     total, seeds = records[0]["filters"]["total"], sorted(network.seed for network in group.networks)
     intact = comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks])
+    if not group.above_chance:
+        chance = 100 * group.networks[0].chance
+        return f"Intact accuracy is {intact} %, not above chance ({chance:.2f} %): nothing tips. {_seeds(seeds)}."
     of = {1: "its test images and random controls", 2: "seeds (of two they say little)"}.get(len(seeds), "seeds")
     spread = " (smallest to largest)" if "to" in intact else ""
     parts = parts_at(group.networks, "mu")
@@ -328,7 +343,7 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(alike.values())
 
 
-def _single(jobs: Sequence[Job], apart: Sequence[str], sweep: str) -> Facet:
+def _single(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
     """Of networks at one mu: accuracy along the order of their filters, on fewer images."""
     records = [job.record for job in jobs]
     name = _name(jobs[0].options, apart)
@@ -349,7 +364,7 @@ def _single(jobs: Sequence[Job], apart: Sequence[str], sweep: str) -> Facet:
         lines[RELEVANT].append((removed_P, np.array(curve["selected"])))
         lines[RANDOM] += [(removed_P, np.array(one)) for one in curve["random"]]
     words = f"Accuracy of {name} as its filters are ablated, strongest first, at mu = {records[0]['mu']:g}"
-    drawn = len(lines[RELEVANT][0][0]) > 1
+    drawn = drawn and len(lines[RELEVANT][0][0]) > 1
     image = _image(charts.drop(lines, "filters"), words) if drawn else None
     return Facet(name, sweep, sentence, {"order": image} if image else {}, None)
 
@@ -457,8 +472,12 @@ def summarise(held: Held) -> None:
     if not tracked["enabled"]:
         return
     folder, own, apart = held.folder, charts.varying_options(records), varying([job.options for job in held.jobs])
-    points = [tipping_map.row(network) for network in held.networks]
-    names = [f"{_name(network.options, apart)}, seed={network.seed}" for network in held.networks]
+    tips = {
+        f"tipping_mu/{_name(group.options, apart)}, seed={network.seed}": math.exp(at)
+        for group in held.groups
+        if group.above_chance
+        for network, at in zip(group.networks, group.by_mu.each, strict=True)
+    }
     trained = charts.varying_options(held.trainings)
     drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
     with tempfile.TemporaryDirectory() as own_charts:
@@ -470,14 +489,14 @@ def summarise(held: Held) -> None:
             Tracking(**tracked),
             tables={
                 "jobs": [results.row(record, own) for record in records],
-                "tipping_points": points,
+                "tipping_points": [tipping_map.row(network) for network in held.networks],
                 "trainings": [results.training_row(record, trained) for record in held.trainings],
                 "trials": held.trials,
             },
             curves={_name(group.options, apart): _over_seeds(group) for group in held.groups},
             charts=drawn,
             files=[path for name in (PAGE, *TABLES) if (path := folder / name).is_file()],
-            summary={f"tipping_mu/{name}": point["tipping_mu"] for name, point in zip(names, points, strict=True)},
+            summary=tips,
         )
 
 
@@ -516,6 +535,17 @@ def conclude(folder: Path) -> None:
         print(f"next: {command}")
 
 
+def _named(given: Sequence[Path]) -> dict[Path, str]:
+    """Folders, each once, and names that tell them apart; for the folder of several searches those of each."""
+    each = [path.parent for folder in given for path in sorted(folder.glob(f"*/{TRIALS}"))]
+    each += [folder for folder in given if not any(folder.glob(f"*/{TRIALS}"))]
+    folders = list({folder.resolve(): folder for folder in each}.values())
+    names = [folder.resolve().name for folder in folders]
+    return {
+        folder: name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)
+    }
+
+
 EXAMPLES = """examples:
   python -m tipping.report outputs/interpret/2026-11-24_10-00-00-000000
   python -m tipping.report outputs/tipping_point outputs/map      # side by side; the page is in the first"""
@@ -532,7 +562,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
     given = parser.parse_args(arguments)
     try:
-        print(write([hold(sweep) for sweep in {sweep.resolve(): sweep for sweep in given.sweeps}.values()]))
+        print(write([hold(sweep, name) for sweep, name in _named(given.sweeps).items()]))
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
 from tipping.config import InputError
 from tipping.controls import MATCHES
-from tipping.records import RECORD, SCHEMA
+from tipping.records import RECORD, SCHEMA, UNREADABLE
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 TRAININGS = "trainings.csv"
@@ -54,7 +54,7 @@ def collect(
                 raise ValueError("of another version")
             row(record, [])
             records.append(record)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except UNREADABLE:
             missing.append(job.name)
     return records, missing
 
@@ -171,7 +171,7 @@ def _range(ends: Sequence[float] | None) -> str:
     return " to ".join(f"{end:.3f}" for end in ends or ())
 
 
-def _column(option: str, rows: Sequence[dict[str, Any]]) -> str:
+def column(option: str, rows: Sequence[dict[str, Any]]) -> str:
     """The column that tells a varying option apart: its own, or the protocol's if its name already does."""
     axis = option.removeprefix("protocol.")
     told = {(row["protocol"], row.get(axis)) for row in rows}
@@ -180,7 +180,7 @@ def _column(option: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
-    shown = list(dict.fromkeys(_column(option, rows) for option in ["model.name", *varying]))
+    shown = list(dict.fromkeys(column(option, rows) for option in ["model.name", *varying]))
     shown += ["seed", "mu", "relevant"]
     checks = any(row["overlap_jaccard"] != "" for row in rows)
     shown += ["intact", "selected", "random_mean", *(["overlap_jaccard", "overlap_by_chance"] if checks else [])]

@@ -10,7 +10,7 @@ import pathlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from tipping.atomic import replacing
-from tipping.config import Config, InputError
+from tipping.config import Config, InputError, deciding
 from tipping.mu_lasso import Path
 
 STUDY, TRIALS = "study.log", "trials.csv"
@@ -244,9 +244,8 @@ def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
 
 def key_of(config: Config, *options: Any) -> str:
     """A hash of a job's options and a search's, but for those that do not decide the answer."""
-    deciding = {key: value for key, value in asdict(config).items() if key not in ("mu", "store", "tracking", "device")}
-    deciding["data"] = config.data.name  # wherever it lies
-    return hashlib.sha256(json.dumps([deciding, *options], sort_keys=True).encode()).hexdigest()[:8]
+    own = {key: value for key, value in deciding(config).items() if key != "mu"}
+    return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def open_study(storage: str | None, directory: pathlib.Path, weights: str = "") -> Study:
@@ -289,6 +288,24 @@ def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) ->
     except errors as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{problem} ({reason}); {remedy}") from error
+
+
+def find_again(
+    study: Study, evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]], directory: pathlib.Path
+) -> None:
+    """Evaluate again what a study knows, which but reads files, unless these are lost or of other code.
+
+    Raises:
+        InputError: something else comes out than before.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        value, _ = evaluate(dict(trial.params))
+        if value != trial.value:
+            where = ", ".join(f"{name}={parameter:g}" for name, parameter in trial.params.items())
+            raise InputError(
+                f"{directory}: {where} gave {trial.value:g} before, and gives {value:g} now, by other code or on "
+                "another machine; search in another folder"
+            )
 
 
 def work(

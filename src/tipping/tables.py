@@ -52,10 +52,9 @@ def _short(number: str) -> str:
 
 def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
     """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
-    own = [key for key in charts.varying_options(records) if not key.startswith("protocol.")]
-    plain = [results.NAMED.get(key, key) for key in own if key != "model.name"]
-    if len({record["protocol"]["name"] for record in records}) > 1:
-        plain.append("protocol")
+    own = charts.varying_options(records)
+    told = [results.row(record, own) for record in records]
+    plain = list(dict.fromkeys(results.column(key, told) for key in own if key != "model.name"))
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
     heads += ["certified", "relative gap", "seconds"]
     rows = []

@@ -149,6 +149,11 @@ class Group(NamedTuple):
     random: TippingPoint
 
     @property
+    def above_chance(self) -> bool:
+        """Whether its intact networks are better than chance; if not, there is nothing to tip."""
+        return all(network.curves.intact_N.mean() > network.chance for network in self.networks)
+
+    @property
     def name(self) -> str:
         """What tells it apart."""
         return name_of(self.settings)
@@ -220,9 +225,11 @@ def lines(found: Sequence[Group]) -> list[list[str]]:
                 *group.settings.values(),
                 ", ".join(str(seed) for seed in sorted(network.seed for network in group.networks)),
                 comparison.percent([network.records[0]["accuracy"]["intact"] for network in group.networks]),
-                shown(group.by_mu, math.exp),
-                shown(group.by_filters),
-                shown(group.random),
+                *(
+                    [shown(group.by_mu, math.exp), shown(group.by_filters), shown(group.random)]
+                    if group.above_chance
+                    else ["not above chance"] * 3
+                ),
                 *("nowhere" if part is None else f"{part:.3g}" for part in parts),
                 str(sum(len(network.records) for network in group.networks)),
             ]
@@ -268,6 +275,8 @@ def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
     """Tipping points in mu, and in the share of filters removed, of groups under their names."""
     by_mu, by_filters = [], []
     for name, group in found:
+        if not group.above_chance:
+            continue
         total = group.networks[0].records[0]["filters"]["total"]
         mu_P = np.concatenate([network.curves.mu_P for network in group.networks])
         by_mu += _marks(name, RELEVANT, group.by_mu, math.exp, 1, (mu_P.min(), mu_P.max()))

@@ -108,7 +108,7 @@ INSTEAD = """\
 Not logged in to W&B, or WANDB_MODE says offline: the dashboard is not saved. Instead:
   wandb login                       and then this command again
   wandb sync wandb/offline-run-*    to upload what was recorded offline
-  wandb leet                        to look at it here, in the terminal"""
+  wandb leet wandb                  to look at it here, in the terminal (wandb/ lies in tracking.dir)"""
 
 
 def save_dashboard(entity: str | None, project: str) -> int:

@@ -1,0 +1,168 @@
+"""The same sweep again: what is done is left alone, what is not is made, and nothing is mistaken for something else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from tipping import records
+
+TWO = ("interpret", "mu=1,20", "visualize=off")
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each job's files were last written."""
+    paths = (path for path in folder.glob("[0-9]*/**/*") if path.name.endswith((".json", ".npz", ".png")))
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+
+
+def findings(folder: Path) -> list[dict[str, Any]]:
+    """The records of a sweep but for times."""
+    return [{**one, "seconds": 0, "ended": 0, "made": 0} for one in map(json.loads, contents(folder))]
+
+
+def contents(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob("[0-9]*/result.json"))]
+
+
+def test_what_is_done_is_not_done_again(run_script, tmp_path: Path) -> None:
+    assert run_script(*TWO, multirun=True)[0] == 0
+    before, found = stamps(tmp_path / "out"), findings(tmp_path / "out")
+    code, out, err = run_script(*TWO, multirun=True)
+    assert code == 0, err
+    assert "2 of 2 jobs are done and are not run again" in out
+    assert stamps(tmp_path / "out") == before
+    assert run_script("interpret", "mu=1,20,5", "visualize=off", "device=cpu", multirun=True)[0] == 0
+    later = stamps(tmp_path / "out")
+    assert {name: later[name] for name in before} == before, "a sweep may be made longer"
+    assert findings(tmp_path / "out")[:2] == found
+    assert findings(tmp_path / "out")[2]["mu"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_left"),
+    [("result.json", 300), ("selection.npz", 0), ("predictions.npz", 1000), ("result.json", None)],
+)
+def test_what_is_not_whole_is_made_again(run_script, tmp_path: Path, name: str, bytes_left: int | None) -> None:
+    assert run_script(*TWO, multirun=True)[0] == 0
+    before, found = stamps(tmp_path / "out"), findings(tmp_path / "out")
+    path = tmp_path / "out" / "1" / name
+    content = path.read_bytes()
+    path.unlink()
+    if bytes_left is not None:
+        assert bytes_left < len(content)
+        path.write_bytes(content[:bytes_left])
+    code, out, err = run_script(*TWO, multirun=True)
+    assert code == 0, err
+    assert "1 of 2 jobs are done" in out
+    later = stamps(tmp_path / "out")
+    assert later.keys() == before.keys()
+    assert [one for one in before if later[one] == before[one]] == [one for one in before if one.startswith("0/")]
+    assert findings(tmp_path / "out") == found
+
+
+def test_a_byte_that_changed_is_seen(run_script, tmp_path: Path) -> None:
+    assert run_script("interpret", "mu=1", "visualize=off")[0] == 0
+    path = tmp_path / "out" / "selection.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "done before" not in run_script("interpret", "mu=1", "visualize=off")[1]
+    assert "done before" in run_script("interpret", "mu=1", "visualize=off")[1]
+
+
+def test_a_job_killed_while_it_draws_is_not_done(run_script, tmp_path: Path, monkeypatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    monkeypatch.setattr(records, "write_pictures", killed)
+    assert run_script("interpret", "mu=1")[0] == 137
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["pictures"] is None
+    monkeypatch.undo()
+    code, out, _ = run_script("interpret", "mu=1")
+    assert code == 0
+    assert "done before" not in out
+    picture = tmp_path / "out" / "pictures" / "class_3.png"
+    picture.unlink()
+    assert "done before" not in run_script("interpret", "mu=1")[1]
+    assert picture.is_file()
+
+
+@pytest.mark.parametrize("script", ["interpret", "train"])
+def test_a_single_job_is_resumed_unless_its_options_are_others(run_script, tmp_path: Path, script: str) -> None:
+    path = tmp_path / "out" / "result.json"
+    assert run_script(script, "seed=1", "visualize=off")[0] == 0
+    stamp = path.stat().st_mtime_ns
+    assert f"done before: {tmp_path / 'out'}" in run_script(script, "seed=1", "visualize=off", "device=cpu")[1]
+    assert path.stat().st_mtime_ns == stamp
+    for options in (["seed=1", "resume=false"], ["seed=1", "protocol.draws=3"]):
+        assert "done before" not in run_script(script, *options, "visualize=off")[1]
+        assert path.stat().st_mtime_ns > stamp
+        stamp = path.stat().st_mtime_ns
+    assert json.loads(path.read_text())["protocol"]["draws"] == 3
+
+
+def test_a_training_is_not_mistaken_for_a_job_of_interpret(run_script, tmp_path: Path) -> None:
+    for script, other in (("train", "interpret"), ("interpret", "train")):
+        assert run_script(script, "visualize=off")[0] == 0
+        assert "done before" not in run_script(other, "visualize=off")[1]
+
+
+def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> None:
+    assert run_script(*TWO, multirun=True)[0] == 0
+    for job, edited in ((0, "code"), (1, "torch")):
+        path = tmp_path / "out" / str(job) / "result.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "versions": {**record["versions"], edited: "2.0"}}))
+    assert "0 of 2 jobs are done" in run_script(*TWO, multirun=True)[1]
+    assert json.loads(path.read_text())["versions"] == record["versions"]
+
+
+def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    for name in ("train.py", "interpret.py", "conf/config.yaml"):
+        (tmp_path / name).write_text("1")
+    seen = {records._code(conf)}
+    for name in ("train.py", "interpret.py", "conf/config.yaml", "conf/more.yaml"):
+        (tmp_path / name).write_text("2")
+        records._code.cache_clear()
+        seen.add(records._code(conf))
+    assert len(seen) == 5
+
+
+def test_a_folder_of_other_jobs_is_refused(run_script, tmp_path: Path) -> None:
+    assert run_script(*TWO, multirun=True)[0] == 0
+    before = stamps(tmp_path / "out")
+    for options, sentence in {
+        ("mu=2,20",): "job 0 there is another (",
+        ("mu=1",): "job 1 there is another (",
+        ("mu=1,20", "seed=1"): "job 0 there is another (",
+        ("mu=1,20", "resume=false"): "holds the jobs of an earlier sweep: give another, or resume=true",
+    }.items():
+        code, _, err = run_script("interpret", *options, "visualize=off", multirun=True)
+        assert code == 1
+        assert sentence in err
+        assert len(err.strip().splitlines()) == 1
+        assert stamps(tmp_path / "out") == before
+
+
+def test_two_sweeps_at_once_in_one_folder(tmp_path: Path) -> None:
+    """One of them runs, the other says that it does; both end."""
+    options = "mu=1,20 data=digits model.filters=4 model.depth=2 protocol.draws=2 curve.images=100 visualize=off"
+    places = ["tracking=off", f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'out'}"]
+    command = [sys.executable, str(ROOT / "interpret.py"), "-m", *options.split(), *places]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = sorted((*process.communicate(), process.returncode) for process in started)
+    ended.sort(key=lambda end: end[2])
+    assert [code for *_, code in ended] == [0, 1]
+    assert ended[1][1].strip() == (
+        f"hydra.sweep.dir={tmp_path / 'out'}: a sweep is running there; wait for it, or give another"
+    )
+    assert len(contents(tmp_path / "out")) == 2
