@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +31,12 @@ from tqdm import tqdm
 from tipping import records
 from tipping.config import ELSEWHERE, InputError
 
-MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
+
+class JobFailed(Exception):
+    """A job of a multirun failed in another process, which has said so."""
+
+
+MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -82,6 +88,7 @@ class Sweep(Callback):
         Sweep.folder = folder
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        _quiet()
         if Sweep.folder is None:  # a single job, or a worker of another launcher
             return
         if Sweep.line is None:
@@ -105,6 +112,8 @@ class Sweep(Callback):
         Sweep.failures += 1
         if Sweep.folder:  # the jobs run in this process, which counts failures; Hydra would say the first one again
             job_return.status = JobStatus.COMPLETED
+        else:
+            job_return._return_value = JobFailed()
 
 
 def _locked(folder: Path) -> FileLock:
@@ -193,15 +202,15 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     if {"-h", "--help"} & set(sys.argv):
         sys.argv[1:] = ["--help", f"hydra/help={Path(sys.argv[0]).stem}"]  # each script's own, with the defaults
     _handle_signals(_stop)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
+    _quiet()
     Sweep.folder, Sweep.lock, Sweep.failures, Sweep.line = None, None, 0, None
     code = 0
     try:
         main()
     except SystemExit as exit_:
         code = int(exit_.code or 0)
+    except JobFailed:
+        code = 1
     except Exception as error:
         _say(error)
         code = 1
@@ -220,6 +229,13 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         Sweep.lock.release()
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
+
+
+def _quiet() -> None:
+    """No hints of Lightning's, in this process."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
 
 
 def _handle_signals(handler: Callable[[int, Any], None] | signal.Handlers) -> None:
@@ -250,6 +266,8 @@ def one_line(error: BaseException) -> str:
     quote = "'"
     if isinstance(error.__cause__, InputError):
         return str(error.__cause__)
+    if isinstance(error, BrokenExecutor):
+        return "a worker was killed, perhaps for want of memory; the same command again does what is left"
     text = " ".join(str(error).split("Config search path")[0].split())
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
