@@ -78,7 +78,10 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
             "signals_alike": both.similarity if both else {},
             "curve": curve.record(),
-            "store": {"network": network.key, "weights": subject.weights, "responses": responses.key},
+            "store": {
+                **{"network": network.key, "weights": subject.weights, "responses": responses.key},
+                "trained": trained[0].weights if trained else None,
+            },
             "made": {"network": not network.found, "responses": not responses.found},
             "seconds": stage.seconds,
             "pictures": None if config.visualize.enabled else [],

@@ -7,10 +7,12 @@ import json
 import logging
 import pickle
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,6 +23,10 @@ from tipping.config import InputError
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe would give something else
+DAMAGED = (  # what a file may raise that is damaged, or something else
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class Item(NamedTuple):
@@ -64,7 +70,7 @@ class Store:
         """
         recipe = {"format": FORMAT, **recipe}
         text = json.dumps(recipe, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        key = key_of(text)
         path = self.folder / kind / f"{key}.pt"
         path.parent.mkdir(exist_ok=True)
         with _locked(path.with_suffix(".lock")):
@@ -80,6 +86,24 @@ class Store:
                 torch.save(content, file)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full
             raise InputError(f"store.dir={self.folder}: cannot write {path.name} ({error}); is it full?") from error
+
+
+def key_of(text: str) -> str:
+    """The name of what a recipe gives."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(file: Path | IO[bytes], mmap: bool = False) -> tuple[str, dict[str, Tensor]]:
+    """The recipe and the tensors in a file; no code in it is run.
+
+    Args:
+        mmap: leave the tensors on the disk until they are used.
+
+    Raises:
+        one of `DAMAGED`.
+    """
+    content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    return content["recipe"], content["tensors"]
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -107,9 +131,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _read(path: Path, text: str) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        recipe, tensors = read(path)
+    except DAMAGED as error:
         raise InputError(f"{path} cannot be read (truncated?): delete it, and the next job makes it anew") from error
-    if not isinstance(content, dict) or content.get("recipe") != text:
+    if recipe != text:
         raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
-    return content["tensors"]
+    return tensors

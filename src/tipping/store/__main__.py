@@ -1,0 +1,127 @@
+"""Housekeeping of the store: ``python -m tipping.store list|verify|prune``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tipping.config import InputError
+from tipping.store.housekeeping import check_idle, fault, in_words, jobs_of, places, prune, recipe_of, users
+
+WHY = {".pt": "no record uses it", ".part": "left by a job that was stopped", ".lock": "nobody holds it"}
+
+
+def list_items(store: Path, sweeps: Sequence[Path]) -> int:
+    """Print what a store holds, and which jobs of sweeps use it; the exit code."""
+    jobs = jobs_of(sweeps)
+    rows = [["kind", "key", "size", "made", *(["used by"] if sweeps else []), "what"]]
+    sizes, unfinished = [], []
+    for place in places(store):
+        unfinished += [path for path in place.files if path.suffix == ".part"]
+        if not place.filled:
+            continue
+        recipe, stat = recipe_of(place.item), place.item.stat()
+        sizes.append(stat.st_size)
+        row = [place.item.parent.name, place.key, _human(stat.st_size)]
+        row.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime)))
+        if sweeps:
+            first, *more = users(place, recipe, jobs) or ["orphaned" if recipe else "?"]
+            row.append(f"{first} and {len(more)} more" if more else str(first))
+        rows.append([*row, in_words(recipe) if recipe else "cannot be read; `verify` says more"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"{len(sizes)} items, {_human(sum(sizes))}", end="")
+    print(f"; {len(unfinished)} unfinished files" if unfinished else "")
+    return 0
+
+
+def verify(store: Path) -> int:
+    """Print the SHA-256 of each item that is whole, as `sha256sum` does, and say what is wrong with the others; the
+    exit code."""
+    items = [place for place in places(store) if place.filled]
+    bad = 0
+    for place in items:
+        try:
+            content = place.item.read_bytes()
+        except OSError as error:
+            bad += 1
+            print(f"{place.item} cannot be read ({error.strerror})", file=sys.stderr)
+            continue
+        if wrong := fault(place, content):
+            bad += 1
+            print(f"{place.item} {wrong}: delete it, and the next job makes it anew", file=sys.stderr)
+        else:
+            print(f"{hashlib.sha256(content).hexdigest()}  {place.item}")
+    print(f"{len(items) - bad} of {len(items)} items are whole", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def prune_orphans(store: Path, sweeps: Sequence[Path], delete: bool) -> int:
+    """Print, and delete if so told, what no job of sweeps uses, and what stopped jobs left; the exit code."""
+    jobs = jobs_of(sweeps)
+    check_idle(sweeps)
+    sizes = []
+    for place in places(store):
+        for path in prune(place, jobs, delete):
+            sizes.append(path.stat().st_size)
+            print(f"{'delete' if delete else 'would delete'} {path} ({_human(sizes[-1])}): {WHY[path.suffix]}")
+    done = "deleted" if delete or not sizes else "would be deleted; --yes deletes them"
+    print(f"{len(sizes)} files, {_human(sum(sizes))}, {done}")
+    return 0
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+EXAMPLES = """examples:
+  python -m tipping.store list                    # what the store holds
+  python -m tipping.store list outputs            # and which jobs use it
+  python -m tipping.store verify > sums           # sums that sha256sum --check takes
+  python -m tipping.store prune outputs           # what no job below outputs uses
+  python -m tipping.store prune outputs --yes     # deletes it
+  python -m tipping.store list --store FOLDER     # of another store than artifacts"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tipping.store",
+        description="What the store holds, whether it is whole, and what of it no job uses.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, dest="command")
+    lister = commands.add_parser("list", help="say what the store holds")
+    lister.add_argument("sweeps", type=Path, nargs="*", metavar="SWEEP_DIR", help="name the jobs there that use it")
+    verifier = commands.add_parser("verify", help="read all of it, and print checksums")
+    pruner = commands.add_parser("prune", help="say, or delete, what no job uses and what stopped jobs left")
+    pruner.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="of all jobs that are to be kept")
+    pruner.add_argument("--yes", action="store_true", help="delete it")
+    for command in (lister, verifier, pruner):
+        command.add_argument(
+            "--store", type=Path, default=Path("artifacts"), help="store.dir of the jobs (%(default)s)"
+        )
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "list":
+            return list_items(given.store, given.sweeps)
+        if given.command == "verify":
+            return verify(given.store)
+        return prune_orphans(given.store, given.sweeps, given.yes)
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
