@@ -24,7 +24,7 @@ from tipping.config import InputError
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe would give something else
 DAMAGED = (  # what a file may raise that is damaged, or something else
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -77,7 +77,7 @@ class Store:
             if path.exists() and not anew:
                 return Item(_read(path, text), key, path, found=True)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
-            self._write(path, {"recipe": text, "tensors": tensors})
+            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors)})
             return Item(tensors, key, path, found=False)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
@@ -93,17 +93,17 @@ def key_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(file: Path | IO[bytes], mmap: bool = False) -> tuple[str, dict[str, Tensor]]:
+def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     """The recipe and the tensors in a file; no code in it is run.
-
-    Args:
-        mmap: leave the tensors on the disk until they are used.
 
     Raises:
         one of `DAMAGED`.
     """
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    return content["recipe"], content["tensors"]
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    recipe, tensors = content["recipe"], content["tensors"]
+    if "digest" in content and content["digest"] != digest(tensors):  # torch looks at no checksums
+        raise ValueError("other tensors than were written")
+    return recipe, tensors
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -133,7 +133,9 @@ def _read(path: Path, text: str) -> dict[str, Tensor]:
     try:
         recipe, tensors = read(path)
     except DAMAGED as error:
-        raise InputError(f"{path} cannot be read (truncated?): delete it, and the next job makes it anew") from error
+        raise InputError(
+            f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"
+        ) from error
     if recipe != text:
         raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
     return tensors

@@ -29,8 +29,8 @@ def list_items(store: Path, sweeps: Sequence[Path]) -> int:
         row = [place.item.parent.name, place.key, _human(stat.st_size)]
         row.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime)))
         if sweeps:
-            first, *more = users(place, recipe, jobs) or ["orphaned" if recipe else "?"]
-            row.append(f"{first} and {len(more)} more" if more else str(first))
+            by = [str(job) for job in users(place, recipe, jobs)] or ["orphaned" if recipe else "?"]
+            row.append(by[0] + (f" and {len(by) - 1} more" if by[1:] else ""))
         rows.append([*row, in_words(recipe) if recipe else "cannot be read; `verify` says more"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
