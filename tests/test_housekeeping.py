@@ -48,6 +48,7 @@ def prune(store: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., list[
     def run(*sweeps: Path) -> list[Path]:
         before = state(store)
         named = []
+        capfd.readouterr()
         for yes in ([], ["--yes"]):
             assert main(["prune", *map(str, sweeps), "--store", str(store), *yes]) == 0
             *lines, total = capfd.readouterr().out.splitlines()
