@@ -15,6 +15,7 @@ from filelock import FileLock
 from tipping.config import InputError
 from tipping.store import Store
 from tipping.store.__main__ import main
+from tipping.store.housekeeping import jobs_of
 
 WEIGHTS, OTHERS = "a" * 64, "b" * 64
 
@@ -56,7 +57,7 @@ def prune(store: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., list[
             words = "delete" if yes else "would delete"
             assert all(line.startswith(f"{words} ") for line in lines)
             named.append([Path(line.removeprefix(f"{words} ").split(" (")[0]) for line in lines])
-            assert total.startswith(f"{len(lines)} files, ")
+            assert total.startswith(f"{len(lines)} files, " if lines else "nothing to delete")
             assert set(state(store).items()) <= set(before.items())
             assert gone == (set(named[-1]) if yes else set())
         assert named[0] == named[1]
@@ -112,6 +113,7 @@ def test_items_are_used_by_key_or_by_their_weights(prune, store: Path, tmp_path:
     record(tmp_path / "elsewhere" / "2", linked.stem)
     (tmp_path / "sweep" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "sweep" / "back").symlink_to(tmp_path / "sweep")
+    assert jobs_of([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
     assert sorted(prune(tmp_path / "sweep")) == sorted(lost + [path.with_suffix(".lock") for path in lost])
     assert {path for path in state(store) if path.suffix == ".pt"} == {of_weights, of_trained, trained, loaded, linked}
 

@@ -70,8 +70,8 @@ def prune_orphans(store: Path, sweeps: Sequence[Path], delete: bool) -> int:
         for path in prune(place, jobs, delete):
             sizes.append(path.stat().st_size)
             print(f"{'delete' if delete else 'would delete'} {path} ({_human(sizes[-1])}): {WHY[path.suffix]}")
-    done = "deleted" if delete or not sizes else "would be deleted; --yes deletes them"
-    print(f"{len(sizes)} files, {_human(sum(sizes))}, {done}")
+    done = "deleted" if delete else "would be deleted; --yes deletes them"
+    print(f"{len(sizes)} files, {_human(sum(sizes))}, {done}" if sizes else "nothing to delete")
     return 0
 
 

@@ -182,12 +182,12 @@ def prune(place: Place, jobs: Jobs, delete: bool) -> Iterator[Path]:
     """
     with _holding(place.item.with_suffix(".lock")) as free:
         recipe = recipe_of(place.item)
-        needed = place.filled and (recipe is None or users(place, recipe, jobs))
-        for path in place.files if free else ():
+        needed = place.item.exists() and (recipe is None or users(place, recipe, jobs))
+        for path in filter(Path.exists, place.files) if free else ():  # jobs have gone on since they were listed
             if path.suffix == ".part" or not needed:
                 yield path
                 if delete:
-                    path.unlink(missing_ok=True)
+                    path.unlink()
 
 
 @contextmanager
