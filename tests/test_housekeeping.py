@@ -13,9 +13,8 @@ import torch
 from filelock import FileLock
 
 from tipping.config import InputError
-from tipping.store import Store
+from tipping.store import Store, housekeeping
 from tipping.store.__main__ import main
-from tipping.store.housekeeping import jobs_of
 
 WEIGHTS, OTHERS = "a" * 64, "b" * 64
 
@@ -113,7 +112,7 @@ def test_items_are_used_by_key_or_by_their_weights(prune, store: Path, tmp_path:
     record(tmp_path / "elsewhere" / "2", linked.stem)
     (tmp_path / "sweep" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "sweep" / "back").symlink_to(tmp_path / "sweep")
-    assert jobs_of([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
+    assert housekeeping.jobs_of([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
     assert sorted(prune(tmp_path / "sweep")) == sorted(lost + [path.with_suffix(".lock") for path in lost])
     assert {path for path in state(store) if path.suffix == ".pt"} == {of_weights, of_trained, trained, loaded, linked}
 
@@ -139,6 +138,16 @@ def test_an_item_whose_lock_is_held_and_its_unfinished_copy_stay(prune, store: P
     with FileLock(busy.with_suffix(".lock")):
         assert prune(tmp_path / "sweep") == [idle, idle.with_suffix(".lock")]
     assert prune(tmp_path / "sweep") == [busy, part, busy.with_suffix(".lock")]
+
+
+def test_what_other_jobs_do_after_the_store_was_listed_is_seen(store: Path) -> None:
+    gone, made = keep(store), keep(store, weights=OTHERS)
+    of_gone, of_made = sorted(housekeeping.places(store), key=lambda place: place.item != gone)
+    of_made = of_made._replace(files=[made.with_suffix(".lock")])  # as it was while the item was being made
+    gone.unlink()
+    jobs = {OTHERS: [Path("job")]}
+    assert list(housekeeping.prune(of_gone, jobs, delete=True)) == [gone.with_suffix(".lock")]
+    assert list(housekeeping.prune(of_made, jobs, delete=True)) == []
 
 
 def test_no_lock_is_left_where_there_was_none(prune, store: Path, tmp_path: Path) -> None:
