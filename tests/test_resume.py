@@ -124,6 +124,21 @@ def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> Non
     assert json.loads(path.read_text())["versions"] == record["versions"]
 
 
+def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert run_script("train", f"seed={seed}", "visualize=off")[0] == 0
+    first, second = (path.read_bytes() for path in sorted((tmp_path / "store" / "networks").glob("*.pt")))
+    given = tmp_path / "given.pt"
+    for content, done in ((first, False), (first, True), (second, False)):
+        given.write_bytes(content)
+        code, out, err = run_script("interpret", f"model.checkpoint={given}", "visualize=off")
+        assert code == 0, err
+        assert ("done before" in out) == done
+    given.unlink()
+    code, _, err = run_script("interpret", f"model.checkpoint={given}", "visualize=off")
+    assert (code, len(err.strip().splitlines())) == (1, 1)
+
+
 def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:
     conf = tmp_path / "conf"
     conf.mkdir()

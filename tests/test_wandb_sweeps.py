@@ -64,4 +64,4 @@ def test_the_grid_is_mu_by_architecture_by_seed() -> None:
 def test_the_bayesian_sweep_minimises_a_metric_that_jobs_log() -> None:
     metric = yaml.safe_load((ROOT / "sweeps" / "wandb_bayes.yaml").read_text())["metric"]
     assert metric == {"name": "tipping/distance", "goal": "minimize"}
-    assert f'"{metric["name"]}"' in (ROOT / "src" / "tipping" / "tracking.py").read_text()
+    assert f'"{metric["name"]}"' in (ROOT / "src" / "tipping" / "tracking" / "__init__.py").read_text()

@@ -7,6 +7,7 @@ import inspect
 import pickle
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,21 @@ def source_digest(path: str) -> str | None:
     except (OSError, TypeError):  # of an interactive session
         return None
     return hashlib.sha256(text).hexdigest()
+
+
+def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
+    """SHA-256 of the files that decide a network beside its options: its class's, where it is none of ours, and its
+    checkpoint's.
+
+    Raises:
+        InputError: the class cannot be imported.
+        OSError: the checkpoint cannot be read.
+    """
+    checkpoint = options.get("checkpoint")
+    return {
+        "source": source_digest(options["_target_"]),
+        "checkpoint": checkpoint and hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+    }
 
 
 def load_checkpoint(model: nn.Module, path: str) -> None:

@@ -32,6 +32,7 @@ from tipping.data import Split
 from tipping.evaluation import DropCurve
 from tipping.finding import Probe
 from tipping.layers import FilterIndex
+from tipping.models import file_digests
 from tipping.selection import Selection
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "mu": options.mu,
         "seed": options.seed,
         "model": options.model,
+        "model_files": file_digests(options.model),
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
         "ended": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -235,10 +237,11 @@ def _whole(directory: Path, conf: Path) -> dict[str, Any] | None:
         names = [SELECTION, PREDICTIONS] if OF_INTERPRETING in record else []
         whole = all(_sound(directory / name) for name in names)
         drawn = all((directory / PICTURES / f"{name}.png").is_file() for name in record["pictures"])
-        {**record["config"], "data": record["data"]}  # of a record that is one
-    except UNREADABLE:
+        of_these_files = record["model_files"] == file_digests(record["config"]["model"])
+        of_this_code = record["schema"] == SCHEMA and versions[0] == versions[1]
+    except (*UNREADABLE, config.InputError):
         return None
-    return record if record["schema"] == SCHEMA and versions[0] == versions[1] and whole and drawn else None
+    return record if of_this_code and of_these_files and whole and drawn else None
 
 
 def _sound(path: Path) -> bool:

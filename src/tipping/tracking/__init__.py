@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +29,15 @@ log = logging.getLogger(__name__)
 PROJECT = "tipping"
 TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
 SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
+FINISH_TIMEOUT = "WANDB_FINISH_TIMEOUT"
+DEFAULTS = {  # of W&B's own variables; times in seconds
+    "WANDB_SILENT": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_INIT_TIMEOUT": "30",
+    FINISH_TIMEOUT: "60",  # counts only from the last request before it, so that these are few:
+    "WANDB_X_GRAPHQL_RETRY_MAX": "3",
+    "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "20",
+}
 MARKS = ("multirun.yaml", ".hydra")  # of Hydra, in the folder of a sweep or search
 
 
@@ -171,9 +181,16 @@ class Run(Logger):
         self._attempt(images)
 
     def finish(self, exit_code: int) -> None:
-        """Flush and close the run."""
+        """Flush and close the run; what cannot be uploaded in time stays on disk."""
+
+        def close(run: wandb.Run) -> None:
+            begun = time.monotonic()
+            run.finish(exit_code=exit_code)
+            if not run.offline and time.monotonic() - begun >= float(os.environ[FINISH_TIMEOUT]):
+                log.warning("W&B: not all was uploaded in time; the rest goes by: wandb sync %s", Path(run.dir).parent)
+
         self._failed = False  # a run that failed is closed too, or the next job would write into it
-        self._attempt(lambda run: run.finish(exit_code=exit_code))
+        self._attempt(close)
 
     def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
         if self._run is None or self._failed:
@@ -300,9 +317,9 @@ def _init(options: config.Tracking, **job: Any) -> wandb.Run | None:
 
 
 def quiet() -> None:
-    """No banners, and no look-ups by its error reporting, unless asked for."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    """No banners, no look-ups by its error reporting, and no long waits, unless asked for."""
+    for variable, value in DEFAULTS.items():
+        os.environ.setdefault(variable, value)
 
 
 def one_line(error: Exception) -> str:
@@ -327,8 +344,7 @@ def _start(mode: Literal["online", "offline"], options: config.Tracking, job: di
 
     folder = Path(options.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    # timeouts in seconds; what is not uploaded by then stays for `wandb sync`
-    settings = wandb.Settings(console="off", reinit="finish_previous", init_timeout=30, finish_timeout=60)
+    settings = wandb.Settings(console="off", reinit="finish_previous")
     run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
     log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
     return run
