@@ -131,11 +131,11 @@ def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path
     given = tmp_path / "given.pt"
     for content, done in ((first, False), (first, True), (second, False)):
         given.write_bytes(content)
-        code, out, err = run_script("interpret", f"model.checkpoint={given}", "visualize=off")
+        code, out, err = run_script("interpret", f"+model.checkpoint={given}", "visualize=off")
         assert code == 0, err
         assert ("done before" in out) == done
     given.unlink()
-    code, _, err = run_script("interpret", f"model.checkpoint={given}", "visualize=off")
+    code, _, err = run_script("interpret", f"+model.checkpoint={given}", "visualize=off")
     assert (code, len(err.strip().splitlines())) == (1, 1)
 
 
