@@ -1,16 +1,23 @@
-# make demo: the main job on the embedded digits; make test: checks and tests; make bench-solver, make bench-ablation,
-# make bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images. Each makes
-# the environment first.
+# make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
+# test-cluster: those on a real Slurm and PostgreSQL; make bench-solver, bench-ablation, bench-visualize: the solver and
+# the ablations beside others, pictures beside a pass over the images; make bench-cost: what a map costs. Each makes the
+# environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check bench-solver bench-ablation bench-visualize clean
+.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-visualize bench-cost clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-long: check
+	$(BIN)/python -m pytest --long --override-ini faulthandler_timeout=7200
+
+test-cluster: .venv/installed
+	$(BIN)/python -m pytest --cluster tests/cluster
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -25,6 +32,9 @@ bench-ablation: .venv/compared
 
 bench-visualize: .venv/installed
 	$(BIN)/python benchmarks/visualize.py
+
+bench-cost: .venv/installed
+	$(BIN)/python benchmarks/cost.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt

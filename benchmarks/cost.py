@@ -1,0 +1,218 @@
+"""What a map costs: python benchmarks/cost.py (make bench-cost).
+
+Prints the Markdown tables of docs/scaling.md. The seconds of a stage are those of each thing it does, at rates fitted
+on small sizes; sizes and an architecture that the fit has not seen check them. At these rates, and on cards that do so
+many multiply-accumulates a second: a map of networks of ImageNet's size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from measuring import mnist, passes, table, timed
+from problems import synthetic
+from scipy.optimize import nnls
+from torch import Tensor, nn
+
+from tipping import config, data, layers, models
+from tipping.classifier import train
+from tipping.data import Dataset
+from tipping.evaluation import evaluate_ablations
+from tipping.mu_lasso import MuLassoProblem, spg
+from tipping.responses import collect
+
+ROOT = Path(__file__).parents[1]
+TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, precision="float32")
+TRAINED, TESTED, ABLATIONS = 6_000, 1_000, 12  # images of MNIST, and how many ablations of half of the filters
+KERAS = {"_target_": "tipping.models.KerasCNN", "depth": 5, "dropout": 0.5}
+SMALL = {f"keras_cnn, {filters} filters a layer": {**KERAS, "filters": filters} for filters in (8, 12, 16, 24, 32)}
+HELD_OUT = {
+    "keras_cnn, 64 filters a layer": {**KERAS, "filters": 64},
+    "matconvnet": {"_target_": "tipping.models.MatConvNet"},
+}
+SMALL_PROBLEMS = [(filters, classes) for filters in (320, 640, 1280) for classes in (10, 40)]
+HELD_OUT_PROBLEMS = [(2560, 10), (1280, 100), (2560, 100)]
+MUS = [100.0, 1000.0, 5000.0]
+VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # filters; 0 pools
+COUNTED = {  # what decides the seconds of a stage
+    **dict.fromkeys(("training", "responses", "ablation"), ("multiply-accumulates", "values written")),
+    "Gram matrix": ("filter² · image", "filter · image"),
+    "selection": ("filter · class · mu", "filter² · class · mu"),
+}
+NETWORKS, MUS_OF_MAP, DRAWS, TRAIN, TEST, CLASSES = 100, 20, 20, 1_281_167, 50_000, 1000  # of the map on ImageNet
+CARD = 1.3e13  # multiply-accumulates a second in float32: two fifths of what the data sheet of an H100 gives
+
+
+class Sample(NamedTuple):
+    """What was done in a stage, by what decides its cost, and its seconds."""
+
+    stage: str
+    size: str
+    done: np.ndarray
+    seconds: float
+
+
+def work(model: nn.Module, image_1CHW: Tensor, left: float = 1.0) -> np.ndarray:
+    """Multiply-accumulates, and values written, of a pass of an image through a chain, where a share of the filters of
+    each layer is left."""
+    shares = dict.fromkeys(layers.filter_layers(model), left)
+    done, share = np.zeros(2), 1.0
+
+    def count(module: nn.Module, _: Any, out: Tensor, name: str) -> None:
+        nonlocal done, share
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            before, share = share, shares.get(name, 1.0)
+            done += before * share * out.numel() * module.weight[0].numel(), 0
+        done += 0, share * out.numel()
+
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(partial(count, name=name)) for name, module in leaves]
+    with torch.no_grad():
+        model.eval()(image_1CHW)
+    for hook in hooks:
+        hook.remove()
+    return done
+
+
+def network_samples(size: str, options: dict[str, Any], dataset: Dataset) -> Iterator[Sample]:
+    """Training, responses and ablations of a network."""
+    model = models.build(options, dataset.image_shape, data.CLASSES, seed=0)
+    few, image = replace(dataset, train=dataset.train.spread(TRAINED)), dataset.train.images_NCHW[:1]
+    whole, half = work(model, image), work(model, image, left=0.5)
+    yield Sample("training", size, TRAINED * whole, timed(lambda: train(model, few, TRAINER, seed=0))[1])
+    model.eval()
+    passes(model, few.test.spread(TESTED))  # a first one takes longer
+    yield Sample("responses", size, TRAINED * whole, timed(lambda: collect(model, few.train))[1])
+    layer_F, rng = layers.filter_index(model).layer_F, np.random.default_rng(0)
+    parts = [np.flatnonzero(layer_F == layer) for layer in np.unique(layer_F)]
+    chosen = [np.concatenate([rng.permutation(part)[: len(part) // 2] for part in parts]) for _ in range(ABLATIONS)]
+    _, seconds = timed(lambda: evaluate_ablations(model, dataset.test.spread(TESTED), chosen))
+    yield Sample("ablation", size, ABLATIONS * TESTED * half, seconds)
+
+
+def problem_samples(filters: int, classes: int) -> Iterator[Sample]:
+    """The Gram matrix of some responses, and the solutions for some mu."""
+    size, batches = f"{filters:,} filters, {classes} classes", list(synthetic(4 * filters, filters, classes))
+    problem, seconds = timed(lambda: MuLassoProblem.stream(batches))
+    yield Sample("Gram matrix", size, 4 * filters * np.array([filters**2, filters]), seconds)
+    _, seconds = timed(lambda: spg(problem, MUS))
+    yield Sample("selection", size, len(MUS) * classes * np.array([filters, filters**2]), seconds)
+
+
+def rates(samples: Sequence[Sample]) -> np.ndarray:
+    """Seconds for one of each thing done, not negative, of the least squares of the relative errors."""
+    relative = np.array([sample.done / sample.seconds for sample in samples])
+    scale = relative.max(0)
+    return nnls(relative / scale, np.ones(len(samples)))[0] / scale
+
+
+def checks(small: Sequence[Sample], held_out: Sequence[Sample], of: dict[str, np.ndarray]) -> Iterator[Sequence[Any]]:
+    """What the rates say of sizes that they were not fitted on, beside what was measured."""
+    for stage, rate in of.items():
+        errors = [abs(rate @ one.done / one.seconds - 1) for one in small if one.stage == stage]
+        for one in (one for one in held_out if one.stage == stage):
+            predicted = float(rate @ one.done)
+            yield (
+                stage,
+                f"{100 * max(errors):.0f} %",
+                one.size,
+                one.seconds,
+                predicted,
+                f"{predicted / one.seconds:.2f}",
+            )
+
+
+def bytes_of(filters: int, parameters: int, classes: int, tested: int, draws: int) -> dict[str, float]:
+    """Of the files of a network, and of each mu."""
+    return {
+        "network": 4 * parameters,  # float32
+        "Gram matrix, XᵀL": 8 * filters * (filters + classes),  # float64
+        "W": 8 * filters * classes,  # float64
+        "predictions": (1 if classes <= 256 else 2) * tested * (2 + draws),  # before compression
+    }
+
+
+def sizes(filters: int) -> Iterator[Sequence[Any]]:
+    """The files of a job on the digits, beside what they should take."""
+    given = f"data=digits model.filters={filters} mu=100 curve.points=1 curve.images=1 visualize=off tracking=off"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        places = [f"store.dir={folder / 'store'}", f"hydra.run.dir={folder / 'job'}"]
+        subprocess.run([sys.executable, str(ROOT / "interpret.py"), *given.split(), *places], check=True)
+        written = [next((folder / "store" / kind).glob("*.pt")) for kind in ("networks", "responses")]
+        written += [folder / "job" / f"{kind}.npz" for kind in ("selection", "predictions")]
+        model = models.build({**KERAS, "filters": filters}, (1, 8, 8), data.CLASSES, seed=0)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        expected = bytes_of(5 * filters, parameters, data.CLASSES, tested=360, draws=5)
+        for (kind, said), path in zip(expected.items(), written, strict=True):
+            size = path.stat().st_size
+            yield kind, f"{size:,}", f"{said:,}", f"{said / size:.2f}"
+
+
+def vgg16() -> nn.Module:
+    """A network of ImageNet's size, its weights without storage."""
+    modules: list[nn.Module] = []
+    channels = 3
+    with torch.device("meta"):
+        for filters in VGG16:
+            modules += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU()] if filters else [nn.MaxPool2d(2)]
+            channels = filters or channels
+        dense = [
+            nn.Linear(channels * 7 * 7, 4096),
+            nn.ReLU(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Linear(4096, CLASSES),
+        ]
+        model = nn.Sequential(*modules, nn.Flatten(), *dense)
+    convolutions = {name: name for name, module in model.named_children() if isinstance(module, nn.Conv2d)}
+    model.filter_layers = convolutions  # type: ignore[assignment]
+    return model
+
+
+def plan(of: dict[str, np.ndarray]) -> Iterator[Sequence[Any]]:
+    """The stages of a map on ImageNet: on the cores at hand, and on cards."""
+    model, image, filters = vgg16(), torch.empty(1, 3, 224, 224, device="meta"), sum(VGG16)
+    solved = MUS_OF_MAP * CLASSES * np.array([filters, filters**2])
+    stages = {
+        "responses": TRAIN * work(model, image),
+        "Gram matrix": TRAIN * np.array([filters**2, filters]),
+        "selection": solved,
+        "ablation": TEST * MUS_OF_MAP * (1 + DRAWS) * work(model, image, left=0.5),
+    }
+    for stage, done in stages.items():
+        here = NETWORKS * float(of[stage] @ done) / 3600
+        card = here if stage == "selection" else NETWORKS * float(done[0]) / CARD / 3600
+        yield stage, f"{here:,.0f}", f"{card:,.1f}", f"{card / 100:,.2f}"
+
+
+def main() -> None:
+    """Measure, fit, check and extrapolate."""
+    _, dataset = mnist(argparse.ArgumentParser(description=__doc__))
+    small = [one for size, options in SMALL.items() for one in network_samples(size, options, dataset)]
+    small += [one for problem in SMALL_PROBLEMS for one in problem_samples(*problem)]
+    held_out = [one for size, options in HELD_OUT.items() for one in network_samples(size, options, dataset)]
+    held_out += [one for problem in HELD_OUT_PROBLEMS for one in problem_samples(*problem)]
+    of = {stage: rates([one for one in small if one.stage == stage]) for stage in dict.fromkeys(s.stage for s in small)}
+    columns = ("stage", "seconds for 10⁹ of", "", "and for 10⁹ of", "")
+    rows = ((stage, COUNTED[stage][0], 1e9 * rate[0], COUNTED[stage][1], 1e9 * rate[1]) for stage, rate in of.items())
+    table("Rates", columns, rows)
+    columns = ("stage", "largest error of the fit", "held out", "seconds", "predicted", "ratio")
+    table("Sizes that the fit has not seen", columns, checks(small, held_out, of))
+    table("Files of a job of 320 filters on the digits", ("file", "bytes", "predicted", "ratio"), sizes(64))
+    columns = ("stage", "hours on these cores", "on one card", "on a hundred")
+    table(f"{NETWORKS} networks of {sum(VGG16):,} filters, {MUS_OF_MAP} mu, {DRAWS} draws", columns, plan(of))
+
+
+if __name__ == "__main__":
+    main()
