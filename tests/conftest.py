@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
+import runpy
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import hypothesis
@@ -73,6 +76,22 @@ def split(device: torch.device) -> Split:
     images = torch.rand(700, 1, 8, 8, generator=generator)
     labels = torch.randint(CLASSES, (700,), generator=generator)
     return Split(images.to(device), labels.to(device))
+
+
+def run_here(script: str, *options: str) -> tuple[int, str, str]:
+    """A script in this process, which has loaded all it needs: its exit code, and what it prints."""
+    before, handlers = sys.argv, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    sys.argv = [str(ROOT / script), *options]
+    GlobalHydra.instance().clear()
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        sys.argv = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def problem_of(responses: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> MuLassoProblem:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def lines() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
 
 
+@cache
+def help_of(module: str) -> str:
+    """What ``python -m module --help`` prints."""
+    return subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+
+
 def test_there_are_examples() -> None:
     assert len(lines()) > 12
     assert {line[0] for line in lines()} >= {"interpret.py", "train.py", "-m", *SEARCHES}
@@ -51,8 +58,7 @@ def test_python_runs(page: Path, rng: object) -> None:
 def test_a_command_line_is_taken(line: list[str]) -> None:
     script, *options = line
     if script == "-m":
-        done = subprocess.run([sys.executable, *line[:2], "--help"], capture_output=True, text=True, check=True)
-        assert all(option in done.stdout for option in options if option.startswith("--"))
+        assert all(option in help_of(options[0]) for option in options if option.startswith("--"))
         return
     given = [option for option in options if option != "-m"]
     if "--cfg" in given:

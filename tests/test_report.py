@@ -6,15 +6,13 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import run_here
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -36,11 +34,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}"]
     options += ["mu=0.1,1", "seed=0,1", "model.dropout=0,0.5", f"model.name='{HOSTILE}'"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "interpret.py"), "-m", *options], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    code, out, err = run_here("interpret.py", "-m", *options)
+    assert code == 0, err
+    lines = out.splitlines()
     assert lines[-2].endswith("sweep/report.html")
     assert lines[-1].startswith("next: python sweeps/tipping_point.py data=digits")
     return folder / "sweep"
@@ -398,13 +394,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A sweep of train.py, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
     options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}", "seed=0,1"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "-m", *options, "curve.every_n_epochs=1"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return folder / "sweep", done.stdout
+    code, out, err = run_here("train.py", "-m", *options, "curve.every_n_epochs=1")
+    assert code == 0, err
+    return folder / "sweep", out
 
 
 def test_trainings_have_a_table_and_a_page(trained: tuple[Path, str]) -> None:

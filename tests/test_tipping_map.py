@@ -6,14 +6,12 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import run_here
 
 from tipping import tipping_map
 from tipping.charts import svg
@@ -26,10 +24,10 @@ SMALL += ["protocol.draws=2", "curve.points=2", "curve.images=100", "visualize=o
 
 
 def run(script: str, *options: str, code: int = 0) -> str:
-    """A command as a user types it; what it prints, to both."""
-    done = subprocess.run([sys.executable, str(ROOT / script), *options], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """What a command prints, to both."""
+    ended, out, err = run_here(script, *options)
+    assert ended == code, out + err
+    return out + err
 
 
 @pytest.fixture(scope="module")
