@@ -123,6 +123,8 @@ def run_script(
     def run(script: str, *arguments: str, multirun: bool = False) -> tuple[int, str, str]:
         given = {argument.split("=")[0].lstrip("+~") for argument in arguments}
         defaults = [option for option in small if option.split("=")[0] not in given]
+        if not any(option.startswith("visualize") for option in given):
+            defaults.append("visualize=off")
         if "model" in given:
             defaults = [option for option in defaults if not option.startswith("model.")]
         mode = ["-m", f"hydra.sweep.dir={tmp_path / 'out'}"] if multirun else [f"hydra.run.dir={tmp_path / 'out'}"]

@@ -120,12 +120,12 @@ def test_the_tab_key_completes_options(printed, monkeypatch) -> None:
 
 
 def test_without_a_terminal_there_are_lines_only(run_script, tmp_path: Path) -> None:
-    code, out, err = run_script("interpret", "mu=1,20", "visualize=off", multirun=True)
+    code, out, err = run_script("interpret", "mu=1,20", multirun=True)
     assert code == 0, err
     assert "\t#1 : " in out
     assert not [sign for sign in out + err if not sign.isprintable() and sign not in "\n\t"]
     assert not err
-    _, out, _ = run_script("interpret", "mu=1", "visualize=off")
+    _, out, _ = run_script("interpret", "mu=1")
     assert out.splitlines()[-1] == str(tmp_path / "out"), "a single job ends with where its files are"
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from tipping import records
 
-TWO = ("interpret", "mu=1,20", "visualize=off")
+TWO = ("interpret", "mu=1,20")
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -38,7 +38,7 @@ def test_what_is_done_is_not_done_again(run_script, tmp_path: Path) -> None:
     assert code == 0, err
     assert "2 of 2 jobs are done and are not run again" in out
     assert stamps(tmp_path / "out") == before
-    assert run_script("interpret", "mu=1,20,5", "visualize=off", "device=cpu", multirun=True)[0] == 0
+    assert run_script("interpret", "mu=1,20,5", "device=cpu", multirun=True)[0] == 0
     later = stamps(tmp_path / "out")
     assert {name: later[name] for name in before} == before, "a sweep may be made longer"
     assert findings(tmp_path / "out")[:2] == found
@@ -68,41 +68,42 @@ def test_what_is_not_whole_is_made_again(run_script, tmp_path: Path, name: str, 
 
 
 def test_a_byte_that_changed_is_seen(run_script, tmp_path: Path) -> None:
-    assert run_script("interpret", "mu=1", "visualize=off")[0] == 0
+    assert run_script("interpret", "mu=1")[0] == 0
     path = tmp_path / "out" / "selection.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert "done before" not in run_script("interpret", "mu=1", "visualize=off")[1]
-    assert "done before" in run_script("interpret", "mu=1", "visualize=off")[1]
+    assert "done before" not in run_script("interpret", "mu=1")[1]
+    assert "done before" in run_script("interpret", "mu=1")[1]
 
 
 def test_a_job_killed_while_it_draws_is_not_done(run_script, tmp_path: Path, monkeypatch) -> None:
     def killed(*_: object) -> None:
         raise SystemExit(137)
 
+    drawn = ("interpret", "mu=1", "visualize.images=1", "visualize.filters_per_class=1")
     monkeypatch.setattr(records, "write_pictures", killed)
-    assert run_script("interpret", "mu=1")[0] == 137
+    assert run_script(*drawn)[0] == 137
     assert json.loads((tmp_path / "out" / "result.json").read_text())["pictures"] is None
     monkeypatch.undo()
-    code, out, _ = run_script("interpret", "mu=1")
+    code, out, _ = run_script(*drawn)
     assert code == 0
     assert "done before" not in out
     picture = tmp_path / "out" / "pictures" / "class_3.png"
     picture.unlink()
-    assert "done before" not in run_script("interpret", "mu=1")[1]
+    assert "done before" not in run_script(*drawn)[1]
     assert picture.is_file()
 
 
 @pytest.mark.parametrize("script", ["interpret", "train"])
 def test_a_single_job_is_resumed_unless_its_options_are_others(run_script, tmp_path: Path, script: str) -> None:
     path = tmp_path / "out" / "result.json"
-    assert run_script(script, "seed=1", "visualize=off")[0] == 0
+    assert run_script(script, "seed=1")[0] == 0
     stamp = path.stat().st_mtime_ns
-    assert f"done before: {tmp_path / 'out'}" in run_script(script, "seed=1", "visualize=off", "device=cpu")[1]
+    assert f"done before: {tmp_path / 'out'}" in run_script(script, "seed=1", "device=cpu")[1]
     assert path.stat().st_mtime_ns == stamp
     for options in (["seed=1", "resume=false"], ["seed=1", "protocol.draws=3"]):
-        assert "done before" not in run_script(script, *options, "visualize=off")[1]
+        assert "done before" not in run_script(script, *options)[1]
         assert path.stat().st_mtime_ns > stamp
         stamp = path.stat().st_mtime_ns
     assert json.loads(path.read_text())["protocol"]["draws"] == 3
@@ -110,8 +111,8 @@ def test_a_single_job_is_resumed_unless_its_options_are_others(run_script, tmp_p
 
 def test_a_training_is_not_mistaken_for_a_job_of_interpret(run_script, tmp_path: Path) -> None:
     for script, other in (("train", "interpret"), ("interpret", "train")):
-        assert run_script(script, "visualize=off")[0] == 0
-        assert "done before" not in run_script(other, "visualize=off")[1]
+        assert run_script(script)[0] == 0
+        assert "done before" not in run_script(other)[1]
 
 
 def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> None:
@@ -126,16 +127,16 @@ def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> Non
 
 def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path) -> None:
     for seed in (0, 1):
-        assert run_script("train", f"seed={seed}", "visualize=off")[0] == 0
+        assert run_script("train", f"seed={seed}")[0] == 0
     first, second = (path.read_bytes() for path in sorted((tmp_path / "store" / "networks").glob("*.pt")))
     given = tmp_path / "given.pt"
     for content, done in ((first, False), (first, True), (second, False)):
         given.write_bytes(content)
-        code, out, err = run_script("interpret", f"+model.checkpoint={given}", "visualize=off")
+        code, out, err = run_script("interpret", f"+model.checkpoint={given}")
         assert code == 0, err
         assert ("done before" in out) == done
     given.unlink()
-    code, _, err = run_script("interpret", f"+model.checkpoint={given}", "visualize=off")
+    code, _, err = run_script("interpret", f"+model.checkpoint={given}")
     assert (code, len(err.strip().splitlines())) == (1, 1)
 
 
@@ -161,7 +162,7 @@ def test_a_folder_of_other_jobs_is_refused(run_script, tmp_path: Path) -> None:
         ("mu=1,20", "seed=1"): "job 0 there is another (",
         ("mu=1,20", "resume=false"): "holds the jobs of an earlier sweep: give another, or resume=true",
     }.items():
-        code, _, err = run_script("interpret", *options, "visualize=off", multirun=True)
+        code, _, err = run_script("interpret", *options, multirun=True)
         assert code == 1
         assert sentence in err
         assert len(err.strip().splitlines()) == 1
