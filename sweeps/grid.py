@@ -6,6 +6,7 @@ the images they respond to most, with resampling and without.
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def network() -> nn.Module:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     mnist = data.load(config.Data("mnist", os.environ.get("TIPPING_DATA", "data")))
     model = network()
     train(model, mnist, TRAINER, seed=0)

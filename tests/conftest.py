@@ -32,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
+    if config.getoption("--long"):
+        hypothesis.settings.register_profile("ten_times", hypothesis.settings.default, max_examples=1000)
+        hypothesis.settings.load_profile("ten_times")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

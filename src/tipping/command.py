@@ -14,19 +14,21 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from filelock import FileLock, Timeout
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tqdm import tqdm
+from yaml import YAMLError
 
 from tipping import records
 from tipping.config import ELSEWHERE, InputError
@@ -36,6 +38,7 @@ class JobFailed(Exception):
     """A job of a multirun failed in another process, which has said so."""
 
 
+NO_YAML = (YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, AttributeError)
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
 
 
@@ -133,7 +136,7 @@ def _go_on(folder: Path, options: DictConfig) -> None:
     Raises:
         InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
     """
-    before = {path.parents[1]: OmegaConf.load(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
     if not before:
         return
     if not options.resume:
@@ -148,6 +151,14 @@ def _go_on(folder: Path, options: DictConfig) -> None:
             )
     done = sum(records.done(job, _presets(options)) for job in before)
     print(f"{done} of {len(jobs)} jobs are done and are not run again")
+
+
+def _overrides(path: Path) -> list[str]:
+    """Those of a job, as Hydra has kept them."""
+    try:
+        return [str(one) for one in OmegaConf.load(path)]
+    except NO_YAML as error:
+        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
 
 
 def _presets(options: DictConfig) -> Path:
@@ -206,13 +217,14 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     Sweep.folder, Sweep.lock, Sweep.failures, Sweep.line = None, None, 0, None
     code = 0
     try:
+        _check_flags()
         main()
     except SystemExit as exit_:
         code = int(exit_.code or 0)
     except JobFailed:
         code = 1
     except Exception as error:
-        _say(error)
+        _say(error if isinstance(error, MISTAKES) or _in_job(main, error) else _of_options(error))
         code = 1
     if Sweep.line is not None:
         Sweep.line.close()
@@ -229,6 +241,34 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         Sweep.lock.release()
     _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
     sys.exit(code or int(Sweep.failures > 0))
+
+
+def _check_flags() -> None:
+    """Refuse what Hydra's own parser does not know, in one line; what only prints ends quietly where no one reads on.
+
+    Raises:
+        InputError: an unknown flag, or one among the options.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{message}; flags such as -m stand before all options, --help lists these")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_args()
+    if flags.help or flags.hydra_help or flags.cfg or flags.info:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _in_job(main: Callable[[], object], error: Exception) -> bool:
+    """Whether an exception passed through the function that Hydra's decorates, that is, is not of composing options."""
+    job = getattr(main, "__wrapped__", main).__code__
+    return any(frame.f_code is job for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _of_options(error: Exception) -> InputError:
+    """What Hydra says of options that it cannot compose, with these: it does not name them."""
+    return InputError(f"{' '.join(sys.argv[1:])}: cannot be composed ({str(error) or type(error).__name__})")
 
 
 def _quiet() -> None:
@@ -263,11 +303,19 @@ def _say(error: Exception, prefix: str = "") -> None:
 
 def one_line(error: BaseException) -> str:
     """A mistake as one line that names the culprit; Hydra's and OmegaConf's messages without their inner workings."""
+    return " ".join(_named(error).splitlines())
+
+
+def _named(error: BaseException) -> str:
     quote = "'"
     if isinstance(error.__cause__, InputError):
         return str(error.__cause__)
     if isinstance(error, BrokenExecutor):
         return "a worker was killed, perhaps for want of memory; the same command again does what is left"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; options are name=value, in quotes where signs are no letters"
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key}: has no value; give one"
     text = " ".join(str(error).split("Config search path")[0].split())
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
@@ -277,6 +325,4 @@ def one_line(error: BaseException) -> str:
         return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
     if "is not a ListConfig" in text:
         return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
-    if text.startswith(("Error parsing override", "no viable alternative")):
-        return f"{text.split(quote)[1]}: cannot be read; options are name=value, in quotes where signs are no letters"
     return text

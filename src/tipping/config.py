@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+
+LARGEST_MU = 1e100
 
 
 class InputError(ValueError):
     """A user's mistake: one line that names the culprit and the remedy."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
+
+
+class Arguments(argparse.ArgumentParser):
+    """A command line whose mistakes are an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise InputError(f"{message}; --help says what is")
 
 
 def require(holds: bool, option: str, value: object, remedy: str) -> None:
@@ -24,11 +38,18 @@ def require_whole(option: str, value: Any, at_least: int) -> None:
     """Raise `InputError` unless the value is a whole number of at least `at_least`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     require(whole and value >= at_least, option, value, f"give a whole number of at least {at_least}")
+    require(value < 2**63, option, value, "give a whole number below 2**63")
 
 
 def require_positive(option: str, value: float) -> None:
     """Raise `InputError` unless the value is finite and over 0."""
     require(math.isfinite(value) and value > 0, option, value, "give a finite number over 0")
+
+
+def require_mu(option: str, value: float) -> None:
+    """Raise `InputError` unless the value is a mu that float64 can square."""
+    require_positive(option, value)
+    require(value <= LARGEST_MU, option, value, f"no response needs so much; give at most {LARGEST_MU:g}")
 
 
 @dataclass
@@ -52,6 +73,7 @@ class Trainer:
         require_whole("trainer.max_epochs", self.max_epochs, 1)
         require_whole("trainer.batch_size", self.batch_size, 1)
         require_positive("trainer.learning_rate", self.learning_rate)
+        require(self.learning_rate < 1e38, "trainer.learning_rate", self.learning_rate, "give one that float32 holds")
         precisions = ("float32", "tf32", "bf16")
         require(self.precision in precisions, "trainer.precision", self.precision, f"give {', '.join(precisions)}")
 
@@ -150,8 +172,8 @@ class Visualize:
         few = self.images <= MOST_IMAGES
         require(few, "visualize.images", self.images, f"no picture holds so many; give at most {MOST_IMAGES}")
         require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
-        rules, known = ",".join(self.rules), ", ".join(RULES)
-        right = bool(self.rules) and set(self.rules) <= set(RULES) and len(set(self.rules)) == len(self.rules)
+        rules, known = ",".join(map(str, self.rules)), ", ".join(RULES)
+        right = bool(rules) and all(self.rules.count(rule) == 1 and rule in RULES for rule in self.rules)
         require(right, "visualize.rules", f"[{rules}]", f"give some of {known}, each once, such as [guided]")
         for option, values in {"seed": SEEDS, "resample": ("auto", *RESAMPLES)}.items():
             value = getattr(self, option)
@@ -188,9 +210,9 @@ class Search:
     storage: str | None
 
     def __post_init__(self) -> None:
-        require_positive("search.low", self.low)
+        require_mu("search.low", self.low)
         require(0 <= self.precision < 1, "search.precision", self.precision, "give a number in [0, 1)")
-        require_positive("search.high", self.high)
+        require_mu("search.high", self.high)
         require(self.low < self.high, "search.high", self.high, f"give a mu over search.low={self.low:g}")
         require_whole("search.grid", self.grid, 2)
         remedy = f"give a whole number, search.grid={self.grid} or more"
@@ -244,11 +266,16 @@ class Config:
 
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
+        target = self.model.get("_target_")
+        require(isinstance(target, str), "model._target_", target, "give the class of a network")
+        for key in self.model:
+            strange = str(key).startswith("_") and key != "_target_"  # a word of Hydra's
+            require(not strange, f"model.{key}", self.model[key], "no network takes it; leave it out")
         checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
         named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
         require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
-        require_positive("mu", self.mu)
+        require_mu("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
@@ -261,6 +288,9 @@ def parse(composed: DictConfig) -> Config:
         InputError: an option is out of its range.
         omegaconf.errors.OmegaConfBaseException: an option is unknown or of another type.
     """
+    for option, kind in get_type_hints(Config).items():
+        a_list = OmegaConf.is_list(composed.get(option))
+        require(not a_list or kind in (str, int, float, bool), option, composed.get(option), "give options by name")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
     assert isinstance(config, Config)
     return config

@@ -28,6 +28,7 @@ from tipping.store import digest
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CLASSES = 10
+LARGEST = 2**30  # bytes of an IDX file; MNIST has a twentieth of that
 
 
 class Source(NamedTuple):
@@ -220,20 +221,22 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         InputError: unreadable, truncated, too long, or not `ndim`-dimensional unsigned bytes.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * ndim)
+            shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * ndim, 4)]
+            announced = math.prod(shape)
+            content = file.read(min(announced, LARGEST) + 1)  # not all that a small file may unpack to
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}): fetch it anew") from error
     magic = bytes([0, 0, 8, ndim])
-    if content[:4] != magic:
+    if header[:4] != magic:
         kind = {1: "labels", 3: "images"}[ndim]
-        raise InputError(f"{path} is no IDX file of {kind} (starts with {content[:4].hex()}, not {magic.hex()})")
-    header = 4 + 4 * ndim
-    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
-    if len(content) != header + math.prod(shape):
-        raise InputError(f"{path} is {len(content)} bytes long, which its header does not announce: fetch it anew")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+        raise InputError(
+            f"{path} is no IDX file of {kind} (starts with {header[:4].hex()}, not {magic.hex()}): fetch it anew"
+        )
+    if len(header) < 4 + 4 * ndim or len(content) != announced:
+        raise InputError(f"{path} does not hold the {announced:,} bytes that its header announces: fetch it anew")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
 
 
 def _download(name: str, source: Source, folder: Path) -> None:

@@ -195,6 +195,7 @@ def drop_curve(
 
     Measured at evenly spaced counts. `value` and `scope` as in `ablated`.
     """
+    points = min(points, len(order_K))  # a count each
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
     orders = [order_K, order_K[::-1], *controls]
     ablations = [order[:count] for order in orders for count in removed]

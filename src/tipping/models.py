@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import pickle
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from tipping.config import InputError, require, require_whole
 from tipping.finding import convolutions
 from tipping.layers import evaluating
+from tipping.store import is_state, load
 
 OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
 
@@ -100,6 +100,8 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     """
     arguments = {key: value for key, value in options.items() if key not in OURS}
     known = {"image_shape": image_shape, "classes": classes}
+    for option in known.keys() & arguments.keys():
+        raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
     taken = inspect.signature(_class(options["_target_"])).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         known = {key: value for key, value in known.items() if key in taken}
@@ -173,18 +175,18 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
     `state_dict` (as Lightning writes, whose prefix ``model.`` is taken off) or `tensors` (as the store's).
 
     Raises:
-        InputError: unreadable, or of another architecture.
+        InputError: unreadable, of another architecture, or not finite.
     """
     try:
-        content = torch.load(Path(path), map_location="cpu", weights_only=True)
+        content = load(Path(path))
     except OSError as error:
-        raise InputError(f"model.checkpoint={path} cannot be read ({error})") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"model.checkpoint={path} cannot be read ({error}); give a file of weights") from error
+    except ValueError as error:
         remedy = "save weights alone, by torch.save(model.state_dict(), …)"
         raise InputError(f"model.checkpoint={path} cannot be read as weights: {remedy}") from error
     for key in ("state_dict", "tensors"):
         content = content.get(key, content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+    if not is_state(content) or any(tensor.is_complex() for tensor in content.values()):
         raise InputError(f"model.checkpoint={path} holds no state dict: save one by torch.save(model.state_dict(), …)")
     weights = content if set(content) == set(model.state_dict()) else _unprefixed(content)
     try:
@@ -192,6 +194,8 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"model.checkpoint={path} is of another architecture: {reason[:200]}") from error
+    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+        raise InputError(f"model.checkpoint={path} holds weights that are not finite: train it anew")
 
 
 def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:

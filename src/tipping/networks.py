@@ -14,7 +14,7 @@ import numpy as np
 from tipping.atomic import replacing
 from tipping.charts import ELSEWHERE, flat
 from tipping.config import InputError
-from tipping.records import PREDICTIONS, RECORD, SCHEMA, UNREADABLE
+from tipping.records import OF_INTERPRETING, OF_TRAINING, RECORD, UNREADABLE, read_predictions, read_record
 from tipping.search import Bracketing
 from tipping.tipping_point import Curves
 
@@ -37,15 +37,8 @@ class Job(NamedTuple):
         Raises:
             one of `records.UNREADABLE`.
         """
-        record = json.loads((folder / RECORD).read_text())
-        if record["schema"] != SCHEMA:
-            raise ValueError("of another version")
-        if "filters" not in record:
-            return None
-        record["accuracy"]["chance"], record["curve"]["removed"][0]  # of a job that is whole
-        with (folder / PREDICTIONS).open("rb") as file, np.load(file) as arrays:
-            predictions = {name: arrays[name] for name in ("labels", "intact", "selected", "random")}
-        return cls(folder, record, predictions)
+        record = read_record(folder)
+        return cls(folder, record, read_predictions(folder)) if OF_INTERPRETING in record else None
 
     @property
     def options(self) -> dict[str, str]:
@@ -122,8 +115,8 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.rglob(RECORD), key=lambda path: (len(str(path)), path)):
         try:
-            record = json.loads(path.read_text())
-            if record["schema"] == SCHEMA and "curves" in record:
+            record = read_record(path.parent)
+            if OF_TRAINING in record:
                 found.append({"job": job_name(folder, path.parent), **record})
         except UNREADABLE:
             continue

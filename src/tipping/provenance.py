@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from tipping import charts
-from tipping.command import varying
+from tipping.command import NO_YAML, varying
+from tipping.config import InputError
 from tipping.networks import Network
 from tipping.records import RECORD
 
@@ -22,9 +23,20 @@ NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=")
 
 
 def hydra_of(folder: Path) -> DictConfig | None:
-    """Hydra's own configuration of what was last run in a folder; None where there is none."""
+    """Hydra's own configuration of what was last run in a folder; None where there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     path = next((folder / name for name in HYDRA if (folder / name).is_file()), None)
-    return OmegaConf.load(path).hydra if path else None
+    if path is None:
+        return None
+    try:
+        hydra: DictConfig = OmegaConf.load(path).hydra
+        shlex.join([hydra.job.name, *hydra.overrides.task, *hydra.overrides.hydra])
+    except NO_YAML as error:
+        raise InputError(f"{path} cannot be read; delete it, and it will not be said how the sweep was made") from error
+    return hydra
 
 
 def unfinished(folder: Path) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 import shutil
 import subprocess
 import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +24,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from tipping import config
+from tipping import config, schema
 from tipping.atomic import replacing
 from tipping.controls import MATCHES
 from tipping.data import Split
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 SCHEMA = 6
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 SCRIPTS = ("train.py", "interpret.py")  # beside the presets
 OF_TRAINING, OF_INTERPRETING = "curves", "filters"  # what only records of these jobs have
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
@@ -220,6 +219,51 @@ def sentence(record: dict[str, Any]) -> str:
     return text
 
 
+def read_record(directory: Path) -> dict[str, Any]:
+    """The record in a directory.
+
+    Raises:
+        one of UNREADABLE: there is none, or it is not whole, or of another version.
+    """
+    record: dict[str, Any] = json.loads((directory / RECORD).read_text(), parse_constant=_finite, parse_float=_finite)
+    if record["schema"] != SCHEMA:
+        raise ValueError("of another version")
+    if not schema.whole(record):
+        raise ValueError("not whole")
+    return record
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def read_predictions(directory: Path) -> dict[str, np.ndarray]:
+    """The predictions of a job for the images evaluated, and their labels.
+
+    Raises:
+        one of UNREADABLE: they are not there, or not whole.
+    """
+    held = _arrays(directory / PREDICTIONS)
+    classes = {name: held[name] for name in ("labels", "intact", "selected", "random")}
+    images = classes["labels"].shape
+    whole = all(array.dtype.kind in "iu" and array.shape[-1:] == images for array in classes.values())
+    if not whole or [array.ndim for array in classes.values()] != [1, 1, 1, 2] or 0 in classes["random"].shape:
+        raise ValueError("not whole")
+    return classes
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; no code in it is run."""
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as held:
+                return dict(held)
+        except Exception as error:  # whatever bytes at random make NumPy raise
+            raise ValueError(f"{path} cannot be read ({error})") from error
+
+
 def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF_INTERPRETING) -> dict[str, Any] | None:
     """The record of a job with these options and this code, if the directory holds one that is whole."""
     record = _whole(directory, conf)
@@ -232,21 +276,16 @@ def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF
 def _whole(directory: Path, conf: Path) -> dict[str, Any] | None:
     """The record in a directory, if it is of this code and all of its files are there."""
     try:
-        record: dict[str, Any] = json.loads((directory / RECORD).read_text())
+        record = read_record(directory)
         versions = [{**one, "commit": ""} for one in (record["versions"], _versions(conf))]
         names = [SELECTION, PREDICTIONS] if OF_INTERPRETING in record else []
-        whole = all(_sound(directory / name) for name in names)
+        arrays = [_arrays(directory / name) for name in names]
         drawn = all((directory / PICTURES / f"{name}.png").is_file() for name in record["pictures"])
         of_these_files = record["model_files"] == file_digests(record["config"]["model"])
-        of_this_code = record["schema"] == SCHEMA and versions[0] == versions[1]
     except (*UNREADABLE, config.InputError):
         return None
-    return record if of_this_code and of_these_files and whole and drawn else None
-
-
-def _sound(path: Path) -> bool:
-    with zipfile.ZipFile(path) as arrays:
-        return arrays.testzip() is None
+    of_this_code = versions[0] == versions[1]
+    return record if of_this_code and of_these_files and len(arrays) == len(names) and drawn else None
 
 
 def _clear(directory: Path) -> None:

@@ -25,7 +25,7 @@ from markupsafe import Markup
 from tipping import charts, comparison, provenance, results, tables, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
-from tipping.config import InputError, Tracking
+from tipping.config import Arguments, InputError, Tracking
 from tipping.networks import Job, Network, job_name, networks, read, trainings
 from tipping.records import PICTURES
 from tipping.search import TRIALS
@@ -553,15 +553,15 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m tipping.report",
         description="Write the page of sweeps.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         print(write([hold(sweep, name) for sweep, name in _named(given.sweeps).items()]))
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ import numpy as np
 from tipping import comparison, config
 from tipping.atomic import replacing
 from tipping.charts import accuracy_drop, flat, varying_options
-from tipping.config import InputError
+from tipping.config import Arguments, InputError
 from tipping.controls import MATCHES
-from tipping.records import RECORD, SCHEMA, UNREADABLE
+from tipping.records import UNREADABLE, read_record
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 TRAININGS = "trainings.csv"
@@ -49,9 +48,7 @@ def collect(
     records, missing = [], []
     for job in jobs:
         try:
-            record = {"job": job.name, **json.loads((job / RECORD).read_text())}
-            if record["schema"] != SCHEMA:
-                raise ValueError("of another version")
+            record = {**read_record(job), "job": job.name}
             row(record, [])
             records.append(record)
         except UNREADABLE:
@@ -130,7 +127,6 @@ def row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
     """A job's line."""
     accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
     options = flat(record["config"])
-    record["curve"]["removed"][0]  # of a job that is whole
     return {
         "job": record["job"],
         "data": record["data"],
@@ -174,7 +170,7 @@ def _range(ends: Sequence[float] | None) -> str:
 def column(option: str, rows: Sequence[dict[str, Any]]) -> str:
     """The column that tells a varying option apart: its own, or the protocol's if its name already does."""
     axis = option.removeprefix("protocol.")
-    told = {(row["protocol"], row.get(axis)) for row in rows}
+    told = {(row["protocol"], str(row.get(axis))) for row in rows}  # a list, as of layers, is no key
     by_name = axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
     return "protocol" if by_name else NAMED.get(option, option)
 
@@ -245,7 +241,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gather sweeps from the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m tipping.results",
         description="Write the table and the chart of each sweep.",
         epilog=EXAMPLES,
@@ -256,8 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--differences", action="store_true", help="print how far selected filters differ from random ones, over seeds"
     )
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         missing = [job for sweep in given.sweeps for job in gather(sweep)]
         if given.differences:
             print_differences(given.sweeps)

@@ -21,7 +21,7 @@ import numpy as np
 from tipping import comparison
 from tipping.atomic import replacing
 from tipping.charts import RANDOM, RELEVANT, flat, tipping_points
-from tipping.config import InputError
+from tipping.config import Arguments, InputError
 from tipping.networks import Network, networks, read
 from tipping.results import print_lines
 from tipping.tipping_point import TippingPoint, area, at_crossings, compare, partings, tipping_point
@@ -320,7 +320,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m tipping.tipping_map",
         description="Write the tipping points of all networks of sweeps.",
         epilog=EXAMPLES,
@@ -330,8 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"
     )
     parser.add_argument("--compare", metavar="OPTION", help="compare networks that differ in it, such as model.dropout")
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         return 1 if gather(*given.sweeps, by=given.compare) else 0
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
