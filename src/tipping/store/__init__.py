@@ -96,12 +96,14 @@ def load(file: Path | IO[bytes]) -> Any:
         ValueError: it holds something else, or not the bytes that were written.
     """
     if isinstance(file, Path):
-        file.open("rb").close()
+        with file.open("rb") as opened:
+            return load(opened)
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as parts:
                 if changed := parts.testzip():  # torch does not look
                     raise ValueError(f"{changed} in it has changed")
+        file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes at random make these raise
         raise ValueError(str(error) or type(error).__name__) from error
