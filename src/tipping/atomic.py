@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())  # or a power failure may leave an empty file in its place
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
