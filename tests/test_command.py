@@ -367,6 +367,8 @@ def test_a_wandb_run_that_fails_midway_is_said_once(caplog: pytest.LogCaptureFix
     closed = []
 
     class Broken:
+        offline = True
+
         def finish(self, exit_code: int) -> None:
             closed.append(exit_code)
 

@@ -29,12 +29,11 @@ log = logging.getLogger(__name__)
 PROJECT = "tipping"
 TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
 SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
-FINISH_TIMEOUT = "WANDB_FINISH_TIMEOUT"
 DEFAULTS = {  # of W&B's own variables; times in seconds
     "WANDB_SILENT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_INIT_TIMEOUT": "30",
-    FINISH_TIMEOUT: "60",  # counts only from the last request before it, so that these are few:
+    "WANDB_FINISH_TIMEOUT": "60",  # counts only from the last request before it, so that these are few:
     "WANDB_X_GRAPHQL_RETRY_MAX": "3",
     "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "20",
 }
@@ -186,7 +185,7 @@ class Run(Logger):
         def close(run: wandb.Run) -> None:
             begun = time.monotonic()
             run.finish(exit_code=exit_code)
-            if not run.offline and time.monotonic() - begun >= float(os.environ[FINISH_TIMEOUT]):
+            if not run.offline and time.monotonic() - begun >= run.settings.finish_timeout:
                 log.warning("W&B: not all was uploaded in time; the rest goes by: wandb sync %s", Path(run.dir).parent)
 
         self._failed = False  # a run that failed is closed too, or the next job would write into it
