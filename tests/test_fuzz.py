@@ -655,6 +655,18 @@ def test_stored_tensors(place: Path, edit: Callable[[bytes], bytes], sizes: list
         assert all(torch.equal(found[name], right[name]) for name in right)
 
 
+def test_a_number_that_changed_is_seen(tmp_path: Path) -> None:
+    """Which torch does not look for."""
+    weights = {name: torch.full_like(tensor, 0.25) for name, tensor in tiny().state_dict().items()}
+    path, told = Store(tmp_path).fetch("networks", {"seed": 0}, lambda: weights).path, tmp_path / "executed"
+    content = path.read_bytes()
+    at = content.index(struct.pack("<8f", *[0.25] * 8))
+    path.write_bytes(content[:at] + struct.pack("<f", 0.5) + content[at + 4 :])
+    assert not torch.equal(torch.load(path)["tensors"]["conv1.weight"], weights["conv1.weight"])
+    assert refused(lambda: Store(tmp_path).fetch("networks", {"seed": 0}, dict), path, told)
+    assert refused(lambda: models.load_checkpoint(tiny(), str(path)), path, told)
+
+
 @pytest.mark.parametrize("kind", ["code", "code among tensors", "a list", "nothing", "texts"])
 @pytest.mark.parametrize("own", [True, False])
 def test_a_stored_file_of_something_else(tmp_path: Path, kind: str, own: bool) -> None:
