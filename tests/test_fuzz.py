@@ -274,6 +274,8 @@ def test_command_lines(place: Path, name: str, words: list[str]) -> None:
         ("+model._partial_=true", "model._partial_=True: no network takes it"),
         ("+model._recursive_=1", "model._recursive_=1: no network takes it"),
         ("+model.classes=3", "model.classes=3: the data set gives it"),
+        ("protocol=[]", "protocol"),
+        ("visualize.rules={}", "Error merging override visualize.rules={}"),
         ("visualize.rules=[[a]]", "visualize.rules=[['a']]: give some of"),
         ("protocol.name='a\nb'", ""),
         ("curve.points=1000000000000", ""),
@@ -449,6 +451,12 @@ def test_configuration_values(composed: DictConfig, pick: int, value: object) ->
     assert all(math.isfinite(number) for number in numbers({**parsed, "model": 0}))
     if value is not ... and path[0] != "model" and not isinstance(kept := at(parsed, path), bool | dict):
         assert kept == value or (isinstance(kept, str) and kept.lower() == str(value).lower()) or kept == float(value)
+
+
+@pytest.mark.parametrize(("path", "value"), [(("visualize", "rules"), {}), (("protocol",), []), (("model",), [])])
+def test_the_culprit_is_named(composed: DictConfig, path: tuple[str, ...], value: object) -> None:
+    spoiled = changed(OmegaConf.to_container(composed), path, value)
+    assert str(mistake(lambda: config.parse(OmegaConf.create(spoiled)))).startswith(f"{'.'.join(path)}={value}: give ")
 
 
 # ---- files: mutated bytes

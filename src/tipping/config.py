@@ -291,6 +291,8 @@ def parse(composed: DictConfig) -> Config:
     for option, kind in get_type_hints(Config).items():
         a_list = OmegaConf.is_list(composed.get(option))
         require(not a_list or kind in (str, int, float, bool), option, composed.get(option), "give options by name")
+    rules = OmegaConf.select(composed, "visualize.rules")
+    require(not OmegaConf.is_dict(rules), "visualize.rules", rules, "give a list in brackets, such as [guided]")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
     assert isinstance(config, Config)
     return config
