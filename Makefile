@@ -1,5 +1,5 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
-# test-cluster: those on a real Slurm and PostgreSQL; make bench-solver, bench-ablation, bench-visualize: the solver and
+# test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation, bench-visualize: the solver and
 # the ablations beside others, pictures beside a pass over the images; make bench-cost: what a map costs. Each makes the
 # environment first.
 PYTHON ?= python3

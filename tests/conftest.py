@@ -28,20 +28,22 @@ sys.path.insert(0, str(ROOT))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="torch device to run the tests on: cpu or cuda")
     parser.addoption("--long", action="store_true", help="run the long tests too")
+    parser.addoption("--cluster", action="store_true", help="run the tests that start Slurm and PostgreSQL too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
+    config.addinivalue_line("markers", "cluster: starts Slurm or PostgreSQL; runs with --cluster")
     if config.getoption("--long"):
         hypothesis.settings.register_profile("ten_times", hypothesis.settings.default, max_examples=1000)
         hypothesis.settings.load_profile("ten_times")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
+    for name, what in (("long", "a long test"), ("cluster", "needs a cluster")):
         for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="a long test: give --long"))
+            if item.get_closest_marker(name) and not config.getoption(f"--{name}"):
+                item.add_marker(pytest.mark.skip(reason=f"{what}: give --{name}"))
 
 
 @pytest.fixture

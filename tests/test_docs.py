@@ -83,6 +83,8 @@ def test_a_command_line_runs(line: list[str], tmp_path: Path) -> None:
     """On few images, with small networks."""
     if "--cfg" in line or "model=own" in line:
         pytest.skip("nothing to run, or somebody's own network")
+    if {"hydra/launcher=submitit_slurm", "search.storage=postgresql+psycopg2://user@host/tipping"} & set(line):
+        pytest.skip("needs a cluster: see tests/cluster/")
     script, *options = line
     kept = [one for one in options if not one.startswith(("data=", "trainer.max_epochs=", "search.trials="))]
     small = [*SMALL, *(["search.trials=2"] if script in SEARCHES else [])]

@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -16,6 +17,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+import torch
 from filelock import FileLock, Timeout
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -35,7 +37,7 @@ from tipping.config import ELSEWHERE, InputError
 
 
 class JobFailed(Exception):
-    """A job of a multirun failed in another process, which has said so."""
+    """A job of a multirun failed in another process, which has said so; why, in one line."""
 
 
 NO_YAML = (YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, AttributeError)
@@ -59,6 +61,7 @@ class Sweep(Callback):
     """
 
     folder: Path | None = None  # of this process's multirun
+    done: frozenset[int] = frozenset()  # jobs of it, before it began
     failures = 0
     varying: dict[str, list[str]]  # options with several values
     line: tqdm[Any] | None = None
@@ -87,11 +90,14 @@ class Sweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
             Sweep.lock = _locked(folder)
-            _go_on(folder, config)
+            Sweep.done = _go_on(folder, config)
+        _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         _quiet()
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            _settle()
         if Sweep.folder is None:  # a single job, or a worker of another launcher
             return
         if Sweep.line is None:
@@ -116,7 +122,7 @@ class Sweep(Callback):
         if Sweep.folder:  # the jobs run in this process, which counts failures; Hydra would say the first one again
             job_return.status = JobStatus.COMPLETED
         else:
-            job_return._return_value = JobFailed()
+            job_return._return_value = JobFailed(_summary(job_return._return_value))
 
 
 def _locked(folder: Path) -> FileLock:
@@ -130,15 +136,15 @@ def _locked(folder: Path) -> FileLock:
     return lock
 
 
-def _go_on(folder: Path, options: DictConfig) -> None:
-    """Say how many jobs of a multirun are done already.
+def _go_on(folder: Path, options: DictConfig) -> frozenset[int]:
+    """The jobs of a multirun that are done already; how many is said.
 
     Raises:
         InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
     """
     before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
     if not before:
-        return
+        return frozenset()
     if not options.resume:
         raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
     jobs = _jobs_of(options.hydra.overrides.task)
@@ -149,8 +155,37 @@ def _go_on(folder: Path, options: DictConfig) -> None:
             raise InputError(
                 f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
             )
-    done = sum(records.done(job, _presets(options)) for job in before)
-    print(f"{done} of {len(jobs)} jobs are done and are not run again")
+    done = frozenset(int(job.name) for job in before if job.name.isdecimal() and records.done(job, _presets(options)))
+    print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
+    return done
+
+
+def _prepare_for(launcher: str) -> None:
+    """Prepare submitit, if it launches the jobs.
+
+    Raises:
+        InputError: there is no Slurm for it.
+    """
+    if ".hydra_submitit_launcher." not in launcher:
+        return
+    if launcher.endswith(".SlurmLauncher") and shutil.which("sbatch") is None:
+        raise InputError("hydra/launcher=submitit_slurm: there is no sbatch here; give it where Slurm is")
+    from tipping import submitted  # submitit need not be installed
+
+    submitted.outlive_losses(Sweep.done, _say_lost)
+
+
+def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
+    own = ",".join(option for option in options if option.split("=")[0] in Sweep.varying)
+    print(f"job {number} ({own}) failed: {reason}", file=sys.stderr)
+    Sweep.failures += 1
+
+
+def _settle() -> None:
+    """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
+    _handle_signals(_stop)
+    if given := os.environ.get("SLURM_CPUS_ON_NODE"):
+        torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
 def _overrides(path: Path) -> list[str]:
@@ -214,7 +249,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         sys.argv[1:] = ["--help", f"hydra/help={Path(sys.argv[0]).stem}"]  # each script's own, with the defaults
     _handle_signals(_stop)
     _quiet()
-    Sweep.folder, Sweep.lock, Sweep.failures, Sweep.line = None, None, 0, None
+    Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
     code = 0
     try:
         _check_flags()
@@ -299,6 +334,13 @@ def _say(error: Exception, prefix: str = "") -> None:
             if prefix:
                 print(prefix, file=sys.stderr)
             traceback.print_exception(error)
+
+
+def _summary(error: Exception) -> str:
+    """An error as one line, also one of ours."""
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
+        return "it took too long; give more hydra.launcher.timeout_min"
+    return one_line(error) if isinstance(error, MISTAKES) else traceback.format_exception_only(error)[-1].strip()
 
 
 def one_line(error: BaseException) -> str:
