@@ -1,7 +1,7 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
-# test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation, bench-visualize: the solver and
-# the ablations beside others, pictures beside a pass over the images; make bench-cost: what a map costs. Each makes the
-# environment first.
+# test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
+# bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make bench-cost:
+# what a map costs. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-long: check
 	$(BIN)/python -m pytest --long --override-ini faulthandler_timeout=7200
