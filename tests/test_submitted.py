@@ -33,6 +33,7 @@ def workers(folder: Path, process: subprocess.Popen[str]) -> list[int]:
     return [worker for one in controllers for worker in children(one, "submitit.core._submit")]
 
 
+@pytest.mark.cluster
 def test_a_sweep_goes_on_without_a_job_that_is_killed(tmp_path: Path) -> None:
     given = command(tmp_path / "local", *LONG, *LOCAL)
     with started(given) as process:
