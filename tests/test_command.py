@@ -43,7 +43,7 @@ def numbers(tree: object) -> list[float]:
 
 
 def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
-    code, out, err = run_script("interpret", "mu=1,20", multirun=True)
+    code, out, err = run_script("interpret", "mu=1,20", "visualize=gallery", multirun=True)
     assert code == 0, err
     small, large = records(tmp_path / "out")
     assert [small["mu"], large["mu"]] == [1, 20]
