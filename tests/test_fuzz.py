@@ -747,7 +747,9 @@ def check_gathered(tool: Callable[[list[str]], int], sweep: Path, place: Path, s
             *([row for row in rows if row.get("job", "1") != "1"] for rows in (before[name], found)), strict=True
         )
         assert all(old.items() <= new.items() for old, new in pairs), "there may be columns of what varies now"
-    records.done(folder / "1", ROOT / "conf")
+    own: Any = OmegaConf.load(sweep / "1" / ".hydra" / "config.yaml")
+    kind = records.OF_TRAINING if "train" in sweep.name else records.OF_INTERPRETING
+    records.read_own(folder / "1", config.parse(own), ROOT / "conf", kind)
     return err
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from filelock import FileLock
 
 from tipping import records
 
@@ -148,7 +147,6 @@ def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:
     seen = {records._code(conf)}
     for name in ("train.py", "interpret.py", "conf/config.yaml", "conf/more.yaml"):
         (tmp_path / name).write_text("2")
-        records._code.cache_clear()
         seen.add(records._code(conf))
     assert len(seen) == 5
 
@@ -169,16 +167,52 @@ def test_a_folder_of_other_jobs_is_refused(run_script, tmp_path: Path) -> None:
         assert stamps(tmp_path / "out") == before
 
 
-def test_two_sweeps_at_once_in_one_folder(tmp_path: Path) -> None:
-    """One of them runs, the other says that it does; both end."""
-    options = "mu=1,20 data=digits model.filters=4 model.depth=2 protocol.draws=2 curve.images=100 visualize=off"
-    places = ["tracking=off", f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'out'}"]
-    command = [sys.executable, str(ROOT / "interpret.py"), "-m", *options.split(), *places]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ended = sorted((*process.communicate(), process.returncode) for process in started)
-    ended.sort(key=lambda end: end[2])
-    assert [code for *_, code in ended] == [0, 1]
-    assert ended[1][1].strip() == (
-        f"hydra.sweep.dir={tmp_path / 'out'}: a sweep is running there; wait for it, or give another"
-    )
-    assert len(contents(tmp_path / "out")) == 2
+def test_two_sweeps_at_once_in_one_folder(run_script, tmp_path: Path) -> None:
+    """One of them runs, the other says that it does."""
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        code, _, err = run_script(*TWO, multirun=True)
+    assert code == 1
+    assert err.strip() == f"hydra.sweep.dir={tmp_path / 'out'}: a sweep is running there; wait for it, or give another"
+    assert not contents(tmp_path / "out")
+    assert run_script(*TWO, multirun=True)[0] == 0
+
+
+def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> None:
+    assert run_script("train", "mu=1,20", multirun=True)[0] == 0
+    before = stamps(tmp_path / "out")
+    code, _, err = run_script("interpret", "mu=1,20", multirun=True)
+    assert code == 1
+    assert err.strip() == f"hydra.sweep.dir={tmp_path / 'out'} holds a sweep of train.py: give another folder"
+    assert stamps(tmp_path / "out") == before
+
+
+def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that is out of reach for a moment."""
+    assert run_script("interpret", "mu=1")[0] == 0
+    path, read = tmp_path / "out" / "result.json", Path.read_text
+
+    def failing(self: Path, *given: Any, **named: Any) -> str:
+        if self == path:
+            raise OSError(errno.ESTALE, "Stale file handle", str(self))
+        return read(self, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    code, _, err = run_script("interpret", "mu=1")
+    assert code == 1
+    assert str(path) in err
+    assert len(err.strip().splitlines()) == 1
+    monkeypatch.undo()
+    assert "done before" in run_script("interpret", "mu=1")[1]
+
+
+def test_a_record_does_not_say_what_is_imported(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_script("interpret", "mu=1")[0] == 0
+    path, code = tmp_path / "out" / "result.json", tmp_path / "hostile.py"
+    code.write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    record = json.loads(path.read_text())
+    record["config"]["model"]["_target_"] = "hostile.Net"
+    path.write_text(json.dumps(record))
+    assert "done before" not in run_script("interpret", "mu=1")[1]
+    assert not (tmp_path / "run").exists()

@@ -18,5 +18,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())  # or a power failure may leave an empty file in its place
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a full disk, the system does not say where
+        raise
     finally:
         part.unlink(missing_ok=True)

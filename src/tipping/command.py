@@ -3,7 +3,6 @@ gathered at its end."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
@@ -12,17 +11,14 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -30,17 +26,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tqdm import tqdm
-from yaml import YAMLError
 
-from tipping import records
-from tipping.config import ELSEWHERE, InputError
+from tipping import resume
+from tipping.config import InputError
 
 
 class JobFailed(Exception):
     """A job of a multirun failed in another process, which has said so; why, in one line."""
 
 
-NO_YAML = (YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, AttributeError)
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
 
 
@@ -79,18 +73,18 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
             self._start(config)
-        except MISTAKES as error:  # which Hydra would warn of, and go on
+        except Exception as error:  # which Hydra would warn of, and go on
             _say(error)
             sys.exit(1)
 
     def _start(self, config: DictConfig) -> None:
-        Sweep.varying = varying(config.hydra.overrides.task)
+        Sweep.varying = resume.varying(config.hydra.overrides.task)
         if empty := [option for option, values in Sweep.varying.items() if not values]:
             raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
-            Sweep.lock = _locked(folder)
-            Sweep.done = _go_on(folder, config)
+            Sweep.lock = resume.held(folder)
+            Sweep.done = resume.done_before(folder, config)
         _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
 
@@ -125,41 +119,6 @@ class Sweep(Callback):
             job_return._return_value = JobFailed(_summary(job_return._return_value))
 
 
-def _locked(folder: Path) -> FileLock:
-    """The folder of a multirun, held by this process until it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"hydra.sweep.dir={folder}: a sweep is running there; wait for it, or give another") from error
-    return lock
-
-
-def _go_on(folder: Path, options: DictConfig) -> frozenset[int]:
-    """The jobs of a multirun that are done already; how many is said.
-
-    Raises:
-        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
-    """
-    before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
-    if not before:
-        return frozenset()
-    if not options.resume:
-        raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
-    jobs = _jobs_of(options.hydra.overrides.task)
-    for job, overrides in before.items():
-        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
-        if overrides and _what(overrides) != _what(own or ()):
-            given = " ".join(_what(overrides))
-            raise InputError(
-                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
-            )
-    done = frozenset(int(job.name) for job in before if job.name.isdecimal() and records.done(job, _presets(options)))
-    print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
-    return done
-
-
 def _prepare_for(launcher: str) -> None:
     """Prepare submitit, if it launches the jobs.
 
@@ -188,55 +147,6 @@ def _settle() -> None:
         torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
-def _overrides(path: Path) -> list[str]:
-    """Those of a job, as Hydra has kept them."""
-    try:
-        return [str(one) for one in OmegaConf.load(path)]
-    except NO_YAML as error:
-        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
-
-
-def _presets(options: DictConfig) -> Path:
-    """The folder of the presets."""
-    return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
-
-
-def _what(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a job that say what it does, not where or how."""
-    return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]
-
-
-def varying(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The options of a command line that have several values, and these.
-
-    Raises:
-        HydraException: one cannot be read, or is a glob over presets that are not at hand.
-    """
-    return {
-        option.get_key_element(): [str(value) for value in option.sweep_string_iterator()]
-        for option in _parsed(overrides)
-        if option.is_discrete_sweep()
-    }
-
-
-def _jobs_of(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a command line, in the order of their numbers."""
-    several = varying(overrides)
-    values = {
-        option.get_key_element(): several.get(option.get_key_element()) or [option.get_value_element_as_str()]
-        for option in _parsed(overrides)
-    }
-    return [
-        [f"{key}={value}" for key, value in zip(values, job, strict=True)]
-        for job in itertools.product(*values.values())
-    ]
-
-
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
-    return OverridesParser.create(loader).parse_overrides(list(overrides))
-
-
 def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
     """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
@@ -259,7 +169,9 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     except JobFailed:
         code = 1
     except Exception as error:
-        _say(error if isinstance(error, MISTAKES) or _in_job(main, error) else _of_options(error))
+        if isinstance(error, OSError) and error.errno and Sweep.folder:  # of what Hydra writes; a full disk has no name
+            error.filename = error.filename or str(Sweep.folder)
+        _say(error if _is_mistake(error) or _in_job(main, error) else _of_options(error))
         code = 1
     if Sweep.line is not None:
         Sweep.line.close()
@@ -325,10 +237,20 @@ def _stop(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
+def _is_mistake(error: BaseException) -> bool:
+    """Whether an error is the user's, or the machine's, and not ours."""
+    return isinstance(error, MISTAKES) or _of_memory(error)
+
+
+def _of_memory(error: BaseException) -> bool:
+    lacking = "can't allocate memory" in str(error)  # says torch on a CPU
+    return lacking or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def _say(error: Exception, prefix: str = "") -> None:
     """One line for a mistake of the user; the traceback for one of ours."""
     with tqdm.external_write_mode(file=sys.stderr):
-        if isinstance(error, MISTAKES):
+        if _is_mistake(error):
             print(prefix + one_line(error), file=sys.stderr)
         else:
             if prefix:
@@ -340,7 +262,7 @@ def _summary(error: Exception) -> str:
     """An error as one line, also one of ours."""
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
-    return one_line(error) if isinstance(error, MISTAKES) else traceback.format_exception_only(error)[-1].strip()
+    return one_line(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
 
 
 def one_line(error: BaseException) -> str:
@@ -352,6 +274,8 @@ def _named(error: BaseException) -> str:
     quote = "'"
     if isinstance(error.__cause__, InputError):
         return str(error.__cause__)
+    if _of_memory(error):
+        return "out of memory: give smaller networks or batches (model.filters, trainer.batch_size), or fewer workers"
     if isinstance(error, BrokenExecutor):
         return "a worker was killed, perhaps for want of memory; the same command again does what is left"
     if isinstance(error, OverrideParseException):

@@ -12,10 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from tipping import charts
-from tipping.command import NO_YAML, varying
 from tipping.config import InputError
 from tipping.networks import Network
 from tipping.records import RECORD
+from tipping.resume import NO_YAML, varying
 
 SEARCHES = ("tipping_point", "fewest_filters")  # scripts in sweeps/
 HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder

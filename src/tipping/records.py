@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from tipping import config, schema
@@ -33,6 +34,7 @@ from tipping.finding import Probe
 from tipping.layers import FilterIndex
 from tipping.models import file_digests
 from tipping.selection import Selection
+from tipping.store import parsing
 
 if TYPE_CHECKING:
     from tipping.visualize import Picture  # which takes matplotlib
@@ -41,7 +43,8 @@ log = logging.getLogger(__name__)
 SCHEMA = 6
 RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
+DAMAGED = (ValueError, LookupError, TypeError, RecursionError)
+UNREADABLE = (OSError, *DAMAGED)
 SCRIPTS = ("train.py", "interpret.py")  # beside the presets
 OF_TRAINING, OF_INTERPRETING = "curves", "filters"  # what only records of these jobs have
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
@@ -94,22 +97,19 @@ def begin(directory: Path, composed: DictConfig, conf: Path, kind: str) -> confi
 
     Raises:
         InputError, omegaconf.errors.OmegaConfBaseException: as `parse`.
+        OSError: as `read_own`; what is there is left.
     """
-    done = False
     try:
         options = config.parse(composed)
         done = options.resume and read_own(directory, options, conf, kind) is not None
-    finally:
-        if not done:
-            _clear(directory)
+    except (config.InputError, OmegaConfBaseException):
+        _clear(directory)
+        raise
     if done:
         log.info("done before: %s", directory)
-    return None if done else options
-
-
-def done(directory: Path, conf: Path) -> bool:
-    """Whether a directory holds the whole record of a job done by this code."""
-    return _whole(directory, conf) is not None
+        return None
+    _clear(directory)
+    return options
 
 
 def _processor() -> str:
@@ -133,6 +133,7 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
     return ", ".join([protocol.name, *sorted(f"{axis}={str(getattr(protocol, axis)).lower()}" for axis in axes)])
 
 
+@cache
 def _versions(conf: Path) -> dict[str, str | None]:
     """Versions of Python, the main packages and the code, and the commit when run from a git checkout."""
     root = Path(__file__).parents[2]
@@ -146,7 +147,6 @@ def _versions(conf: Path) -> dict[str, str | None]:
     return {"python": sys.version.split()[0], **packages, "code": _code(conf), "commit": commit}
 
 
-@cache
 def _code(conf: Path) -> str:
     """A hash of the package, the presets and the scripts beside them."""
     package = Path(__file__).parent
@@ -256,36 +256,30 @@ def read_predictions(directory: Path) -> dict[str, np.ndarray]:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file; no code in it is run."""
-    with path.open("rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as held:
-                return dict(held)
-        except Exception as error:  # whatever bytes at random make NumPy raise
-            raise ValueError(f"{path} cannot be read ({error})") from error
+    with path.open("rb") as file, parsing(), np.load(file, allow_pickle=False) as held:
+        return dict(held)
 
 
 def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF_INTERPRETING) -> dict[str, Any] | None:
-    """The record of a job with these options and this code, if the directory holds one that is whole."""
-    record = _whole(directory, conf)
-    if record is None or kind not in record:
-        return None
-    own = {key: value for key, value in record["config"].items() if key not in config.ELSEWHERE}
-    return record if {**own, "data": record["data"]} == config.deciding(options) else None
+    """The record of a job with these options, files and code, if the directory holds one that is whole.
 
-
-def _whole(directory: Path, conf: Path) -> dict[str, Any] | None:
-    """The record in a directory, if it is of this code and all of its files are there."""
+    Raises:
+        OSError: what is there cannot be read, for a reason that is none of its own.
+        InputError: the network's class cannot be imported.
+    """
     try:
         record = read_record(directory)
-        versions = [{**one, "commit": ""} for one in (record["versions"], _versions(conf))]
-        names = [SELECTION, PREDICTIONS] if OF_INTERPRETING in record else []
-        arrays = [_arrays(directory / name) for name in names]
-        drawn = all((directory / PICTURES / f"{name}.png").is_file() for name in record["pictures"])
-        of_these_files = record["model_files"] == file_digests(record["config"]["model"])
-    except (*UNREADABLE, config.InputError):
+        own = {key: value for key, value in record["config"].items() if key not in config.ELSEWHERE}
+        if kind not in record or {**own, "data": record["data"]} != config.deciding(options):
+            return None
+        for name in [SELECTION, PREDICTIONS] if kind == OF_INTERPRETING else []:
+            _arrays(directory / name)
+        given, versions, pictures = record["model_files"], record["versions"], record["pictures"]
+    except (FileNotFoundError, *DAMAGED):
         return None
-    of_this_code = versions[0] == versions[1]
-    return record if of_this_code and of_these_files and len(arrays) == len(names) and drawn else None
+    of_this_code = {**versions, "commit": ""} == {**_versions(conf), "commit": ""}
+    drawn = pictures is not None and all((directory / PICTURES / f"{name}.png").is_file() for name in pictures)
+    return record if of_this_code and drawn and given == file_digests(options.model) else None
 
 
 def _clear(directory: Path) -> None:

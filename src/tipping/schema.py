@@ -70,7 +70,7 @@ _ends = _or_none(lambda value: _some(_number)(value) and len(value) == 2)
 _common = _has(
     config=_has(
         data=_has(name=_text),
-        model=_has(name=_text),
+        model=_has(name=_text, _target_=_text),
         protocol=_dictionary,
         selection=_has(solver=_text),
         tracking=_has(enabled=_flag, project=_text, dir=_text),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -98,14 +99,25 @@ def load(file: Path | IO[bytes]) -> Any:
     if isinstance(file, Path):
         with file.open("rb") as opened:
             return load(opened)
-    try:
+    with parsing():
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as parts:
                 if changed := parts.testzip():  # torch does not look
                     raise ValueError(f"{changed} in it has changed")
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes at random make these raise
+
+
+@contextmanager
+def parsing() -> Iterator[None]:
+    """Whatever bytes at random make a parser raise is a ValueError; what the system says of a file is not."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a place outside of the file
+            raise
         raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -159,7 +171,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _read(path: Path, text: str) -> dict[str, Tensor]:
     try:
         recipe, tensors = read(path)
-    except DAMAGED as error:
+    except ValueError as error:
         raise InputError(
             f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"
         ) from error

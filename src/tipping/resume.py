@@ -1,0 +1,129 @@
+"""Multiruns that go on where they were: whose a folder is, and which jobs are done."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from tipping import records
+from tipping.config import ELSEWHERE, InputError, parse
+
+NO_YAML = (YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, AttributeError)
+
+
+def held(folder: Path) -> FileLock:
+    """The folder of a multirun, held by this process until it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"hydra.sweep.dir={folder}: a sweep is running there; wait for it, or give another") from error
+    return lock
+
+
+def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
+    """The jobs of a multirun that are done already; how many is said.
+
+    Raises:
+        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
+    """
+    before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    if not before:
+        return frozenset()
+    if not options.resume:
+        raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
+    name = _name_of(folder)
+    if name not in (None, options.hydra.job.name):
+        raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
+    jobs = _jobs_of(options.hydra.overrides.task)
+    for job, overrides in before.items():
+        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
+        if own is None or (overrides and _what(overrides) != _what(own)):
+            given = " ".join(_what(overrides))
+            raise InputError(
+                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
+            )
+    done = frozenset(int(job.name) for job in before if _is_done(job, options, jobs[int(job.name)]))
+    print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
+    return done
+
+
+def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
+    """Whether a folder holds the record of a job with these overrides."""
+    if not (job / records.RECORD).is_file():
+        return False
+    composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))
+    kind = records.OF_TRAINING if options.hydra.job.name == "train" else records.OF_INTERPRETING
+    try:
+        own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        return records.read_own(job, own, _presets(options), kind) is not None
+    except (InputError, OmegaConfBaseException):  # the job will say it
+        return False
+
+
+def _name_of(folder: Path) -> str | None:
+    """The script of the multirun in a folder, as Hydra has kept it."""
+    path = folder / "multirun.yaml"
+    try:
+        return str(OmegaConf.load(path).hydra.job.name) if path.exists() else None
+    except NO_YAML as error:
+        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
+
+
+def _overrides(path: Path) -> list[str]:
+    """Those of a job, as Hydra has kept them."""
+    try:
+        return [str(one) for one in OmegaConf.load(path)]
+    except NO_YAML as error:
+        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
+
+
+def _presets(options: DictConfig) -> Path:
+    """The folder of the presets."""
+    return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
+
+
+def _what(overrides: Iterable[str]) -> list[str]:
+    """The overrides of a job that say what it does, not where or how."""
+    return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]
+
+
+def varying(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The options of a command line that have several values, and these.
+
+    Raises:
+        HydraException: one cannot be read, or is a glob over presets that are not at hand.
+    """
+    return {
+        option.get_key_element(): [str(value) for value in option.sweep_string_iterator()]
+        for option in _parsed(overrides)
+        if option.is_discrete_sweep()
+    }
+
+
+def _jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a command line, in the order of their numbers."""
+    several = varying(overrides)
+    values = {
+        option.get_key_element(): several.get(option.get_key_element()) or [option.get_value_element_as_str()]
+        for option in _parsed(overrides)
+    }
+    return [
+        [f"{key}={value}" for key, value in zip(values, job, strict=True)]
+        for job in itertools.product(*values.values())
+    ]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    return OverridesParser.create(loader).parse_overrides(list(overrides))
