@@ -79,13 +79,12 @@ def conclude(trials: list[dict[str, Any]], directory: Path, options: FewestFilte
 
 def _print_best(trials: list[dict[str, Any]]) -> None:
     """Print the best trials as a table."""
-    if True:
-        heads = [key for key in trials[0] if key != EXCESS]
-        print(
-            "\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n"
-        )
-        print_lines([heads, *[[_short(trial[key]) for key in heads] for trial in trials]])
-        print()
+    if not trials:
+        return
+    heads = [key for key in trials[0] if key != EXCESS]
+    print("\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n")
+    print_lines([heads, *[[_short(trial[key]) for key in heads] for trial in trials]])
+    print()
 
 
 def _short(value: Any) -> str:

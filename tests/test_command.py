@@ -156,6 +156,26 @@ def test_a_store_that_cannot_be_written_to_is_one_line(run_script, tmp_path: Pat
     assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_is_short_is_one_line(run_script, monkeypatch, error: Exception) -> None:
+    def short(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("interpret.select", short)
+    code, _, err = run_script("interpret", "mu=1")
+    assert code == 1
+    assert err.startswith("out of memory: give ")
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_both_solvers_give_the_same_record(run_script, tmp_path: Path) -> None:
     records = []
     for solver in ("spg", "homotopy"):

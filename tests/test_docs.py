@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -32,6 +33,29 @@ def lines() -> list[list[str]]:
     """The command lines of all pages, without comments and `python`."""
     of_all = (line for page in PAGES for block in blocks(page, "") for line in block.splitlines())
     return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
+
+
+def test_rooms_import_only_rooms_above_them() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("| room | holds |")[1].split("\n\n")[0]
+    rooms = [
+        room.rstrip("/") for row in table.splitlines()[2:] for room in re.findall(r"`([\w./]+)`", row.split("|")[1])
+    ]
+    package = ROOT / "src" / "tipping"
+    for path in package.rglob("*.py"):
+        own = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        place = max(rooms.index(room) for room in rooms if f"{own}.".startswith(f"{room}.")) if own != "__init__" else 0
+        for imported in imports(ast.parse(path.read_text())):
+            if not f"{own}.".startswith(f"{imported.split('.')[0]}."):  # within a room, in any order
+                assert rooms.index(imported.split(".")[0]) < place, f"{own} imports {imported}"
+
+
+def imports(module: ast.Module) -> Iterator[str]:
+    """The rooms that a module imports at its head."""
+    for one in module.body:
+        if isinstance(one, ast.ImportFrom) and one.module == "tipping":
+            yield from (alias.name for alias in one.names)
+        elif isinstance(one, ast.ImportFrom) and (one.module or "").startswith("tipping."):
+            yield one.module.removeprefix("tipping.")
 
 
 @cache

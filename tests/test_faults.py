@@ -300,13 +300,20 @@ def serve() -> Iterator[Callable[..., Server]]:
         server.server_close()
 
 
-@pytest.mark.parametrize("silent", [0.0, pytest.param(600.0, marks=pytest.mark.long)])
-def test_a_server_that_hangs_up_or_does_not_answer_costs_no_job(serve, tmp_path: Path, silent: float) -> None:
+@pytest.mark.parametrize(
+    ("there", "silent"), [(True, 0.0), (False, 0.0), pytest.param(True, 600.0, marks=pytest.mark.long)]
+)
+def test_a_server_that_is_gone_hangs_up_or_is_silent_costs_no_job(
+    serve, tmp_path: Path, there: bool, silent: float
+) -> None:
     server = serve(0, silent)
+    if not there:
+        server.shutdown()
+        server.server_close()
     begun = time.monotonic()
     done = run(command(tmp_path, "mu=1,5", "visualize=off", tracking="wandb"), **server.environment, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert server.asked
+    assert bool(server.asked) == there
     assert (done.stdout + done.stderr).count("W&B could not start online") == 1, "the jobs after the first do not wait"
     assert time.monotonic() - begun < 120
     assert len(findings(tmp_path)) == 2

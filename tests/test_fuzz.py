@@ -42,6 +42,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tipping import charts, command, config, data, models, records, report, results, tipping_map
 from tipping.config import InputError
 from tipping.store import Store
+from tipping.store import __main__ as housekeeping
 
 LONGEST = 60  # seconds that a case may take
 SMALL = ["data=digits", "trainer.max_epochs=1", "model.filters=2", "model.depth=1", "protocol.draws=1", "tracking=off"]
@@ -377,9 +378,13 @@ def test_command_lines_of_searches(place: Path, name: str, words: list[str]) -> 
 
 @cases(10)
 @given(
-    main=st.sampled_from([results.main, report.main, tipping_map.main]),
+    main=st.sampled_from([results.main, report.main, tipping_map.main, housekeeping.main]),
     words=st.lists(
-        st.sampled_from(["--against", "--compare", "--differences", "report", "-x", "--"]) | values, max_size=3
+        st.sampled_from(
+            ["--against", "--compare", "--differences", "report", "-x", "--", "list", "verify", "prune", "--yes"]
+        )
+        | values,
+        max_size=3,
     ),
 )
 def test_command_lines_of_tools(place: Path, main: Callable[..., int], words: list[str]) -> None:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,19 @@ LOCAL = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
 LONG = ["mu=5", "seed=0,1", "trainer.max_epochs=40", "visualize=off"]  # enough to be cut short
 
 
-def started(given: list[str]) -> subprocess.Popen[str]:
+@contextmanager
+def started(given: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command, of which nothing is left when the test is over, however it ends."""
     own = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True
     )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def workers(folder: Path, process: subprocess.Popen[str]) -> list[int]:

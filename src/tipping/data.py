@@ -272,7 +272,7 @@ def _fetch(url: str) -> bytes:
         chunks = []
         total = int(length) if length.isdecimal() else None
         with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
-            while chunk := response.read(1 << 16):
+            while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
                 chunks.append(chunk)
                 bar.update(len(chunk))
         return b"".join(chunks)

@@ -40,7 +40,8 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=1
 KillWait=20
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
+SlurmdParameters=config_overrides
+NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=tests Nodes=$node Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 END
 }

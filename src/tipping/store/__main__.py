@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tipping.config import InputError
+from tipping.config import Arguments, InputError
 from tipping.store.housekeeping import check_idle, fault, in_words, jobs_of, places, prune, recipe_of, users
 
 WHY = {".pt": "no record uses it", ".part": "left by a job that was stopped", ".lock": "nobody holds it"}
@@ -94,7 +94,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m tipping.store",
         description="What the store holds, whether it is whole, and what of it no job uses.",
         epilog=EXAMPLES,
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--store", type=Path, default=Path("artifacts"), help="store.dir of the jobs (%(default)s)"
         )
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         if given.command == "list":
             return list_items(given.store, given.sweeps)
         if given.command == "verify":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import warnings
@@ -132,11 +131,15 @@ def save_dashboard(entity: str | None, project: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
+    parser = config.Arguments(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
     command = parser.add_subparsers(required=True).add_parser("dashboard", help="save the workspace that compares them")
     command.add_argument("--entity", help="the user or team it is for; yours if left out")
     command.add_argument("--project", default=PROJECT, help="the project of the runs (%(default)s)")
-    given = parser.parse_args(arguments)
+    try:
+        given = parser.parse_args(arguments)
+    except config.InputError as error:
+        print(error, file=sys.stderr)
+        return 1
     return save_dashboard(given.entity, given.project)
 
 
