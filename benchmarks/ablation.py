@@ -158,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000, help="test images of the 30 ablations")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
     arguments, dataset = mnist(parser)
     dataset = dataset.to(torch.device(arguments.device))
     few = replace(dataset, train=dataset.train.spread(6000))

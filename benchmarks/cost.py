@@ -33,23 +33,24 @@ from tipping.responses import collect
 
 ROOT = Path(__file__).parents[1]
 TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, precision="float32")
-TRAINED, TESTED, ABLATIONS = 6_000, 1_000, 12  # images of MNIST, and how many ablations of half of the filters
+TRAINED, TESTED, ABLATIONS = 2_000, 500, 12  # images of MNIST, and how many ablations of half of the filters
 KERAS = {"_target_": "tipping.models.KerasCNN", "depth": 5, "dropout": 0.5}
-SMALL = {f"keras_cnn, {filters} filters a layer": {**KERAS, "filters": filters} for filters in (8, 12, 16, 24, 32)}
+SMALL = {f"keras_cnn, {filters} filters a layer": {**KERAS, "filters": filters} for filters in (8, 16, 32, 64, 96)}
 HELD_OUT = {
-    "keras_cnn, 64 filters a layer": {**KERAS, "filters": 64},
+    "keras_cnn, 128 filters a layer": {**KERAS, "filters": 128},
     "matconvnet": {"_target_": "tipping.models.MatConvNet"},
 }
-SMALL_PROBLEMS = [(filters, classes) for filters in (320, 640, 1280) for classes in (10, 40)]
-HELD_OUT_PROBLEMS = [(2560, 10), (1280, 100), (2560, 100)]
-MUS = [100.0, 1000.0, 5000.0]
-VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # filters; 0 pools
+SMALL_PROBLEMS = [(640, 10), (640, 100), (1280, 10), (1280, 100), (2560, 10), (2560, 40)]  # filters and classes
+HELD_OUT_PROBLEMS = [(2560, 100), (4240, 20)]
+MUS = np.array([0.15, 1.5])  # for each filter, since a layer's responses sum to 1
 COUNTED = {  # what decides the seconds of a stage
-    **dict.fromkeys(("training", "responses", "ablation"), ("multiply-accumulates", "values written")),
+    **dict.fromkeys(("training", "responses", "ablation"), ("multiply-accumulate", "value written", "image")),
     "Gram matrix": ("filter² · image", "filter · image"),
-    "selection": ("filter · class · mu", "filter² · class · mu"),
+    "selection": ("filter · weight", "class · mu"),
 }
+VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # filters; 0 pools
 NETWORKS, MUS_OF_MAP, DRAWS, TRAIN, TEST, CLASSES = 100, 20, 20, 1_281_167, 50_000, 1000  # of the map on ImageNet
+RELEVANT = 300  # filters with a weight for a class, in the mean over mu: a guess
 CARD = 1.3e13  # multiply-accumulates a second in float32: two fifths of what the data sheet of an H100 gives
 
 
@@ -63,17 +64,17 @@ class Sample(NamedTuple):
 
 
 def work(model: nn.Module, image_1CHW: Tensor, left: float = 1.0) -> np.ndarray:
-    """Multiply-accumulates, and values written, of a pass of an image through a chain, where a share of the filters of
-    each layer is left."""
+    """Multiply-accumulates, values written and images of a pass of an image through a chain, where a share of the
+    filters of each layer is left."""
     shares = dict.fromkeys(layers.filter_layers(model), left)
-    done, share = np.zeros(2), 1.0
+    done, share = np.array([0.0, 0.0, 1.0]), 1.0
 
     def count(module: nn.Module, _: Any, out: Tensor, name: str) -> None:
-        nonlocal done, share
+        nonlocal share
         if isinstance(module, nn.Conv2d | nn.Linear):
             before, share = share, shares.get(name, 1.0)
-            done += before * share * out.numel() * module.weight[0].numel(), 0
-        done += 0, share * out.numel()
+            done[0] += before * share * out.numel() * module.weight[0].numel()
+        done[1] += share * out.numel()
 
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     hooks = [module.register_forward_hook(partial(count, name=name)) for name, module in leaves]
@@ -105,8 +106,9 @@ def problem_samples(filters: int, classes: int) -> Iterator[Sample]:
     size, batches = f"{filters:,} filters, {classes} classes", list(synthetic(4 * filters, filters, classes))
     problem, seconds = timed(lambda: MuLassoProblem.stream(batches))
     yield Sample("Gram matrix", size, 4 * filters * np.array([filters**2, filters]), seconds)
-    _, seconds = timed(lambda: spg(problem, MUS))
-    yield Sample("selection", size, len(MUS) * classes * np.array([filters, filters**2]), seconds)
+    solution, seconds = timed(lambda: spg(problem, filters * MUS))
+    weights = int((solution.weights_MFC != 0).sum())
+    yield Sample("selection", size, np.array([filters * weights, len(MUS) * classes]), seconds)
 
 
 def rates(samples: Sequence[Sample]) -> np.ndarray:
@@ -148,7 +150,8 @@ def sizes(filters: int) -> Iterator[Sequence[Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         places = [f"store.dir={folder / 'store'}", f"hydra.run.dir={folder / 'job'}"]
-        subprocess.run([sys.executable, str(ROOT / "interpret.py"), *given.split(), *places], check=True)
+        job = [sys.executable, str(ROOT / "interpret.py"), *given.split(), *places]
+        subprocess.run(job, check=True, stdout=subprocess.DEVNULL)
         written = [next((folder / "store" / kind).glob("*.pt")) for kind in ("networks", "responses")]
         written += [folder / "job" / f"{kind}.npz" for kind in ("selection", "predictions")]
         model = models.build({**KERAS, "filters": filters}, (1, 8, 8), data.CLASSES, seed=0)
@@ -181,19 +184,27 @@ def vgg16() -> nn.Module:
 
 
 def plan(of: dict[str, np.ndarray]) -> Iterator[Sequence[Any]]:
-    """The stages of a map on ImageNet: on the cores at hand, and on cards."""
+    """The stages of a map of trained networks on ImageNet: on the cores at hand, and on cards."""
     model, image, filters = vgg16(), torch.empty(1, 3, 224, 224, device="meta"), sum(VGG16)
-    solved = MUS_OF_MAP * CLASSES * np.array([filters, filters**2])
     stages = {
         "responses": TRAIN * work(model, image),
         "Gram matrix": TRAIN * np.array([filters**2, filters]),
-        "selection": solved,
+        "selection": MUS_OF_MAP * CLASSES * np.array([filters * RELEVANT, 1]),
         "ablation": TEST * MUS_OF_MAP * (1 + DRAWS) * work(model, image, left=0.5),
     }
-    for stage, done in stages.items():
-        here = NETWORKS * float(of[stage] @ done) / 3600
-        card = here if stage == "selection" else NETWORKS * float(done[0]) / CARD / 3600
+    hours = np.array([[float(of[stage] @ done), float(done[0]) / CARD] for stage, done in stages.items()])
+    hours[list(stages).index("selection"), 1] = hours[list(stages).index("selection"), 0]  # on the cores beside it
+    hours *= NETWORKS / 3600
+    for stage, (here, card) in zip([*stages, "**all**"], [*hours, hours.sum(0)], strict=True):
         yield stage, f"{here:,.0f}", f"{card:,.1f}", f"{card / 100:,.2f}"
+
+
+def disk() -> Iterator[Sequence[Any]]:
+    """What that map leaves on the disk."""
+    parameters = sum(parameter.numel() for parameter in vgg16().parameters())
+    each = bytes_of(sum(VGG16), parameters, CLASSES, TEST, DRAWS)
+    for (kind, size), times in zip(each.items(), (1, 1, MUS_OF_MAP, MUS_OF_MAP), strict=True):
+        yield kind, f"{size / 1e6:,.1f}", f"{NETWORKS * times:,}", f"{size * NETWORKS * times / 1e9:,.1f}"
 
 
 def main() -> None:
@@ -204,14 +215,15 @@ def main() -> None:
     held_out = [one for size, options in HELD_OUT.items() for one in network_samples(size, options, dataset)]
     held_out += [one for problem in HELD_OUT_PROBLEMS for one in problem_samples(*problem)]
     of = {stage: rates([one for one in small if one.stage == stage]) for stage in dict.fromkeys(s.stage for s in small)}
-    columns = ("stage", "seconds for 10⁹ of", "", "and for 10⁹ of", "")
-    rows = ((stage, COUNTED[stage][0], 1e9 * rate[0], COUNTED[stage][1], 1e9 * rate[1]) for stage, rate in of.items())
-    table("Rates", columns, rows)
+    rates_of = {stage: zip(COUNTED[stage], 1e9 * rate, strict=True) for stage, rate in of.items()}
+    rows = ((stage, what, seconds) for stage, each in rates_of.items() for what, seconds in each)
+    table("Rates", ("stage", "what it does", "seconds for 10⁹"), rows)
     columns = ("stage", "largest error of the fit", "held out", "seconds", "predicted", "ratio")
     table("Sizes that the fit has not seen", columns, checks(small, held_out, of))
     table("Files of a job of 320 filters on the digits", ("file", "bytes", "predicted", "ratio"), sizes(64))
     columns = ("stage", "hours on these cores", "on one card", "on a hundred")
     table(f"{NETWORKS} networks of {sum(VGG16):,} filters, {MUS_OF_MAP} mu, {DRAWS} draws", columns, plan(of))
+    table("Its files", ("file", "MB each", "files", "GB"), disk())
 
 
 if __name__ == "__main__":

@@ -44,7 +44,6 @@ class Measured:
 
 def mnist(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Dataset]:
     """The arguments of a benchmark of networks, and its data; pins the process, and prints what runs it."""
-    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
     parser.add_argument("--threads", type=int, default=2, help="threads, and cores to pin them to")
     parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
     arguments = parser.parse_args()

@@ -67,6 +67,7 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
     arguments, dataset = mnist(parser)
     for filters in arguments.filters:
         title = f"keras_cnn of {filters} filters a layer, {len(dataset.train):,} training images"
