@@ -269,7 +269,7 @@ def _download(name: str, source: Source, folder: Path) -> None:
 def _fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=30) as response:
         length = response.headers.get("Content-Length", "")
-        chunks = []
+        chunks: list[bytes] = []
         total = int(length) if length.isdecimal() else None
         with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
             while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
