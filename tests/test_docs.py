@@ -35,6 +35,18 @@ def lines() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
 
 
+def test_each_row_of_reliability_selects_tests() -> None:
+    folder, text = ROOT / "tests", (ROOT / "docs" / "reliability.md").read_text()
+    files = {"F": "test_faults", "R": "test_resume", "C": "test_command", "H": "test_housekeeping"}
+    files |= {"S": "cluster/test_slurm", "Z": "test_fuzz", "P": "cluster/test_postgres"}
+    selections = re.findall(r"`([A-Z]) -k (\"[^\"]*\"|\w+)[^`]*`", text)
+    assert len(selections) > 15
+    for letter, words in selections:
+        names = re.findall(r"^def (test_\w+)", (folder / f"{files[letter]}.py").read_text(), re.MULTILINE)
+        for word in words.strip('"').split(" or "):
+            assert any(word in name for name in names), f"{letter} -k {words}"
+
+
 def test_rooms_import_only_rooms_above_them() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text().split("| room | holds |")[1].split("\n\n")[0]
     rooms = [

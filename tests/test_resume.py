@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import interpret
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tipping import records
 
@@ -176,6 +177,38 @@ def test_two_sweeps_at_once_in_one_folder(run_script, tmp_path: Path) -> None:
     assert err.strip() == f"hydra.sweep.dir={tmp_path / 'out'}: a sweep is running there; wait for it, or give another"
     assert not contents(tmp_path / "out")
     assert run_script(*TWO, multirun=True)[0] == 0
+
+
+def test_a_sweep_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    select, looks = interpret.select, []
+
+    def looking(*given: Any) -> Any:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "out" / ".lock").acquire(timeout=0)
+        looks.append(1)
+        return select(*given)
+
+    monkeypatch.setattr(interpret, "select", looking)
+    assert run_script(*TWO, multirun=True)[0] == 0
+    assert len(looks) == 2
+
+
+def test_one_checkpoint_that_is_gone_leaves_the_other_jobs(run_script, tmp_path: Path) -> None:
+    assert run_script("train")[0] == 0
+    (stored,) = (tmp_path / "store" / "networks").glob("*.pt")
+    given = [tmp_path / name for name in ("a.pt", "b.pt")]
+    for path in given:
+        path.write_bytes(stored.read_bytes())
+    (tmp_path / "out" / "result.json").unlink()
+    both = ("interpret", f"+model.checkpoint={given[0]},{given[1]}")
+    assert run_script(*both, multirun=True)[0] == 0
+    given[0].unlink()
+    (tmp_path / "out" / "multirun.yaml").write_text("")  # as a full disk leaves it
+    code, out, err = run_script(*both, multirun=True)
+    assert code == 1
+    assert "1 of 2 jobs are done" in out
+    assert err.startswith("job 0 (")
+    assert str(given[0]) in err
 
 
 def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> None:

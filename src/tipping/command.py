@@ -83,7 +83,7 @@ class Sweep(Callback):
             raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
-            Sweep.lock = resume.held(folder)
+            Sweep.lock = resume.hold(folder)
             Sweep.done = resume.done_before(folder, config)
         _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
@@ -243,8 +243,8 @@ def _is_mistake(error: BaseException) -> bool:
 
 
 def _of_memory(error: BaseException) -> bool:
-    lacking = "can't allocate memory" in str(error)  # says torch on a CPU
-    return lacking or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in said)
 
 
 def _say(error: Exception, prefix: str = "") -> None:

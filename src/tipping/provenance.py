@@ -34,7 +34,7 @@ def hydra_of(folder: Path) -> DictConfig | None:
     try:
         hydra: DictConfig = OmegaConf.load(path).hydra
         shlex.join([hydra.job.name, *hydra.overrides.task, *hydra.overrides.hydra])
-    except NO_YAML as error:
+    except (OSError, *NO_YAML) as error:
         raise InputError(f"{path} cannot be read; delete it, and it will not be said how the sweep was made") from error
     return hydra
 

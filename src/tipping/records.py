@@ -264,7 +264,7 @@ def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF
     """The record of a job with these options, files and code, if the directory holds one that is whole.
 
     Raises:
-        OSError: what is there cannot be read, for a reason that is none of its own.
+        OSError: what is there, or the checkpoint, cannot be read, for a reason that is none of its own.
         InputError: the network's class cannot be imported.
     """
     try:

@@ -17,11 +17,15 @@ from yaml import YAMLError
 from tipping import records
 from tipping.config import ELSEWHERE, InputError, parse
 
-NO_YAML = (YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, AttributeError)
+NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 
 
-def held(folder: Path) -> FileLock:
-    """The folder of a multirun, held by this process until it ends."""
+def hold(folder: Path) -> FileLock:
+    """The folder of a multirun, held by this process until it ends.
+
+    Raises:
+        InputError: another holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -48,8 +52,8 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
     jobs = _jobs_of(options.hydra.overrides.task)
     for job, overrides in before.items():
         own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
-        if own is None or (overrides and _what(overrides) != _what(own)):
-            given = " ".join(_what(overrides))
+        if own is None or (overrides and _deciding(overrides) != _deciding(own)):
+            given = " ".join(_deciding(overrides))
             raise InputError(
                 f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
             )
@@ -67,7 +71,7 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     try:
         own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
         return records.read_own(job, own, _presets(options), kind) is not None
-    except (InputError, OmegaConfBaseException):  # the job will say it
+    except (InputError, OmegaConfBaseException, OSError):  # the job will say it
         return False
 
 
@@ -75,7 +79,7 @@ def _name_of(folder: Path) -> str | None:
     """The script of the multirun in a folder, as Hydra has kept it."""
     path = folder / "multirun.yaml"
     try:
-        return str(OmegaConf.load(path).hydra.job.name) if path.exists() else None
+        return OmegaConf.select(OmegaConf.load(path), "hydra.job.name") if path.exists() else None
     except NO_YAML as error:
         raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
 
@@ -93,7 +97,7 @@ def _presets(options: DictConfig) -> Path:
     return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
 
 
-def _what(overrides: Iterable[str]) -> list[str]:
+def _deciding(overrides: Iterable[str]) -> list[str]:
     """The overrides of a job that say what it does, not where or how."""
     return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]
 

@@ -89,6 +89,7 @@ _common = _has(
     store=_has(weights=_text),
     made=_has(network=_flag),
     seconds=_named(_number),
+    pictures=_or_none(lambda value: type(value) is list and all(map(_text, value))),  # none until they are drawn
 )
 _of_training = _has(
     curves=_named(lambda value: _curve(value) and _has(tips_at=_or_none(_number))(value)),

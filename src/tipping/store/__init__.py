@@ -22,7 +22,6 @@ from tipping.config import InputError
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe would give something else
-DAMAGED = (OSError, ValueError)  # what reading raises
 
 
 class Item(NamedTuple):
@@ -63,6 +62,7 @@ class Store:
 
         Raises:
             InputError: the file is truncated, or of another recipe.
+            OSError: it cannot be read, for a reason that is none of its own.
         """
         recipe = {"format": FORMAT, **recipe}
         text = json.dumps(recipe, sort_keys=True)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from tipping.config import InputError
 from tipping.records import RECORD, UNREADABLE
-from tipping.store import DAMAGED, key_of, read
+from tipping.store import key_of, read
 
 NAME = re.compile(r"([0-9a-f]{16})\.(?:pt|lock)|\.([0-9a-f]{16})\.pt\.[0-9a-f]{32}\.part")  # of the store's own files
 Jobs = Mapping[str, Sequence[Path]]  # by the keys of items, and by the weights that items are of
@@ -95,7 +95,7 @@ def fault(place: Place, content: bytes) -> str | None:
         infinite = place.item.parent.name == "networks"  # which may hold masks
         if any(bool((tensor.isnan() if infinite else ~tensor.isfinite()).any()) for tensor in tensors.values()):
             return "holds numbers that are not finite"
-    except DAMAGED:
+    except ValueError:
         return "is damaged, or nothing of the store's"
     return None
 
