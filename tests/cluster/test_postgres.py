@@ -71,22 +71,27 @@ def storage(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield address
 
 
-def evaluates(process: subprocess.Popen[str], folder: Path) -> bool:
-    """Whether a worker holds the lock of a trial; others but look whether it does."""
-    trials = {str(path.stat().st_ino) for path in folder.glob("search/*/locks/*.lock")}
+def held_by(process: subprocess.Popen[str], folder: Path) -> int | None:
+    """The number of the trial of which a worker holds the lock; others but look whether it does."""
+    trials = {str(path.stat().st_ino): int(path.stem) for path in folder.glob("search/*/locks/*.lock")}
     held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
-    return any(owner == str(process.pid) and place.split(":")[2] in trials for *_, owner, place, _, _ in held)
+    numbers = [trials.get(place.split(":")[2]) for *_, owner, place, _, _ in held if owner == str(process.pid)]
+    return next((number for number in numbers if number is not None), None)
 
 
-def kill_one(workers: Sequence[subprocess.Popen[str]], folder: Path) -> subprocess.Popen[str] | None:
+def kill_one(
+    workers: Sequence[subprocess.Popen[str]], folder: Path, storage: str | None
+) -> subprocess.Popen[str] | None:
     """Kill a worker in the midst of an evaluation, if there is one."""
     for process in workers:
-        if evaluates(process, folder):
-            process.send_signal(signal.SIGSTOP)
-            if evaluates(process, folder):
-                process.kill()
-                return process
-            process.send_signal(signal.SIGCONT)
+        if held_by(process, folder) is None:
+            continue
+        process.send_signal(signal.SIGSTOP)
+        number = held_by(process, folder)
+        if number is not None and study(folder, storage).trials[number].state == TrialState.RUNNING:
+            process.kill()
+            return process
+        process.send_signal(signal.SIGCONT)
     return None
 
 
@@ -95,7 +100,7 @@ def test_four_workers_of_which_one_is_killed(storage: str | None, tmp_path: Path
         workers = [stack.enter_context(worker(tmp_path, storage)) for _ in range(4)]
         stack.callback(lambda: [process.kill() for process in workers])
         wait_until(lambda: list(tmp_path.glob("search/keras_cnn*/*/*/result.json")))
-        killed = wait_until(lambda: kill_one(workers, tmp_path))
+        killed = wait_until(lambda: kill_one(workers, tmp_path, storage))
         ends = [process.communicate(timeout=250) for process in workers]
     assert [process.returncode for process in workers if process is not killed] == [0, 0, 0], ends
     trials = study(tmp_path, storage).get_trials()
