@@ -366,7 +366,7 @@ def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_a_page_of_500_jobs_is_small(sweep: Path, tmp_path: Path) -> None:
+def test_a_page_of_500_jobs_is_small_and_opens_quickly(sweep: Path, browser: webdriver.Chrome, tmp_path: Path) -> None:
     """Of 125 kinds of network, each with pictures."""
     jobs = sorted(sweep.glob("[0-9]*"))
     for number in range(500):
@@ -378,6 +378,10 @@ def test_a_page_of_500_jobs_is_small(sweep: Path, tmp_path: Path) -> None:
     page = report.write([report.hold(tmp_path / "big")])
     assert page.stat().st_size < 10_000_000
     assert page.read_text().count("<tr>") == 501
+    browser.get(page.as_uri())
+    milliseconds = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+    print(f"{page.stat().st_size / 1e6:.1f} MB, opened in {milliseconds / 1000:.2f} s")
+    assert 0 < milliseconds < 3000
 
 
 def test_a_band_holds_all_lines() -> None:
