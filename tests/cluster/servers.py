@@ -80,7 +80,10 @@ def slurm(folder: Path) -> Iterator[Slurm]:
         pytest.skip(f"needs Slurm (Debian: slurm-wlm); there is no {', '.join(missing)}")
     if os.geteuid() != 0:
         pytest.skip("needs root, as which Slurm runs here")
-    subprocess.run([SCRIPT, "start", folder], check=True, timeout=120)
+    with tempfile.TemporaryFile("w+") as said:  # no pipe, of which a daemon would hold the end
+        if subprocess.run([SCRIPT, "start", folder], stderr=said, timeout=120, check=False).returncode:
+            said.seek(0)
+            pytest.skip(f"Slurm does not start on this machine: {said.read().strip()}")
     try:
         yield Slurm(folder)
     finally:
