@@ -79,7 +79,9 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
             "signals_alike": both.similarity if both else {},
             "curve": curve.record(),
             "store": {
-                **{"network": network.key, "weights": subject.weights, "responses": responses.key},
+                "network": network.key,
+                "weights": subject.weights,
+                "responses": responses.key,
                 "trained": trained[0].weights if trained else None,
             },
             "made": {"network": not network.found, "responses": not responses.found},

@@ -6,19 +6,16 @@ import fcntl
 import os
 import pty
 import re
-import runpy
 import shlex
-import signal
 import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_here
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -50,23 +47,11 @@ OWN = {
 }
 
 
-@pytest.fixture
-def printed(monkeypatch, capsys) -> Callable[..., str]:
-    """What a script prints when run in this process, without failure."""
-
-    def run(script: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
-        GlobalHydra.instance().clear()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        assert exit_.value.code == 0, err
-        return out
-
-    return run
+def printed(script: str, *arguments: str) -> str:
+    """What a script prints, without failure."""
+    code, out, err = run_here(script, *arguments)
+    assert code == 0, err
+    return out
 
 
 def jobs(config: str, options: list[str]) -> list[DictConfig]:
@@ -78,7 +63,7 @@ def jobs(config: str, options: list[str]) -> list[DictConfig]:
 
 
 @pytest.mark.parametrize("script", CONFIGS)
-def test_help_states_the_defaults(printed, script: str) -> None:
+def test_help_states_the_defaults(script: str) -> None:
     """Also when other options are on the line."""
     text = printed(script, "-m", "model=matconvnet", "mu=1,2", "--help", "trainer.max_epochs=7")
     assert max(map(len, text.splitlines())) <= 120
@@ -98,7 +83,7 @@ def test_help_states_the_defaults(printed, script: str) -> None:
 
 
 @pytest.mark.parametrize("script", CONFIGS)
-def test_the_examples_of_help_can_be_run(printed, script: str) -> None:
+def test_the_examples_of_help_can_be_run(script: str) -> None:
     examples = re.findall(rf"^  python {script} (.*)$", printed(script, "-h"), re.MULTILINE)
     assert len(examples) == 3
     config, search = CONFIGS[script]
@@ -111,7 +96,7 @@ def test_the_examples_of_help_can_be_run(printed, script: str) -> None:
             parse(split_off(plain, search)[0] if search else plain)
 
 
-def test_the_tab_key_completes_options(printed, monkeypatch) -> None:
+def test_the_tab_key_completes_options(monkeypatch) -> None:
     for word, found in {"mod": "model= model.", "model.f": "model.filters=", "data=f": "data=fashion_mnist"}.items():
         line = f"python interpret.py {word}"
         monkeypatch.setenv("COMP_LINE", line)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
@@ -76,18 +77,24 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
 
 
 def _name_of(folder: Path) -> str | None:
-    """The script of the multirun in a folder, as Hydra has kept it."""
+    """The script of the multirun in a folder."""
     path = folder / "multirun.yaml"
-    try:
-        return OmegaConf.select(OmegaConf.load(path), "hydra.job.name") if path.exists() else None
-    except NO_YAML as error:
-        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
+    return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
 
 
 def _overrides(path: Path) -> list[str]:
-    """Those of a job, as Hydra has kept them."""
+    """Those of a job."""
+    return _kept(path, lambda held: [str(one) for one in held])
+
+
+def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
+    """What is to be picked of what Hydra has kept in a file.
+
+    Raises:
+        InputError: it holds something else.
+    """
     try:
-        return [str(one) for one in OmegaConf.load(path)]
+        return pick(OmegaConf.load(path))
     except NO_YAML as error:
         raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
 
@@ -108,24 +115,23 @@ def varying(overrides: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         HydraException: one cannot be read, or is a glob over presets that are not at hand.
     """
-    return {
-        option.get_key_element(): [str(value) for value in option.sweep_string_iterator()]
-        for option in _parsed(overrides)
-        if option.is_discrete_sweep()
-    }
+    return {option.get_key_element(): _values(option) for option in _parsed(overrides) if option.is_discrete_sweep()}
 
 
 def _jobs_of(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of each job of a command line, in the order of their numbers."""
-    several = varying(overrides)
     values = {
-        option.get_key_element(): several.get(option.get_key_element()) or [option.get_value_element_as_str()]
+        option.get_key_element(): _values(option) if option.is_discrete_sweep() else [option.get_value_element_as_str()]
         for option in _parsed(overrides)
     }
     return [
         [f"{key}={value}" for key, value in zip(values, job, strict=True)]
         for job in itertools.product(*values.values())
     ]
+
+
+def _values(option: Override) -> list[str]:
+    return [str(value) for value in option.sweep_string_iterator()]
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
