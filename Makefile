@@ -4,6 +4,7 @@
 # what a map costs. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-visualize bench-cost clean
 
@@ -11,7 +12,8 @@ demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+	$(PYTEST) --device card
 
 test-long: check
 	$(BIN)/python -m pytest --long --override-ini faulthandler_timeout=7200

@@ -34,9 +34,9 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
     """Data → network → responses → selection → ablation → record, for one mu."""
     stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
     with stage("data"):
-        dataset = data.load(config.data).to(device)
+        dataset = data.load(config.data, device)
         images = dataset.split(config.protocol.evaluated_on)
-        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
         randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
         untrained = Subject.of(model, dataset, config)
         untrained.check()

@@ -34,8 +34,8 @@ def train(composed: DictConfig) -> None:
         return
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     store, device = Store(config.store.dir), pick_device(config.device)
-    dataset = data.load(config.data).to(device)
-    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+    dataset = data.load(config.data, device)
+    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
     curves: dict[int, dict[str, Any]] = {}

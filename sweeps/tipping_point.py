@@ -98,7 +98,7 @@ class Network:
 
     @classmethod
     def of(cls, config: Config, options: Search) -> "Network":
-        store, dataset = Store(config.store.dir), data.load(config.data).to(pick_device(config.device))
+        store, dataset = Store(config.store.dir), data.load(config.data, pick_device(config.device))
         model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
         find_or_train(model, dataset, config, store)
         subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)

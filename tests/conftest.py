@@ -4,10 +4,12 @@ import io
 import runpy
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
+import card
 import hypothesis
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from tipping import command, models
+from tipping import classifier, command, models
 from tipping.data import CLASSES, Split
 from tipping.mu_lasso import MuLassoProblem
 
@@ -26,12 +28,14 @@ sys.path.insert(0, str(ROOT))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="torch device to run the tests on: cpu or cuda")
+    parser.addoption("--device", default="cpu", help="run the tests on cuda, or on a card that is not there")
     parser.addoption("--long", action="store_true", help="run the long tests too")
     parser.addoption("--cluster", action="store_true", help="run the tests that start Slurm and PostgreSQL too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "card":
+        card.register()
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
     config.addinivalue_line("markers", "cluster: starts Slurm or PostgreSQL; runs with --cluster")
     if config.getoption("--long"):
@@ -40,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device") != "cpu":
+        items[:] = [item for item in items if "device" in item.fixturenames]  # type: ignore[attr-defined]
     for name, what in (("long", "a long test"), ("cluster", "needs a cluster")):
         for item in items:
             if item.get_closest_marker(name) and not config.getoption(f"--{name}"):
@@ -47,8 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest) -> torch.device:
-    return torch.device(request.config.getoption("--device"))
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    name = request.config.getoption("--device")
+    with card.Card() if name == "card" else nullcontext():
+        if name == "card":
+            monkeypatch.setattr(classifier, "_trainer", partial(card.trainer, classifier._trainer))
+        yield torch.device(name) if name == "cpu" else torch.device(name, 0)
 
 
 @pytest.fixture
@@ -60,12 +70,12 @@ def rng() -> np.random.Generator:
 def model(device: torch.device) -> nn.Module:
     """A small untrained network with biases that are not zero, so that forgetting them shows."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
-    model = models.build(options, (1, 8, 8), CLASSES, seed=0).to(device).eval()
+    model = models.build(options, (1, 8, 8), CLASSES, seed=0).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
-                parameter.uniform_(0.05, 0.2, generator=torch.Generator(device).manual_seed(1))
-    return model
+                parameter.uniform_(0.05, 0.2, generator=torch.Generator().manual_seed(1))
+    return model.to(device)
 
 
 def accuracy(model: nn.Module, split: Split) -> float:

@@ -344,6 +344,8 @@ def test_an_exception_beside_the_masked_network_leaves_it_as_before(
 
 
 def test_neither_autocast_nor_low_precision_products_reach_an_evaluation(model: nn.Module, split: Split) -> None:
+    if split.images_NCHW.device.type == "card":
+        pytest.skip("has no autocast")
     ablations = [np.array([0]), np.array([0, 7, 8, 13])]
     expected = evaluate_ablations(model, split, ablations)
     seen = []

@@ -190,19 +190,19 @@ def test_modules_called_by_keyword_or_giving_more_than_maps() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_calls_of_relu_become_modules(split: Split, training: bool) -> None:
     torch.manual_seed(0)
-    model = Functional().train(training)
+    model = Functional().train(training).to(split.images_NCHW.device)
     state = copy.deepcopy(model.state_dict())
-    whole = modular(model, IMAGE)
+    whole = modular(model, split.images_NCHW[:1])
     assert all(module.training == training for module in model.modules()), "it may yet be trained"
-    assert located(whole) == {"conv1": "relu_call1", "conv2": "relu_call2", "dense1": "relu_call3"}
+    assert located(copy.deepcopy(whole).cpu()) == {"conv1": "relu_call1", "conv2": "relu_call2", "dense1": "relu_call3"}
     assert torch.equal(whole.eval()(split.images_NCHW), model.eval()(split.images_NCHW))
     assert whole.conv1.weight is model.conv1.weight
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.state_dict().items())
 
 
-def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module) -> None:
+def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module, split: Split) -> None:
     untraceable = Untraceable()
-    assert modular(model, IMAGE) is model
+    assert modular(model, split.images_NCHW[:1]) is model
     assert modular(untraceable, IMAGE) is untraceable
     assert located(untraceable) == {"conv1": "conv1", "conv2": "conv2", "dense1": "dense1"}
 
@@ -211,7 +211,7 @@ def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module) -> 
 def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -> None:
     """Every filter in turn: the next layers see zeros in its place, and the output no longer depends on its weights."""
     torch.manual_seed(0)
-    probe = Probe.of(kind().eval(), IMAGE)
+    probe = Probe.of(kind().eval().to(split.images_NCHW.device), split.images_NCHW[:1])
     model, index = probe.model, probe.index
     images = split.images_NCHW[:20]
     for f, (layer, channel) in enumerate(zip(index.layer_F, index.channel_F, strict=True)):
@@ -226,8 +226,8 @@ def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -
 
 def test_responses_of_a_network_with_function_calls_are_those_after_relu(split: Split) -> None:
     torch.manual_seed(0)
-    model = Functional().eval()
-    probe = Probe.of(model, IMAGE)
+    model = Functional().eval().to(split.images_NCHW.device)
+    probe = Probe.of(model, split.images_NCHW[:1])
     problem = collect(probe.model, split, Measure(probe.maps))
     with torch.no_grad():
         one = model.conv1(split.images_NCHW).relu().double()

@@ -63,7 +63,7 @@ def test_duplicates_that_only_rounding_tells_apart_leave_a_choice(
 
 
 def test_weights_outside_the_ball_are_not_certified(problem: MuLassoProblem) -> None:
-    mu_M, none = torch.tensor([8.0], dtype=torch.float64), torch.zeros(1, 4)
+    mu_M, none = torch.tensor([8.0], dtype=torch.float64, device=problem.gram_FF.device), torch.zeros(1, 4)
     weights_MFC = spg(problem, [8.0]).weights_MFC
     for scale, inside in ((1, True), (1 + 1e-9, False)):
         solution = certify(problem, weights_MFC * scale, mu_M, 1e-3, none, {})

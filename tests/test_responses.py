@@ -73,6 +73,7 @@ def test_places_of_any_network_can_be_measured(split: Split) -> None:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Conv2d(1, 4, 3, groups=1), nn.PReLU(4))
     model = nn.Sequential(block, nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 10)).eval()
+    model.to(split.images_NCHW.device)
     for maps in ([("0.0", "0.1")], [("0.0", "0")], [("0.0", "0.1"), ("2", "3")], [("2", "2")]):
         measure = Measure(maps=maps)
         short = collect(model, split, measure)

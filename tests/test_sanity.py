@@ -33,14 +33,14 @@ LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
 def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     before = copy.deepcopy(model.state_dict())
-    chosen = sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))
+    chosen = sanity.layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
     assert chosen == expected
     sanity.randomize(model, chosen, (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     changed = {
         name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
     }
     assert changed == set(expected)
-    initial = build(options, (1, 8, 8), 10, seed=0)
+    initial = build(options, (1, 8, 8), 10, seed=0).to(model.conv1.weight.device)
     for layer in expected:
         assert not torch.equal(model.get_parameter(f"{layer}.weight"), initial.get_parameter(f"{layer}.weight"))
         sizes = [float(net.get_parameter(f"{layer}.weight").detach().abs().max()) for net in (model, initial)]
@@ -91,7 +91,7 @@ class Constant(nn.Sequential):
 def test_an_unknown_layer_is_refused(model: nn.Module) -> None:
     for wanted in ("conv1", "from:", "only:relu1", "all:conv1", "until:conv1"):
         with pytest.raises(InputError, match=f"randomize={wanted}: give none, all, from:LAYER"):
-            sanity.layers_to_randomize(model, wanted, torch.zeros(1, 1, 8, 8))
+            sanity.layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
 
 
 def selection(strength_F: np.ndarray, live_F: np.ndarray | None = None) -> SimpleNamespace:

@@ -292,12 +292,12 @@ def test_breakpoints_are_where_the_relevant_filters_change(problem: MuLassoProbl
     middles = [math.sqrt(low * high) for low, high in pairwise(edges)]
     relevant = []
     for mu in middles:
-        weights_RC = path.weights([mu])[0].numpy()
+        weights_RC = path.weights([mu])[0].cpu().numpy()
         relevant.append(frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()))
     assert all(one != other for one, other in pairwise(relevant)), "each changes them"
     for (low, high), filters in zip(pairwise(edges), relevant, strict=True):
         for mu in np.geomspace(low * 1.001, high * 0.999, 3) if high > low * 1.01 else ():
-            weights_RC = path.weights([mu])[0].numpy()
+            weights_RC = path.weights([mu])[0].cpu().numpy()
             assert frozenset(filter_R[(abs(weights_RC) > 0).any(1)].tolist()) == filters, "and nothing between does"
 
 

@@ -60,7 +60,9 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda: this machine has no GPU that torch can use; give device=cpu or device=auto")
     torch.backends.cudnn.allow_tf32 = False  # responses and accuracies as on a CPU
-    return torch.device("cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def train(

@@ -28,6 +28,7 @@ from tipping.store import digest
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CLASSES = 10
+CPU = torch.device("cpu")
 LARGEST = 2**30  # bytes of an IDX file; MNIST has a twentieth of that
 
 
@@ -157,17 +158,21 @@ def evaluation_batches(split: Split) -> Batches:
     return Batches(split, 1000 if split.labels_N.is_cuda else 64)
 
 
-def load(options: config.Data) -> Dataset:
-    """The configured data set, downloaded first when its files are missing; the last one is kept in memory.
+def load(options: config.Data, device: torch.device = CPU) -> Dataset:
+    """The configured data set on a device, downloaded first when its files are missing; the last one is kept there.
 
     Raises:
         InputError: unknown name; files missing and out of reach; files that are no valid IDX pair.
     """
-    return _load(options.name, Path(options.root or "data").absolute())
+    return _load(options.name, Path(options.root or "data").absolute(), device)
 
 
-@functools.lru_cache(maxsize=1)  # the jobs of a sweep share it
-def _load(name: str, root: Path) -> Dataset:
+@functools.lru_cache(maxsize=1)  # the jobs of a sweep share it, and the fingerprints of its images
+def _load(name: str, root: Path, device: torch.device) -> Dataset:
+    return _read(name, root).to(device)
+
+
+def _read(name: str, root: Path) -> Dataset:
     if name == "digits":
         return _digits()
     if name == "planted":

@@ -1,0 +1,127 @@
+"""A card that is not there.
+
+Its tensors say that they lie on it, and what mixes them with the CPU's fails as on a GPU; the arithmetic is the CPU's.
+What runs on it has its tensors in the right place on a GPU too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import pytorch_lightning
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+aten = torch.ops.aten
+LIBRARY = torch.library.Library("aten", "IMPL")
+BETWEEN = (aten._to_copy, aten.to, aten.copy_, aten._copy_from, aten._has_compatible_shallow_copy_type)
+INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)  # take positions from the CPU too
+
+
+class OnCard(Tensor):
+    """A tensor on the card: `near` holds its values."""
+
+    near: Tensor
+
+    @staticmethod
+    def __new__(cls, near: Tensor) -> OnCard:
+        near = near.detach()
+        layout = {"strides": near.stride(), "storage_offset": near.storage_offset(), "dtype": near.dtype}
+        made: OnCard = Tensor._make_wrapper_subclass(cls, near.shape, device=torch.device("card", 0), **layout)  # type: ignore[attr-defined]
+        made.near = near
+        return made
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["near"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, Tensor], *_: object) -> OnCard:
+        return OnCard(inner["near"])
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, _: object, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        return _run(function, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        return self.near.tolist()
+
+
+class Card(TorchDispatchMode):
+    """Within it there is a device `card`."""
+
+    def __torch_dispatch__(self, function: Any, _: object, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        return _run(function, args, kwargs or {})
+
+
+def _run(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """An operation, where its tensors or the device it names are on the card.
+
+    Raises:
+        RuntimeError: some of its tensors are on the card and others, that are no numbers, on the CPU.
+    """
+    leaves, operation = tree_leaves((args, kwargs)), function.overloadpacket
+    here = [leaf for leaf in leaves if isinstance(leaf, OnCard)]
+    wanted = [leaf.type for leaf in leaves if isinstance(leaf, torch.device)]
+    if not here and "card" not in wanted:
+        return function(*args, **kwargs)
+    checked = args[:1] if operation in INDEXING else leaves
+    if here and operation not in BETWEEN:
+        for leaf in checked:
+            if isinstance(leaf, Tensor) and not isinstance(leaf, OnCard) and leaf.ndim:
+                raise RuntimeError(f"{operation}: tensors on the card beside one of the CPU, {tuple(leaf.shape)}")
+    with torch.inference_mode(False):  # whose tensors cannot be wrapped
+        result = function(*tree_map(_near, args), **tree_map(_near, kwargs))
+        if "cpu" in wanted or operation is aten._local_scalar_dense:
+            return result
+        returned = function._schema.returns
+        if returned and returned[0].alias_info is not None and returned[0].alias_info.is_write:
+            return kwargs.get("out", args[0])
+        return tree_map(lambda leaf: OnCard(leaf) if isinstance(leaf, Tensor) else leaf, result)
+
+
+class _Accelerator(CPUAccelerator):
+    def setup_device(self, device: torch.device) -> None:
+        assert device.type == "card"
+
+
+def trainer(of: Callable[..., Trainer], device: torch.device, *args: Any, **kwargs: Any) -> Trainer:
+    """What a function of the device makes with Lightning's Trainer, which knows nothing of the card."""
+
+    def on_card(*, accelerator: str, devices: int, **options: Any) -> Trainer:
+        assert (accelerator, devices) == ("cpu", 1)
+        return Trainer(strategy=SingleDeviceStrategy(device, accelerator=_Accelerator()), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if device.type == "card":
+            patch.setattr(pytorch_lightning, "Trainer", on_card)
+        return of(device, *args, **kwargs)
+
+
+def _near(leaf: Any) -> Any:
+    if isinstance(leaf, torch.device):
+        return torch.device("cpu")
+    return leaf.near if isinstance(leaf, OnCard) else leaf
+
+
+def register() -> None:
+    """Make the device known to torch, before its first backward pass, with what its own constructors need."""
+    _setup_privateuseone_for_python_backend("card")
+
+    def empty_strided(size: Sequence[int], stride: Sequence[int], *, dtype: torch.dtype, **_: object) -> OnCard:
+        return OnCard(torch.empty_strided(size, stride, dtype=dtype))
+
+    def copy_from(source: Tensor, target: OnCard, non_blocking: bool = False) -> OnCard:
+        target.near.copy_(_near(source))
+        return target
+
+    kernels: dict[str, Callable[..., OnCard]] = {"empty_strided": empty_strided, "_copy_from": copy_from}
+    for name, kernel in kernels.items():
+        LIBRARY.impl(name, kernel, "PrivateUse1")

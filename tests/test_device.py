@@ -1,0 +1,114 @@
+"""The commands on a device that is not the CPU: pytest --device card, or cuda. All tensors are where it wants them, and
+what comes of it is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_here
+
+from tipping import classifier, config, data
+
+SMALL = ["data=digits", "trainer.max_epochs=2", "model.filters=6", "model.depth=3", "mu=5", "protocol.draws=2"]
+SMALL += ["curve.points=2", "curve.images=100", "tracking=off", "visualize.filters_per_class=1", "visualize.images=2"]
+PLANTED = ["data=planted", "model=planted"]
+OF_THE_NETWORK = ("data", "model.", "trainer.")
+
+
+@pytest.fixture
+def elsewhere(device: torch.device) -> torch.device:
+    if device.type == "cpu":
+        pytest.skip("give --device card or cuda")
+    return device
+
+
+def use(device: torch.device, patch: pytest.MonkeyPatch) -> None:
+    """Let the commands run on a device."""
+    import interpret
+
+    for module in (classifier, interpret):
+        patch.setattr(module, "pick_device", lambda _: device)
+
+
+def run(script: str, *options: str) -> None:
+    code, _, err = run_here(script, *options)
+    assert code == 0, err
+
+
+def made(folder: Path) -> dict[str, Any]:
+    """What a job's record and files say of the network, without when and where it ran."""
+    record = json.loads((folder / "result.json").read_text())
+    found = {key: record.get(key) for key in ("accuracy", "filters", "overlap", "curve", "curves", "signals_alike")}
+    for name in ("selection", "predictions"):
+        if (folder / f"{name}.npz").is_file():
+            with np.load(folder / f"{name}.npz") as held:
+                found |= {key: held[key].tolist() for key in held if key != "weights"}
+    return found | {"pictures": record["pictures"]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["protocol=keras_report", "selection=homotopy"],
+        ["protocol=authors", "protocol.value=mean", "visualize=off"],
+        ["protocol.control=norm", "protocol.labels=predicted", "protocol.norm=spectral", "visualize=off"],
+        ["randomize=from:conv3"],
+        ["protocol.labels=permuted", "visualize=off"],
+        PLANTED,
+    ],
+    ids=lambda options: " ".join(options) or "described",
+)
+def test_interpreting_there_gives_what_it_gives_here(
+    options: list[str], tmp_path: Path, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a network that was trained here."""
+    small = [option for option in SMALL if options != PLANTED or not option.startswith(OF_THE_NETWORK)]
+    given = [*small, *options, f"store.dir={tmp_path / 'store'}"]
+    run("interpret.py", *given, f"hydra.run.dir={tmp_path / 'here'}")
+    for kind in ("responses", "predictions", "means", "strongest"):
+        for path in (tmp_path / "store").glob(f"{kind}/*"):
+            path.unlink()
+    use(elsewhere, monkeypatch)
+    run("interpret.py", *given, f"hydra.run.dir={tmp_path / 'there'}")
+    here, there = made(tmp_path / "here"), made(tmp_path / "there")
+    assert here["pictures"] or "visualize=off" in options
+    if elsewhere.type == "card":  # whose arithmetic is the CPU's
+        assert there == here
+    assert there["accuracy"]["intact"] == pytest.approx(here["accuracy"]["intact"], abs=0.01)
+
+
+def test_trainings_and_searches_run_there(
+    tmp_path: Path, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(elsewhere, monkeypatch)
+    given = [*SMALL, f"store.dir={tmp_path / 'store'}"]
+    every = ["curve.every_n_epochs=1", "visualize.every_n_epochs=2"]
+    run("train.py", *given, *every, f"hydra.run.dir={tmp_path / 'trained'}")
+    record = json.loads((tmp_path / "trained" / "result.json").read_text())
+    assert list(record["curves"]) == ["1", "2"]
+    assert (tmp_path / "trained" / "pictures" / "epoch_2").is_dir()
+    options = [option for option in given if not option.startswith(("mu=", "visualize"))]
+    sizes = ["search.low=0.5", "search.high=50", "search.grid=3", "search.trials=4"]
+    run("sweeps/tipping_point.py", *options, *sizes, f"hydra.sweep.dir={tmp_path / 'search'}")
+    assert (tmp_path / "search" / "tipping_points.csv").is_file()
+
+
+def test_what_is_on_both_is_refused(elsewhere: torch.device) -> None:
+    with pytest.raises(RuntimeError, match=r"on the card beside one of the CPU|on the same device"):
+        torch.nn.Linear(2, 3)(torch.ones(1, 2, device=elsewhere))
+
+
+def test_the_jobs_of_a_sweep_share_the_images_there(elsewhere: torch.device) -> None:
+    digits = config.Data("digits", None)
+    there = data.load(digits, elsewhere)
+    assert there.train.images_NCHW.device == elsewhere
+    assert data.load(digits, elsewhere).train.fingerprint is there.train.fingerprint
+    here = data.load(digits).train
+    assert here.images_NCHW.device.type == "cpu"
+    assert here.fingerprint == there.train.fingerprint
