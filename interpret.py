@@ -33,6 +33,7 @@ def interpret(composed: DictConfig) -> None:
 def job(config: Config, directory: Path) -> dict[str, Any]:
     """Data → network → responses → selection → ablation → record, for one mu."""
     stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
+    described = records.describe(config, device, CONF)
     with stage("data"):
         dataset = data.load(config.data, device)
         images = dataset.split(config.protocol.evaluated_on)
@@ -71,7 +72,7 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
         index = subject.probe.index
         intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
-            **records.describe(config, device, CONF),
+            **described,
             "accuracy": {"intact": intact, "selected": selected, "random": random, "chance": chance_of(images)},
             "filters": records.filters(index, selection),
             "selection": {"solver": config.selection.solver, **records.certificate(selection)},

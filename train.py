@@ -34,6 +34,7 @@ def train(composed: DictConfig) -> None:
         return
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     store, device = Store(config.store.dir), pick_device(config.device)
+    described = records.describe(config, device, CONF)
     dataset = data.load(config.data, device)
     model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
 
@@ -78,7 +79,7 @@ def train(composed: DictConfig) -> None:
         with stage("test"):
             accuracy = evaluate(model, dataset)
         record = {
-            **records.describe(config, device, CONF),
+            **described,
             "accuracy": {"intact": accuracy},
             "curves": curves,
             "store": {"network": network.key, "weights": digest(network.tensors)},

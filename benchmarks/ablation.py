@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_pruning
+from captum.attr import LayerFeatureAblation
 from measuring import measure, mnist, passes, table, timed
 from torch import nn
 
@@ -33,8 +34,11 @@ from tipping.responses import collect
 from tipping.selection import strongest_first
 
 COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 640
+ALONE = 64  # test images of the ablations of each filter alone
 TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
 Ablations = list[np.ndarray]
+Way = tuple[str, Callable[[nn.Module, Split, Ablations], np.ndarray]]
+OURS: Way = ("`evaluate_ablations`", evaluate_ablations)
 
 
 def network(dataset: Dataset, filters: int) -> nn.Module:
@@ -109,17 +113,41 @@ def _pruned(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
     return predictions(smaller, split)
 
 
+@torch.no_grad()
+def by_captum(model: nn.Module, split: Split, _: Ablations) -> np.ndarray:
+    """Each filter alone, one after another, by captum's loop over the channels of a layer."""
+    return np.concatenate([_by_captum(model, split, *names) for names in layers.filter_layers(model).items()])
+
+
+def _by_captum(model: nn.Module, split: Split, layer: str, site: str) -> np.ndarray:
+    channels = len(model.get_submodule(layer).get_parameter("weight"))
+    predictions: list[np.ndarray] = []
+
+    def forward(images_NCHW: torch.Tensor) -> torch.Tensor:
+        logits_NC = model(images_NCHW)
+        predictions.append(logits_NC.argmax(1).cpu().numpy())
+        return logits_NC[:, 0]  # what it attributes plays no part
+
+    ablation, each = LayerFeatureAblation(forward, model.get_submodule(site)), torch.arange(channels)[:, None, None]
+    batches = []
+    for images_NCHW, _ in evaluation_batches(split):
+        predictions.clear()
+        ablation.attribute(images_NCHW, layer_baselines=0, layer_mask=each[None].to(images_NCHW.device))
+        batches.append(np.array(predictions[-channels:]))  # after those of the intact network
+    return np.concatenate(batches, axis=1)
+
+
 # ---- tables
 
 
-def evaluations(model: nn.Module, split: Split, kinds: dict[str, Ablations]) -> None:
+def evaluations(model: nn.Module, split: Split, kinds: dict[str, Ablations], *others: Way) -> None:
     """All ablations together, and each way of evaluating them."""
 
     def rows() -> Iterator[Sequence[Any]]:
         for kind, ablations in kinds.items():
             base = measure(partial(masked, model, split, ablations))
             yield kind, "masks, one by one", base.seconds, "1.00", "", f"{base.megabytes:.0f}"
-            for way, evaluate in (("Torch-Pruning, one by one", pruned), ("`evaluate_ablations`", evaluate_ablations)):
+            for way, evaluate in (("Torch-Pruning, one by one", pruned), *others, OURS):
                 if evaluate is pruned and not all(layers_keep_some(model, filters) for filters in ablations):
                     yield kind, way, "cannot remove a whole layer", "", "", ""
                     continue
@@ -170,8 +198,8 @@ def main() -> None:
             "evenly spread": evenly_spread(model, counts),
         }
         evaluations(model, dataset.test.spread(arguments.images), kinds)
-        alone = [np.array([f]) for f in range(0, 5 * filters, filters // 8)]
-        evaluations(model, dataset.test.spread(arguments.images), {"40 filters, each alone": alone})
+        alone = {"each filter alone": [np.array([f]) for f in range(5 * filters)]}
+        evaluations(model, dataset.test.spread(ALONE), alone, ("captum's `LayerFeatureAblation`", by_captum))
     columns = ("filters", "images", "plain passes s", "without the head s", "collected s", "of plain", "of those")
     rows = (collection(5 * filters, model, dataset.train) for filters, model in networks.items())
     table("Responses and Gram matrix", columns, rows)

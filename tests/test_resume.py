@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,31 @@ def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path
     given.unlink()
     code, _, err = run_script("interpret", f"+model.checkpoint={given}")
     assert (code, len(err.strip().splitlines())) == (1, 1)
+
+
+def test_a_record_names_the_code_that_its_job_began_with(run_script, tmp_path: Path, monkeypatch) -> None:
+    """The network's class is edited while the job runs: here, by itself."""
+    path = tmp_path / "restless.py"
+    path.write_text(RESTLESS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ("interpret", "model=own", "model._target_=restless.Net")
+    assert run_script(*own)[0] == 0
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["model_files"]["source"] == hashlib.sha256(RESTLESS.encode()).hexdigest()
+    assert path.read_text() != RESTLESS
+    assert "done before" not in run_script(*own)[1]
+
+
+RESTLESS = """
+from pathlib import Path
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        Path(__file__).write_text(Path(__file__).read_text() + "# edited\\n")
+"""
 
 
 def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:

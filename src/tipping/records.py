@@ -66,22 +66,28 @@ class Stopwatch:
 
 
 def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
-    """What any record begins with: what was run, and on what.
+    """What any record begins with: what is run, and on what. As the job begins: code and files may change meanwhile.
 
     Args:
         conf: the folder of the presets.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or the network's class cannot be imported.
     """
     cpu = f"cpu, {torch.get_num_threads()} threads ({_processor()})"
+    try:
+        files = file_digests(options.model)
+    except OSError as error:
+        raise config.InputError(f"model.checkpoint={options.model['checkpoint']} cannot be read ({error})") from error
     return {
         "schema": SCHEMA,
         "config": asdict(options),
         "mu": options.mu,
         "seed": options.seed,
         "model": options.model,
-        "model_files": file_digests(options.model),
+        "model_files": files,
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
-        "ended": time.strftime("%Y-%m-%d %H:%M:%S"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "versions": _versions(conf),
     }
@@ -330,6 +336,7 @@ def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
 
 
 def write(directory: Path, record: dict[str, Any]) -> None:
-    """Write a job's ``result.json``, its last file."""
+    """Write a job's ``result.json``, its last file, with the time of day."""
+    record = {**record, "ended": time.strftime("%Y-%m-%d %H:%M:%S")}
     with replacing(directory / RECORD) as part:
         part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,180 @@
+"""Where the time of the report's Figure 4 goes: make bench-figure4, or python benchmarks/figure4.py SWEEP_DIR.
+
+The folder is of a multirun of interpret.py over mu, of one network that it trained itself. Prints Markdown tables: the
+seconds of each stage, the arithmetic it does, and what fraction that is of the device's speed in a large product of
+matrices, measured here; and what each further mu takes besides its ablated passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from measuring import table, timed
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from tipping import config, data, models, records
+from tipping.classifier import pick_device
+from tipping.data import Dataset
+from tipping.evaluation import evaluate_ablations
+from tipping.layers import evaluating
+from tipping.responses import collect
+
+ROOT = Path(__file__).parents[1]
+COUNTED = 64  # images whose arithmetic is counted, for all
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is timed
+
+
+class Stage(NamedTuple):
+    """A stage of the sweep: its seconds, its floating-point operations, and the type they are in."""
+
+    name: str
+    seconds: float
+    operations: float = 0
+    type: torch.dtype = torch.float32
+
+
+class Job(NamedTuple):
+    """A job's folder, record, and seconds from its beginning to its record."""
+
+    folder: Path
+    record: dict[str, Any]
+    seconds: float
+
+
+def jobs_of(sweep: Path) -> list[Job]:
+    """The jobs of a multirun, in order."""
+    folders = sorted((path.parent for path in sweep.glob("*/result.json")), key=lambda folder: int(folder.name))
+    if not folders:
+        raise SystemExit(f"{sweep} has no jobs of interpret.py: give the folder of a multirun")
+    return [Job(folder, records.read_record(folder), _seconds(folder)) for folder in folders]
+
+
+def _seconds(folder: Path) -> float:
+    start, end = ((folder / name).stat().st_mtime for name in (".hydra/overrides.yaml", records.RECORD))
+    return end - start
+
+
+def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
+    """The sweep's network, from its store."""
+    model = models.build(record["model"], dataset.image_shape, data.CLASSES, record["seed"])
+    path = Path(record["config"]["store"]["dir"], "networks", f"{record['store']['network']}.pt")
+    if not path.is_file():
+        raise SystemExit(f"{path} is not there: run this from the folder where the sweep ran")
+    model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
+    return model.to(dataset.train.labels_N.device).eval()
+
+
+def operations(run: Callable[[], object]) -> float:
+    """Floating-point operations of convolutions and products of matrices: two for each multiply-accumulate."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[Stage]:
+    """Of the command and of all its jobs."""
+    first, few = jobs[0].record, dataset.train[:COUNTED]
+    trainer, images = first["config"]["trainer"], len(dataset.train)
+
+    def step() -> None:
+        functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N).backward()
+
+    command = [sys.executable, str(ROOT / "interpret.py"), "--cfg", "job"]
+    start = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))[1]
+    yield Stage("the command starts", start)
+    trained = operations(step) / COUNTED * images * trainer["max_epochs"]
+    kind = torch.bfloat16 if trainer["precision"] == "bf16" else torch.float32
+    yield Stage("training", first["seconds"]["network"], trained, kind)
+    model.eval()
+    collected = operations(lambda: collect(model, few)) / COUNTED * images
+    yield Stage("responses and Gram matrix", first["seconds"]["responses"], collected)
+    yield Stage(f"selection, {len(jobs)} times", sum(job.record["seconds"]["selection"] for job in jobs))
+    for protocol in dict.fromkeys(job.record["protocol"]["name"] for job in jobs):
+        those = [job for job in jobs if job.record["protocol"]["name"] == protocol]
+        done, count = 0.0, 0
+        for job in those:
+            with np.load(job.folder / "selection.npz") as held:
+                ablations = [held["order"], *held["controls"]]
+            scope, count = job.record["protocol"]["scope"], count + len(ablations)
+            done += operations(lambda: evaluate_ablations(model, dataset.test[:COUNTED], ablations, scope=scope))  # noqa: B023
+        seconds = sum(job.record["seconds"]["ablation"] for job in those)
+        yield Stage(f"{count} ablations, {protocol}", seconds, done / COUNTED * len(dataset.test))
+    ours = ("network", "responses", "selection", "ablation")
+    rest = sum(job.seconds - sum(job.record["seconds"][stage] for stage in ours) for job in jobs)
+    yield Stage("all else of the jobs", rest)
+
+
+def speed(kind: torch.dtype, device: torch.device) -> float:
+    """Operations a second in a product of two large matrices: the median of five."""
+    side = SIDE[device.type]
+    matrix = torch.randn(side, side, device=device, dtype=kind)
+
+    def product() -> None:
+        torch.mm(matrix, matrix)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    product()
+    return 2 * side**3 / statistics.median(timed(product)[1] for _ in range(5))
+
+
+def shares(found: Sequence[Stage], device: torch.device) -> Iterator[Sequence[Any]]:
+    """Rows of the table of stages."""
+    total, speeds = sum(stage.seconds for stage in found), {}
+    for stage in found:
+        row = (stage.name, f"{stage.seconds:.1f}", f"{100 * stage.seconds / total:.0f} %")
+        if not stage.operations:
+            yield *row, "", "", ""
+            continue
+        if stage.type not in speeds:
+            speeds[stage.type] = speed(stage.type, device)
+        rate = stage.operations / stage.seconds
+        yield *row, stage.operations / 1e12, rate / 1e12, f"{100 * rate / speeds[stage.type]:.0f} %"
+    yield "**all**", f"{total:.1f}", "100 %", "", "", ""
+    for kind, rate in speeds.items():
+        yield f"a product of matrices in {str(kind).removeprefix('torch.')}", "", "", "", rate / 1e12, "100 %"
+
+
+def further(jobs: Sequence[Job]) -> Iterator[Sequence[Any]]:
+    """Rows of the table of the mu after the first, with what is known before them."""
+    for job in jobs[1:]:
+        seconds = job.record["seconds"]
+        passes = seconds["ablation"] + seconds["curve"]
+        besides = job.seconds - passes
+        made = " and ".join(what for what, new in job.record["made"].items() if new)
+        name = f"{job.record['protocol']['name']}, mu = {job.record['mu']:g}" + (f" ({made} made)" if made else "")
+        yield name, f"{passes:.1f}", f"{besides:.2f}", f"{seconds['selection']:.2f}"
+
+
+def main() -> None:
+    """Read the sweep, count, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="folder of the multirun")
+    jobs = jobs_of(parser.parse_args().sweep)
+    record = jobs[0].record
+    if not record["made"]["network"]:
+        raise SystemExit(f"{jobs[0].folder} found its network in the store: give the sweep that trained it")
+    device = pick_device(record["config"]["device"])
+    dataset = data.load(config.Data(**record["config"]["data"]), device)
+    model = network(record, dataset)
+    print(f"{record['device']}, torch {torch.__version__}, trained in {record['config']['trainer']['precision']}")
+    with evaluating(model):
+        found = list(stages(jobs, dataset, model))
+        columns = ("stage", "seconds", "of all", "10¹² operations", "10¹² a second", "of a product's")
+        table("Where the time goes", columns, shares(found, device))
+    columns = ("job", "ablated passes s", "besides s", "of it, selection s")
+    table("Each further mu", columns, further(jobs))
+
+
+if __name__ == "__main__":
+    main()
