@@ -1,12 +1,15 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
 # test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
-# bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make bench-cost:
-# what a map costs. Each makes the environment first.
+# bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make
+# bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs. Each makes the
+# environment first.
 PYTHON ?= python3
 BIN = .venv/bin
+FILTERS ?= 128
+PRECISION ?= float32
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-visualize bench-cost clean
+.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -31,6 +34,12 @@ bench-solver: .venv/compared
 
 bench-ablation: .venv/compared
 	$(BIN)/python benchmarks/ablation.py
+
+bench-figure4: .venv/installed
+	$(BIN)/python interpret.py -m protocol=keras_report mu=10,100,500,600,700 model.filters=$(FILTERS) trainer.max_epochs=5 \
+	  trainer.precision=$(PRECISION) curve.points=1 curve.images=100 visualize=off tracking=off \
+	  hydra.sweep.dir=outputs/bench_figure4_$(FILTERS) store.dir=outputs/bench_figure4_$(FILTERS)/store
+	$(BIN)/python benchmarks/figure4.py outputs/bench_figure4_$(FILTERS)
 
 bench-visualize: .venv/installed
 	$(BIN)/python benchmarks/visualize.py

@@ -112,6 +112,10 @@ def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[
     ours = ("network", "responses", "selection", "ablation")
     rest = sum(job.seconds - sum(job.record["seconds"][stage] for stage in ours) for job in jobs)
     yield Stage("all else of the jobs", rest)
+    page, last = (
+        path.stat().st_mtime for path in (jobs[0].folder.parent / "report.html", jobs[-1].folder / records.RECORD)
+    )
+    yield Stage("table, chart and page", page - last)
 
 
 def speed(kind: torch.dtype, device: torch.device) -> float:
