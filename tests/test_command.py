@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,19 +81,47 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "accuracy_drop.png").read_bytes().startswith(b"\x89PNG")
     assert "results.csv" in out
 
-    drawn = charts.accuracy_drop([{"job": "0", **small}, {"job": "1", **large}]).to_dict()
-    points = [row for chart in (drawn["datasets"] or {}).values() for row in chart]
+    points = points_of(charts.accuracy_drop([small, large]))
     for kind, name in (("relevant filters", "selected"), ("none (intact)", "intact")):
-        assert {"mu": 20.0, "ablated": kind, "accuracy": large["accuracy"][name]} in points
-    end = {"job": "0", "removed": small["curve"]["removed"][1], "ablated": "random filters"}
-    assert {**end, "accuracy": small["curve"]["random"][0][1]} in points
-    assert {**end, "ablated": "relevant filters", "accuracy": small["curve"]["random"][0][1]} not in points
+        accuracy = large["accuracy"][name]
+        assert points[None, kind, 20.0] == (accuracy, accuracy, accuracy)
+    removed, draws = small["curve"]["removed"][1], [draw[1] for draw in small["curve"]["random"]]
+    assert points["1", "random filters", removed] == (pytest.approx(np.mean(draws)), min(draws), max(draws))
 
     again, *_ = run_script("interpret", "mu=1", f"hydra.run.dir={tmp_path / 'again'}")
     assert again == 0
     second = json.loads((tmp_path / "again" / "result.json").read_text())
     assert second["made"] == {"network": False, "responses": False}
     assert (second["accuracy"], second["filters"]) == (small["accuracy"], small["filters"])
+
+
+def points_of(chart: Any) -> dict[tuple[str | None, str, float], tuple[float, float, float]]:
+    """Mean, smallest and largest accuracy that a chart draws, by mu (along filters), what was ablated, and where."""
+    rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows if "ablated" in row]
+    return {(row.get("of"), row["ablated"], row["x"]): (row["mean"], row["low"], row["high"]) for row in rows}
+
+
+def test_the_chart_draws_the_mean_of_the_seeds() -> None:
+    """Along filters as far as both networks reach, straight between the points of each."""
+    shared = {"config": {}, "model": {"name": "net"}, "data": "digits", "mu": 5.0}
+    first = {"removed": [0, 10, 20], "selected": [1.0, 0.6, 0.2], "random": [[1.0, 0.9, 0.8], [1.0, 0.7, 0.4]]}
+    second = {"removed": [0, 30], "selected": [0.8, 0.2], "random": [[0.8, 0.5], [0.8, 0.5]]}
+    accuracies = [
+        {"intact": 1.0, "selected": 0.2, "random": [0.8, 0.4]},
+        {"intact": 0.8, "selected": 0.3, "random": [0.5, 0.5]},
+    ]
+    records = [
+        {**shared, "seed": seed, "accuracy": accuracies[seed], "curve": curve}
+        for seed, curve in enumerate((first, second))
+    ]
+    points = points_of(charts.accuracy_drop(records))
+    assert points[None, "relevant filters", 5.0] == pytest.approx((0.25, 0.2, 0.3))
+    assert points[None, "random filters", 5.0] == pytest.approx((0.55, 0.4, 0.8))
+    along = {x: found for (mu, kind, x), found in points.items() if (mu, kind) == ("5", "relevant filters")}
+    assert list(along) == [0, 10, 20]
+    assert along[10] == pytest.approx((0.6, 0.6, 0.6))
+    assert along[20] == pytest.approx((0.3, 0.2, 0.4))
+    assert points["5", "random filters", 20] == pytest.approx((0.6, 0.4, 0.8))
 
 
 def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> None:

@@ -132,9 +132,18 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
 @ABLATIONS
 @pytest.mark.parametrize("name", BUILDS)
 def test_predictions_are_those_of_the_masked_network(
-    name: str, mean: bool, scope: str, device: torch.device, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+    name: str,
+    mean: bool,
+    scope: str,
+    device: torch.device,
+    rng: np.random.Generator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """In several parts of the images, between which some of the narrowed networks are held and others made anew."""
     model, split = prepared(BUILDS[name], device)
+    monkeypatch.setattr(evaluation, "SHARED", {})
+    monkeypatch.setattr(evaluation, "HELD", {device.type: 4 * sum(tensor.nbytes for tensor in model.parameters())})
     value = mean_activations(model, split) if mean else None
     chosen = samples(model, rng)
     chosen += [chosen[1], chosen[5][::-1]]  # again, and in another order

@@ -18,6 +18,7 @@ Record = dict[str, Any]
 Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
+SPANNED = "accuracy (band: all draws and seeds)"
 # options that are no part of a result, or are shown anyway
 ELSEWHERE = (
     *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
@@ -46,7 +47,7 @@ def varying_options(records: Sequence[Record]) -> list[str]:
 
 
 def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
-    """Accuracy against mu, and along each job's filters: a row for each network; means over its seeds against mu."""
+    """Accuracy against mu, and along the filters relevant at each mu: means over seeds, a row for each network."""
     networks: dict[str, list[Record]] = {}
     varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
     for record in records:
@@ -69,44 +70,51 @@ def _seeds(records: Sequence[Record]) -> str:
 
 def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
     rows = []
-    for record in records:
-        accuracy = record["accuracy"]
-        series = {INTACT: [accuracy["intact"]], RANDOM: accuracy["random"], RELEVANT: [accuracy["selected"]]}
-        rows += [
-            {"mu": record["mu"], "ablated": ablated, "accuracy": value}
-            for ablated, values in series.items()
-            for value in values
-        ]
+    for mu, jobs in _each_mu(records).items():
+        accuracies = [job["accuracy"] for job in jobs]
+        series = {
+            INTACT: [accuracy["intact"] for accuracy in accuracies],
+            RANDOM: [draw for accuracy in accuracies for draw in accuracy["random"]],
+            RELEVANT: [accuracy["selected"] for accuracy in accuracies],
+        }
+        lines = {ablated: [(np.array([mu]), np.array([value])) for value in of] for ablated, of in series.items()}
+        rows += [{"ablated": ablated, **point} for ablated, of in lines.items() for point in band(of)]
     values = sorted({record["mu"] for record in records})
-    x = alt.X("mu:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(values=values, format="~g")
-    return _lines(rows, x)
+    x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(values=values, format="~g")
+    return _banded(rows, COLORS, SPANNED, x=x)
 
 
 def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
+    """A line for each mu: the mean of its jobs' curves."""
     rows, ends = [], []
-    for record in records:
-        curve = record["curve"]
-        for ablated, lines in ((RANDOM, curve["random"]), (RELEVANT, [curve["selected"]])):
-            rows += [
-                {"job": record["job"], "removed": removed, "ablated": ablated, "accuracy": value}
-                for line in lines
-                for removed, value in zip(curve["removed"], line, strict=True)
-            ]
-        ends.append({"removed": curve["removed"][-1], "accuracy": curve["selected"][-1], "mu": f"{record['mu']:g}"})
-    x = alt.X("removed:Q").title("filters ablated, strongest first (labels: mu)")
+    for mu, jobs in _each_mu(records).items():
+        curves = [job["curve"] for job in jobs]
+        orders = {
+            RANDOM: [(curve["removed"], draw) for curve in curves for draw in curve["random"]],
+            RELEVANT: [(curve["removed"], curve["selected"]) for curve in curves],
+        }
+        for ablated, lines in orders.items():
+            drawn = band([(np.array(removed), np.array(line)) for removed, line in lines])
+            rows += [{"of": f"{mu:g}", "ablated": ablated, **point} for point in drawn]
+        ends.append({**drawn[-1], "of": f"{mu:g}"})
+    x = alt.X("x:Q").title("filters ablated, strongest first (labels: mu)")
     labels = alt.Chart(alt.InlineData(values=ends)).mark_text(dy=12, color=COLORS[RELEVANT])
-    return _lines(rows, x, detail="job:N") + labels.encode(x=x, y="accuracy:Q", text="mu:N")
+    return _banded(rows, COLORS, SPANNED, x=x, detail="of:N") + labels.encode(x=x, y="mean:Q", text="of:N")
 
 
-def _lines(rows: list[dict[str, Any]], x: alt.X, **encoding: Any) -> alt.LayerChart:
-    """Means as lines, and bands from the smallest to the largest value."""
-    y = alt.Y("accuracy:Q", aggregate="mean", title="accuracy (band: all draws)")
-    y = y.scale(domain=[0, 1]).axis(format="%")
-    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(
-        x=x, color=_ablated(COLORS), **encoding
-    )
-    band = base.mark_area(opacity=0.12).encode(y="min(accuracy):Q", y2="max(accuracy):Q")
-    return alt.LayerChart(layer=[band, base.mark_line(point=True, opacity=0.8).encode(y=y)])
+def _each_mu(records: Sequence[Record]) -> dict[float, list[Record]]:
+    jobs: dict[float, list[Record]] = {}
+    for record in records:
+        jobs.setdefault(record["mu"], []).append(record)
+    return jobs
+
+
+def _banded(rows: list[dict[str, Any]], kinds: Iterable[str], title: str, **encoding: Any) -> alt.LayerChart:
+    """Means as lines, and bands from the smallest to the largest value, by what was ablated: points of `band`."""
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(color=_ablated(kinds), **encoding)
+    y = alt.Y("mean:Q").title(title).scale(domain=[0, 1]).axis(format="%")
+    spread = base.mark_area(opacity=0.12).encode(y="low:Q", y2="high:Q")
+    return alt.LayerChart(layer=[spread, base.mark_line(point=True, opacity=0.8).encode(y=y)])
 
 
 def _ablated(kinds: Iterable[str]) -> alt.Color:
@@ -123,10 +131,7 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
     """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
     rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
     x = _of(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _of(alt.X(), "x", "filters ablated")
-    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(x=x, color=_ablated(lines))
-    y = alt.Y("mean:Q").title("accuracy").scale(domain=[0, 1]).axis(format="%")
-    spread = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
-    return alt.LayerChart(layer=[spread, base.mark_line(point=True).encode(y=y)])
+    return _banded(rows, lines, "accuracy", x=x)
 
 
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
@@ -153,7 +158,7 @@ def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
     return alt.LayerChart(layer=[points, beyond, lines])
 
 
-def band(lines: Sequence[Line], log: bool) -> list[dict[str, float]]:
+def band(lines: Sequence[Line], log: bool = False) -> list[dict[str, float]]:
     """Mean, smallest and largest of lines at each position of one of them, as far as all reach; between its positions
     a line is straight, along ln x where `log`."""
     x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))

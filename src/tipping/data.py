@@ -155,7 +155,7 @@ def evaluation_batches(split: Split) -> Batches:
 
     On a CPU the maps of 128 filters stay under 32 MB, above which glibc gives pages back after each batch.
     """
-    return Batches(split, 1000 if split.labels_N.is_cuda else 64)
+    return Batches(split, 64 if split.labels_N.device.type == "cpu" else 1000)
 
 
 def load(options: config.Data, device: torch.device = CPU) -> Dataset:

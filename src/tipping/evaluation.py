@@ -18,12 +18,13 @@ from tipping.ablation import ablated, check_scope, gone_channels, layer_values
 from tipping.chain import Chain, NotAChain
 from tipping.data import Split, evaluation_batches
 from tipping.layers import evaluating
-from tipping.narrowing import Prefix, first_layer, without, without_first_input
+from tipping.narrowing import Pass, Prefix, first_layer, without, without_first_input
 from tipping.store import Store
 
 log = logging.getLogger(__name__)
 TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
-SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations
+SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations; elsewhere one
+HELD = {"cpu": 2**28}  # bytes of narrowed networks held from some images to the next; elsewhere 2³²
 
 
 def evaluate_ablations(
@@ -103,12 +104,19 @@ def _narrowed(
     check_scope(scope, value)
     values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
-    size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
+    device = split.images_NCHW.device.type
+    size = SHARED.get(device, 1) * evaluation_batches(split).size
+    room = HELD.get(device, 2**32) // sum(parameter.nbytes for parameter in model.parameters())
+
+    def narrowed(row: int) -> Pass:
+        return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
+
+    held = {row: narrowed(row) for row in rows[:room]} if len(split) > size else {}
     for start in range(0, len(split), size):
         batches = evaluation_batches(split[start : start + size])
         prefixes = [(Prefix(chain, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
         for row in rows:
-            left = without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
+            left = held[row] if row in held else narrowed(row)
             for number, (prefix, images_NCHW) in enumerate(prefixes):
                 logits_NC = prefix.finish(left)
                 if left.rounded and bool((tied_N := _nearly_tied(logits_NC)).any()):

@@ -35,7 +35,7 @@ def squared(maps_NFHW: Tensor) -> Tensor:
     """The square of each map's Frobenius norm, (N, filters)."""
     if maps_NFHW.ndim == 2:
         return maps_NFHW.square()
-    few = len(maps_NFHW) if maps_NFHW.is_cuda else max(1, SQUARED // maps_NFHW[0].numel())
+    few = max(1, SQUARED // maps_NFHW[0].numel()) if maps_NFHW.device.type == "cpu" else len(maps_NFHW)
     parts = torch.split(maps_NFHW, few)  # torch.linalg.norm takes twice as long
     return torch.cat([part.square().sum((2, 3)) for part in parts])
 
