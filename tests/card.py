@@ -1,7 +1,6 @@
 """A card that is not there.
 
-Its tensors say that they lie on it, and what mixes them with the CPU's fails as on a GPU; the arithmetic is the CPU's.
-What runs on it has its tensors in the right place on a GPU too.
+Its tensors say that they lie on it, and what mixes them with the CPU's fails, as on a GPU; the arithmetic is the CPU's.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ aten = torch.ops.aten
 LIBRARY = torch.library.Library("aten", "IMPL")
 BETWEEN = (aten._to_copy, aten.to, aten.copy_, aten._copy_from, aten._has_compatible_shallow_copy_type)
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)  # take positions from the CPU too
+FILLING = (aten.fill, aten.fill_, *INDEXING)  # take a number from the CPU, as pointwise operations do
 
 
 class OnCard(Tensor):
@@ -65,18 +65,15 @@ def _run(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """An operation, where its tensors or the device it names are on the card.
 
     Raises:
-        RuntimeError: some of its tensors are on the card and others, that are no numbers, on the CPU.
+        RuntimeError: some of its tensors are on the card, and others, or a generator, on the CPU.
     """
     leaves, operation = tree_leaves((args, kwargs)), function.overloadpacket
     here = [leaf for leaf in leaves if isinstance(leaf, OnCard)]
     wanted = [leaf.type for leaf in leaves if isinstance(leaf, torch.device)]
     if not here and "card" not in wanted:
         return function(*args, **kwargs)
-    checked = args[:1] if operation in INDEXING else leaves
-    if here and operation not in BETWEEN:
-        for leaf in checked:
-            if isinstance(leaf, Tensor) and not isinstance(leaf, OnCard) and leaf.ndim:
-                raise RuntimeError(f"{operation}: tensors on the card beside one of the CPU, {tuple(leaf.shape)}")
+    if operation not in BETWEEN:
+        _refuse_mixed(function, (args[0], *args[2:]) if operation in INDEXING else leaves)
     with torch.inference_mode(False):  # whose tensors cannot be wrapped
         result = function(*tree_map(_near, args), **tree_map(_near, kwargs))
         if "cpu" in wanted or operation is aten._local_scalar_dense:
@@ -85,6 +82,14 @@ def _run(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if returned and returned[0].alias_info is not None and returned[0].alias_info.is_write:
             return kwargs.get("out", args[0])
         return tree_map(lambda leaf: OnCard(leaf) if isinstance(leaf, Tensor) else leaf, result)
+
+
+def _refuse_mixed(function: Any, leaves: Sequence[Any]) -> None:
+    numbers = torch.Tag.pointwise in function.tags or function.overloadpacket in FILLING
+    for leaf in leaves:
+        elsewhere = isinstance(leaf, Tensor) and not isinstance(leaf, OnCard) and (leaf.ndim or not numbers)
+        if elsewhere or isinstance(leaf, torch.Generator):
+            raise RuntimeError(f"{function}: tensors on the card beside a {type(leaf).__name__} of the CPU's")
 
 
 class _Accelerator(CPUAccelerator):

@@ -86,7 +86,7 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
         accuracy = large["accuracy"][name]
         assert points[None, kind, 20.0] == (accuracy, accuracy, accuracy)
     removed, draws = small["curve"]["removed"][1], [draw[1] for draw in small["curve"]["random"]]
-    assert points["1", "random filters", removed] == (pytest.approx(np.mean(draws)), min(draws), max(draws))
+    assert points[1, "random filters", removed] == (pytest.approx(np.mean(draws)), min(draws), max(draws))
 
     again, *_ = run_script("interpret", "mu=1", f"hydra.run.dir={tmp_path / 'again'}")
     assert again == 0
@@ -95,33 +95,44 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert (second["accuracy"], second["filters"]) == (small["accuracy"], small["filters"])
 
 
-def points_of(chart: Any) -> dict[tuple[str | None, str, float], tuple[float, float, float]]:
+def points_of(chart: Any) -> dict[tuple[float | None, str, float], tuple[float, float, float]]:
     """Mean, smallest and largest accuracy that a chart draws, by mu (along filters), what was ablated, and where."""
-    rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows if "ablated" in row]
-    return {(row.get("of"), row["ablated"], row["x"]): (row["mean"], row["low"], row["high"]) for row in rows}
+    rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows if "label" not in row]
+    return {(row.get("mu"), row["ablated"], row["x"]): (row["mean"], row["low"], row["high"]) for row in rows}
 
 
 def test_the_chart_draws_the_mean_of_the_seeds() -> None:
-    """Along filters as far as both networks reach, straight between the points of each."""
-    shared = {"config": {}, "model": {"name": "net"}, "data": "digits", "mu": 5.0}
-    first = {"removed": [0, 10, 20], "selected": [1.0, 0.6, 0.2], "random": [[1.0, 0.9, 0.8], [1.0, 0.7, 0.4]]}
-    second = {"removed": [0, 30], "selected": [0.8, 0.2], "random": [[0.8, 0.5], [0.8, 0.5]]}
+    """Along filters at equal shares of each network's own, straight between its points; and one has none."""
+    shared = {"config": {}, "model": {"name": "net"}, "data": "digits", "mu": 5.0000001}
+    curves = [
+        {"removed": [0, 10, 20], "selected": [1.0, 0.6, 0.2], "random": [[1.0, 0.9, 0.8], [1.0, 0.7, 0.4]]},
+        {"removed": [0, 40], "selected": [0.8, 0.2], "random": [[0.8, 0.4], [0.8, 0.6]]},
+        {"removed": [0], "selected": [0.5], "random": [[0.5], [0.5]]},
+    ]
     accuracies = [
         {"intact": 1.0, "selected": 0.2, "random": [0.8, 0.4]},
-        {"intact": 0.8, "selected": 0.3, "random": [0.5, 0.5]},
+        {"intact": 0.8, "selected": 0.3, "random": [0.4, 0.6]},
+        {"intact": 0.5, "selected": 0.5, "random": [0.5, 0.5]},
     ]
-    records = [
-        {**shared, "seed": seed, "accuracy": accuracies[seed], "curve": curve}
-        for seed, curve in enumerate((first, second))
-    ]
-    points = points_of(charts.accuracy_drop(records))
-    assert points[None, "relevant filters", 5.0] == pytest.approx((0.25, 0.2, 0.3))
-    assert points[None, "random filters", 5.0] == pytest.approx((0.55, 0.4, 0.8))
-    along = {x: found for (mu, kind, x), found in points.items() if (mu, kind) == ("5", "relevant filters")}
+    pairs = enumerate(zip(accuracies, curves, strict=True))
+    records = [{**shared, "seed": seed, "accuracy": accuracy, "curve": curve} for seed, (accuracy, curve) in pairs]
+    chart = charts.accuracy_drop([*records, {**records[0], "mu": 5.0000002}])
+    points, mu = points_of(chart), shared["mu"]
+    assert points[None, "relevant filters", mu] == pytest.approx((1 / 3, 0.2, 0.5))
+    assert points[None, "random filters", mu] == pytest.approx((3.2 / 6, 0.4, 0.8))
+    along = {x: found for (of, kind, x), found in points.items() if (of, kind) == (mu, "relevant filters")}
     assert list(along) == [0, 10, 20]
-    assert along[10] == pytest.approx((0.6, 0.6, 0.6))
-    assert along[20] == pytest.approx((0.3, 0.2, 0.4))
-    assert points["5", "random filters", 20] == pytest.approx((0.6, 0.4, 0.8))
+    assert along[10] == pytest.approx((1.6 / 3, 0.5, 0.6))
+    assert along[20] == pytest.approx((0.3, 0.2, 0.5))
+    assert points[mu, "random filters", 20] == pytest.approx((3.2 / 6, 0.4, 0.8))
+    _, right = chart.to_dict()["vconcat"][0]["hconcat"]
+    spread, line, label = right["layer"]
+    for layer, drawn in ((spread, ("low", "high")), (line, ("mean", None)), (label, ("mean", None))):
+        fields = tuple(layer["encoding"].get(side, {}).get("field") for side in ("y", "y2"))
+        assert (fields, layer["encoding"]["x"]["field"]) == (drawn, "x")
+    assert spread["encoding"]["detail"]["field"] == line["encoding"]["detail"]["field"] == "mu"
+    labels = chart.to_dict()["datasets"][label["data"]["name"]]
+    assert [(row["x"], row["mean"], row["label"]) for row in labels] == [(20, pytest.approx(0.3), "5"), (20, 0.2, "5")]
 
 
 def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@ what comes of it is the same."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,13 @@ def run(script: str, *options: str) -> None:
 def made(folder: Path) -> dict[str, Any]:
     """What a job's record and files say of the network, without when and where it ran."""
     record = json.loads((folder / "result.json").read_text())
-    found = {key: record.get(key) for key in ("accuracy", "filters", "overlap", "curve", "curves", "signals_alike")}
+    found = {key: record.get(key) for key in ("accuracy", "filters", "overlap", "curve", "signals_alike")}
     for name in ("selection", "predictions"):
         if (folder / f"{name}.npz").is_file():
             with np.load(folder / f"{name}.npz") as held:
                 found |= {key: held[key].tolist() for key in held if key != "weights"}
-    return found | {"pictures": record["pictures"]}
+    drawn = {name: (folder / "pictures" / f"{name}.png").read_bytes() for name in record["pictures"]}
+    return found | {"pictures": {name: hashlib.sha256(content).hexdigest() for name, content in drawn.items()}}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,7 @@ def made(folder: Path) -> dict[str, Any]:
         [],
         ["protocol=keras_report", "selection=homotopy"],
         ["protocol=authors", "protocol.value=mean", "visualize=off"],
+        ["protocol=matconvnet_report", "visualize=off"],
         ["protocol.control=norm", "protocol.labels=predicted", "protocol.norm=spectral", "visualize=off"],
         ["randomize=from:conv3"],
         ["protocol.labels=permuted", "visualize=off"],
@@ -69,7 +73,7 @@ def test_interpreting_there_gives_what_it_gives_here(
 ) -> None:
     """From a network that was trained here."""
     small = [option for option in SMALL if options != PLANTED or not option.startswith(OF_THE_NETWORK)]
-    given = [*small, *options, f"store.dir={tmp_path / 'store'}"]
+    given = [*small, *options, "device=cpu", f"store.dir={tmp_path / 'store'}"]
     run("interpret.py", *given, f"hydra.run.dir={tmp_path / 'here'}")
     for kind in ("responses", "predictions", "means", "strongest"):
         for path in (tmp_path / "store").glob(f"{kind}/*"):
@@ -81,6 +85,8 @@ def test_interpreting_there_gives_what_it_gives_here(
     if elsewhere.type == "card":  # whose arithmetic is the CPU's
         assert there == here
     assert there["accuracy"]["intact"] == pytest.approx(here["accuracy"]["intact"], abs=0.01)
+    assert there["accuracy"]["selected"] == pytest.approx(here["accuracy"]["selected"], abs=0.05)
+    assert len({*here["order"]} & {*there["order"]}) >= 0.9 * len(here["order"])
 
 
 def test_trainings_and_searches_run_there(
@@ -99,9 +105,29 @@ def test_trainings_and_searches_run_there(
     assert (tmp_path / "search" / "tipping_points.csv").is_file()
 
 
-def test_what_is_on_both_is_refused(elsewhere: torch.device) -> None:
-    with pytest.raises(RuntimeError, match=r"on the card beside one of the CPU|on the same device"):
-        torch.nn.Linear(2, 3)(torch.ones(1, 2, device=elsewhere))
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda there, here: torch.nn.Linear(2, 3)(there),
+        lambda there, here: there.index_put_((here > 0,), here[here > 0]),
+        lambda there, here: torch.stack([there.sum(), here.sum()]),
+        lambda there, here: there.index_select(0, here.sum().long()),
+        lambda there, here: there.uniform_(generator=torch.Generator()),
+        lambda there, here: torch.rand(2, device=there.device, generator=torch.Generator()),
+    ],
+)
+def test_what_is_on_both_is_refused(mix: Callable[..., object], elsewhere: torch.device) -> None:
+    here = torch.tensor([[0.0, 1.0]])
+    with pytest.raises(RuntimeError, match=r"on the card beside|same device|device type|device"):
+        mix(here.to(elsewhere), here)
+
+
+def test_numbers_and_positions_of_the_cpu_may_be_used_there(elsewhere: torch.device) -> None:
+    there = torch.arange(4.0, device=elsewhere)
+    found = there[torch.tensor([1, 3])] * torch.tensor(2.0)
+    assert (found.device, found.tolist()) == (elsewhere, [2, 6])
+    there[there > 2] = torch.tensor(5.0)
+    assert there.tolist() == [0, 1, 2, 5]
 
 
 def test_the_jobs_of_a_sweep_share_the_images_there(elsewhere: torch.device) -> None:

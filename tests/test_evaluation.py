@@ -143,7 +143,7 @@ def test_predictions_are_those_of_the_masked_network(
     """In several parts of the images, between which some of the narrowed networks are held and others made anew."""
     model, split = prepared(BUILDS[name], device)
     monkeypatch.setattr(evaluation, "SHARED", {})
-    monkeypatch.setattr(evaluation, "HELD", {device.type: 4 * sum(tensor.nbytes for tensor in model.parameters())})
+    monkeypatch.setattr(evaluation, "HELD", 4 * sum(tensor.nbytes for tensor in model.parameters()))
     value = mean_activations(model, split) if mean else None
     chosen = samples(model, rng)
     chosen += [chosen[1], chosen[5][::-1]]  # again, and in another order

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,17 +143,21 @@ def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path
     assert (code, len(err.strip().splitlines())) == (1, 1)
 
 
-def test_a_record_names_the_code_that_its_job_began_with(run_script, tmp_path: Path, monkeypatch) -> None:
-    """The network's class is edited while the job runs: here, by itself."""
+def test_what_was_imported_counts_not_what_its_file_has_become(run_script, tmp_path: Path, monkeypatch) -> None:
+    """The network's class is edited while its jobs run: here, by itself."""
     path = tmp_path / "restless.py"
     path.write_text(RESTLESS)
     monkeypatch.syspath_prepend(str(tmp_path))
     own = ("interpret", "model=own", "model._target_=restless.Net")
-    assert run_script(*own)[0] == 0
-    record = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert record["model_files"]["source"] == hashlib.sha256(RESTLESS.encode()).hexdigest()
+    assert run_script(*own, "mu=1,20", multirun=True)[0] == 0
+    records = [json.loads(text) for text in contents(tmp_path / "out")]
+    assert {one["model_files"]["source"] for one in records} == {hashlib.sha256(RESTLESS.encode()).hexdigest()}
     assert path.read_text() != RESTLESS
-    assert "done before" not in run_script(*own)[1]
+    sys.modules.pop("restless")  # as in another process
+    importlib.invalidate_caches()
+    _, out, err = run_script(*own, "mu=1,20", multirun=True)
+    assert "0 of 2 jobs are done" in out, err
+    assert json.loads(contents(tmp_path / "out")[0])["made"]["network"]
 
 
 RESTLESS = """

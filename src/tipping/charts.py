@@ -77,29 +77,34 @@ def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
             RANDOM: [draw for accuracy in accuracies for draw in accuracy["random"]],
             RELEVANT: [accuracy["selected"] for accuracy in accuracies],
         }
-        lines = {ablated: [(np.array([mu]), np.array([value])) for value in of] for ablated, of in series.items()}
-        rows += [{"ablated": ablated, **point} for ablated, of in lines.items() for point in band(of)]
+        for ablated, values in series.items():
+            rows += _points([mu], np.array(values)[:, None], ablated=ablated)
     values = sorted({record["mu"] for record in records})
     x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(values=values, format="~g")
     return _banded(rows, COLORS, SPANNED, x=x)
 
 
 def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
-    """A line for each mu: the mean of its jobs' curves."""
+    """A line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of the
+    numbers of filters these are."""
     rows, ends = [], []
     for mu, jobs in _each_mu(records).items():
         curves = [job["curve"] for job in jobs]
-        orders = {
-            RANDOM: [(curve["removed"], draw) for curve in curves for draw in curve["random"]],
-            RELEVANT: [(curve["removed"], curve["selected"]) for curve in curves],
-        }
-        for ablated, lines in orders.items():
-            drawn = band([(np.array(removed), np.array(line)) for removed, line in lines])
-            rows += [{"of": f"{mu:g}", "ablated": ablated, **point} for point in drawn]
-        ends.append({**drawn[-1], "of": f"{mu:g}"})
+        longest = max((np.array(curve["removed"]) for curve in curves), key=len)
+        share_P = longest / max(longest[-1], 1)
+        x_P = np.mean([share_P * curve["removed"][-1] for curve in curves], axis=0).tolist()
+        rows += _points(x_P, _at(share_P, curves, "random"), mu=mu, ablated=RANDOM)
+        rows += (selected := _points(x_P, _at(share_P, curves, "selected"), mu=mu, ablated=RELEVANT))
+        ends.append({**selected[-1], "label": f"{mu:g}"})
     x = alt.X("x:Q").title("filters ablated, strongest first (labels: mu)")
     labels = alt.Chart(alt.InlineData(values=ends)).mark_text(dy=12, color=COLORS[RELEVANT])
-    return _banded(rows, COLORS, SPANNED, x=x, detail="of:N") + labels.encode(x=x, y="mean:Q", text="of:N")
+    return _banded(rows, COLORS, SPANNED, x=x, detail="mu:N") + labels.encode(x=x, y="mean:Q", text="label:N")
+
+
+def _at(share_P: np.ndarray, curves: Sequence[Record], order: str) -> np.ndarray:
+    """The accuracies of all curves of an order where such shares of their filters are removed: lines × shares."""
+    lines = [(curve["removed"], line) for curve in curves for line in np.atleast_2d(curve[order])]
+    return np.array([np.interp(share_P * removed[-1], removed, line) for removed, line in lines])
 
 
 def _each_mu(records: Sequence[Record]) -> dict[float, list[Record]]:
@@ -110,7 +115,7 @@ def _each_mu(records: Sequence[Record]) -> dict[float, list[Record]]:
 
 
 def _banded(rows: list[dict[str, Any]], kinds: Iterable[str], title: str, **encoding: Any) -> alt.LayerChart:
-    """Means as lines, and bands from the smallest to the largest value, by what was ablated: points of `band`."""
+    """Means as lines, and bands from the smallest to the largest value, by what was ablated: rows of `_points`."""
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(color=_ablated(kinds), **encoding)
     y = alt.Y("mean:Q").title(title).scale(domain=[0, 1]).axis(format="%")
     spread = base.mark_area(opacity=0.12).encode(y="low:Q", y2="high:Q")
@@ -158,15 +163,19 @@ def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
     return alt.LayerChart(layer=[points, beyond, lines])
 
 
-def band(lines: Sequence[Line], log: bool = False) -> list[dict[str, float]]:
+def band(lines: Sequence[Line], log: bool) -> list[dict[str, Any]]:
     """Mean, smallest and largest of lines at each position of one of them, as far as all reach; between its positions
     a line is straight, along ln x where `log`."""
     x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
     x_M = x_M[(x_M >= max(min(x_P) for x_P, _ in lines)) & (x_M <= min(max(x_P) for x_P, _ in lines))]
     unit = np.log if log else np.asarray
-    y_LM = np.array([np.interp(unit(x_M), unit(x_P), y_P) for x_P, y_P in lines])
-    ends = zip(x_M.tolist(), y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
-    return [dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
+    return _points(x_M.tolist(), np.array([np.interp(unit(x_M), unit(x_P), y_P) for x_P, y_P in lines]))
+
+
+def _points(x_M: Sequence[float], y_LM: np.ndarray, **of: Any) -> list[dict[str, Any]]:
+    """A row for each position: mean, smallest and largest of lines there, and what they are of."""
+    ends = zip(x_M, y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
+    return [of | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
 
 
 @cache

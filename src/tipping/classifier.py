@@ -62,7 +62,7 @@ def pick_device(wanted: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False  # responses and accuracies as on a CPU
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cuda", 0)  # the one that Lightning takes; by its number, as tensors name it
 
 
 def train(

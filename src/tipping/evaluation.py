@@ -24,7 +24,7 @@ from tipping.store import Store
 log = logging.getLogger(__name__)
 TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
 SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations; elsewhere one
-HELD = {"cpu": 2**28}  # bytes of narrowed networks held from some images to the next; elsewhere 2³²
+HELD = 2**29  # bytes that the narrowed networks may take which are held from some images to the next
 
 
 def evaluate_ablations(
@@ -104,9 +104,8 @@ def _narrowed(
     check_scope(scope, value)
     values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
-    device = split.images_NCHW.device.type
-    size = SHARED.get(device, 1) * evaluation_batches(split).size
-    room = HELD.get(device, 2**32) // sum(parameter.nbytes for parameter in model.parameters())
+    size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
+    room = HELD // sum(parameter.nbytes for parameter in model.parameters())  # none is larger than the whole
 
     def narrowed(row: int) -> Pass:
         return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])

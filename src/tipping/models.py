@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import sys
@@ -145,7 +146,12 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
 
 def source_digest(path: str) -> str | None:
     """A digest of the file that defines a network's class, where it is none of ours; with it, its weights change."""
-    found = _class(path)
+    found: Any = _class(path)  # hashable, whatever mypy says of types
+    return _source_digest(found)
+
+
+@functools.cache  # what was imported counts, not what the file has become since
+def _source_digest(found: Any) -> str | None:
     if found.__module__ == __name__:
         return None
     try:
