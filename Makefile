@@ -36,6 +36,7 @@ bench-ablation: .venv/compared
 	$(BIN)/python benchmarks/ablation.py
 
 bench-figure4: .venv/installed
+	rm -rf outputs/bench_figure4_$(FILTERS)
 	$(BIN)/python interpret.py -m protocol=keras_report mu=10,100,500,600,700 model.filters=$(FILTERS) trainer.max_epochs=5 \
 	  trainer.precision=$(PRECISION) curve.points=1 curve.images=100 visualize=off tracking=off \
 	  hydra.sweep.dir=outputs/bench_figure4_$(FILTERS) store.dir=outputs/bench_figure4_$(FILTERS)/store

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,16 +32,17 @@ from tipping.responses import collect
 
 ROOT = Path(__file__).parents[1]
 COUNTED = 64  # images whose arithmetic is counted, for all
+STAGES = ("network", "responses", "selection", "ablation")
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is timed
 
 
 class Stage(NamedTuple):
-    """A stage of the sweep: its seconds, its floating-point operations, and the type they are in."""
+    """A stage of the sweep: its seconds, its floating-point operations, and their precision."""
 
     name: str
     seconds: float
     operations: float = 0
-    type: torch.dtype = torch.float32
+    precision: str = "float32"
 
 
 class Job(NamedTuple):
@@ -53,10 +55,15 @@ class Job(NamedTuple):
 
 def jobs_of(sweep: Path) -> list[Job]:
     """The jobs of a multirun, in order."""
-    folders = sorted((path.parent for path in sweep.glob("*/result.json")), key=lambda folder: int(folder.name))
-    if not folders:
-        raise SystemExit(f"{sweep} has no jobs of interpret.py: give the folder of a multirun")
-    return [Job(folder, records.read_record(folder), _seconds(folder)) for folder in folders]
+    folders = sorted((path.parent for path in sweep.glob("[0-9]*/result.json")), key=lambda folder: int(folder.name))
+    jobs = [Job(folder, records.read_record(folder), _seconds(folder)) for folder in folders]
+    protocols = {job.record["protocol"]["name"] for job in jobs}
+    networks = [job.record["made"]["network"] for job in jobs]
+    if len(protocols) != 1 or not protocols <= {"keras_report", "described"}:
+        raise SystemExit(f"{sweep}: give the folder of a multirun over mu, under keras_report or described")
+    if networks != [True] + [False] * (len(jobs) - 1) or min(job.seconds for job in jobs) < 0:
+        raise SystemExit(f"{sweep}: its first job has to train the network, and no job to be of an earlier run")
+    return jobs
 
 
 def _seconds(folder: Path) -> float:
@@ -83,70 +90,67 @@ def operations(run: Callable[[], object]) -> float:
 
 def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[Stage]:
     """Of the command and of all its jobs."""
-    first, few = jobs[0].record, dataset.train[:COUNTED]
-    trainer, images = first["config"]["trainer"], len(dataset.train)
+    first, few, images = jobs[0].record, dataset.train[:COUNTED], len(dataset.train)
+    trainer, scope = first["config"]["trainer"], first["protocol"]["scope"]
+    seconds = {stage: sum(job.record["seconds"][stage] for job in jobs) for stage in STAGES}
+    ablations = [list(ablated(job.folder)) for job in jobs]
 
     def step() -> None:
         functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N).backward()
 
+    def evaluate() -> None:
+        for filters in ablations:
+            evaluate_ablations(model, dataset.test[:COUNTED], filters, scope=scope)
+
     command = [sys.executable, str(ROOT / "interpret.py"), "--cfg", "job"]
-    start = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))[1]
-    yield Stage("the command starts", start)
+    yield Stage("the command starts", timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))[1])
     trained = operations(step) / COUNTED * images * trainer["max_epochs"]
-    kind = torch.bfloat16 if trainer["precision"] == "bf16" else torch.float32
-    yield Stage("training", first["seconds"]["network"], trained, kind)
+    yield Stage("training", seconds["network"], trained, trainer["precision"])
     model.eval()
     collected = operations(lambda: collect(model, few)) / COUNTED * images
-    yield Stage("responses and Gram matrix", first["seconds"]["responses"], collected)
-    yield Stage(f"selection, {len(jobs)} times", sum(job.record["seconds"]["selection"] for job in jobs))
-    for protocol in dict.fromkeys(job.record["protocol"]["name"] for job in jobs):
-        those = [job for job in jobs if job.record["protocol"]["name"] == protocol]
-        done, count = 0.0, 0
-        for job in those:
-            with np.load(job.folder / "selection.npz") as held:
-                ablations = [held["order"], *held["controls"]]
-            scope, count = job.record["protocol"]["scope"], count + len(ablations)
-            done += operations(lambda: evaluate_ablations(model, dataset.test[:COUNTED], ablations, scope=scope))  # noqa: B023
-        seconds = sum(job.record["seconds"]["ablation"] for job in those)
-        yield Stage(f"{count} ablations, {protocol}", seconds, done / COUNTED * len(dataset.test))
-    ours = ("network", "responses", "selection", "ablation")
-    rest = sum(job.seconds - sum(job.record["seconds"][stage] for stage in ours) for job in jobs)
-    yield Stage("all else of the jobs", rest)
-    page, last = (
-        path.stat().st_mtime for path in (jobs[0].folder.parent / "report.html", jobs[-1].folder / records.RECORD)
-    )
+    yield Stage("responses and Gram matrix", seconds["responses"], collected)
+    yield Stage(f"selection, {len(jobs)} times", seconds["selection"])
+    evaluated = operations(evaluate) / COUNTED * len(dataset.test)
+    yield Stage(f"{sum(map(len, ablations))} ablations", seconds["ablation"], evaluated)
+    yield Stage("all else of the jobs", sum(job.seconds for job in jobs) - sum(seconds.values()))
+    ends = (jobs[-1].folder / records.RECORD, jobs[0].folder.parent / "report.html")
+    last, page = (path.stat().st_mtime for path in ends)
     yield Stage("table, chart and page", page - last)
 
 
-def speed(kind: torch.dtype, device: torch.device) -> float:
+def ablated(folder: Path) -> Iterator[np.ndarray]:
+    """The filters that a job ablated: the relevant ones, and each control."""
+    with np.load(folder / records.SELECTION) as held:
+        yield held["order"]
+        yield from held["controls"]
+
+
+def speed(precision: str, device: torch.device) -> float:
     """Operations a second in a product of two large matrices: the median of five."""
     side = SIDE[device.type]
-    matrix = torch.randn(side, side, device=device, dtype=kind)
-
-    def product() -> None:
-        torch.mm(matrix, matrix)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
+    matrix = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    product = partial(torch.mm, matrix, matrix)
     product()
-    return 2 * side**3 / statistics.median(timed(product)[1] for _ in range(5))
+    seconds = statistics.median(timed(product)[1] for _ in range(5))
+    torch.set_float32_matmul_precision("highest")
+    return 2 * side**3 / seconds
 
 
 def shares(found: Sequence[Stage], device: torch.device) -> Iterator[Sequence[Any]]:
     """Rows of the table of stages."""
-    total, speeds = sum(stage.seconds for stage in found), {}
+    total = sum(stage.seconds for stage in found)
+    speeds = {kind: speed(kind, device) for kind in dict.fromkeys(stage.precision for stage in found)}
     for stage in found:
         row = (stage.name, f"{stage.seconds:.1f}", f"{100 * stage.seconds / total:.0f} %")
-        if not stage.operations:
+        if stage.operations:
+            rate = stage.operations / stage.seconds
+            yield *row, stage.operations / 1e12, rate / 1e12, f"{100 * rate / speeds[stage.precision]:.0f} %"
+        else:
             yield *row, "", "", ""
-            continue
-        if stage.type not in speeds:
-            speeds[stage.type] = speed(stage.type, device)
-        rate = stage.operations / stage.seconds
-        yield *row, stage.operations / 1e12, rate / 1e12, f"{100 * rate / speeds[stage.type]:.0f} %"
     yield "**all**", f"{total:.1f}", "100 %", "", "", ""
     for kind, rate in speeds.items():
-        yield f"a product of matrices in {str(kind).removeprefix('torch.')}", "", "", "", rate / 1e12, "100 %"
+        yield f"a product of matrices in {kind}", "", "", "", rate / 1e12, "100 %"
 
 
 def further(jobs: Sequence[Job]) -> Iterator[Sequence[Any]]:
@@ -155,9 +159,7 @@ def further(jobs: Sequence[Job]) -> Iterator[Sequence[Any]]:
         seconds = job.record["seconds"]
         passes = seconds["ablation"] + seconds["curve"]
         besides = job.seconds - passes
-        made = " and ".join(what for what, new in job.record["made"].items() if new)
-        name = f"{job.record['protocol']['name']}, mu = {job.record['mu']:g}" + (f" ({made} made)" if made else "")
-        yield name, f"{passes:.1f}", f"{besides:.2f}", f"{seconds['selection']:.2f}"
+        yield f"{job.record['mu']:g}", f"{passes:.1f}", f"{besides:.2f}", f"{seconds['selection']:.2f}"
 
 
 def main() -> None:
@@ -166,17 +168,15 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="folder of the multirun")
     jobs = jobs_of(parser.parse_args().sweep)
     record = jobs[0].record
-    if not record["made"]["network"]:
-        raise SystemExit(f"{jobs[0].folder} found its network in the store: give the sweep that trained it")
     device = pick_device(record["config"]["device"])
     dataset = data.load(config.Data(**record["config"]["data"]), device)
     model = network(record, dataset)
-    print(f"{record['device']}, torch {torch.__version__}, trained in {record['config']['trainer']['precision']}")
+    print(f"{record['device']}, torch {torch.__version__}, {record['protocol']['name']}")
     with evaluating(model):
         found = list(stages(jobs, dataset, model))
         columns = ("stage", "seconds", "of all", "10¹² operations", "10¹² a second", "of a product's")
         table("Where the time goes", columns, shares(found, device))
-    columns = ("job", "ablated passes s", "besides s", "of it, selection s")
+    columns = ("mu", "ablated passes s", "besides s", "of it, selection s")
     table("Each further mu", columns, further(jobs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -20,9 +21,9 @@ from tipping.callbacks import AccuracyDropCurve
 from tipping.chain import Chain
 from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
-from tipping.data import Dataset, Split
+from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations, find_or_predict
-from tipping.narrowing import Prefix, _largest, without_first_input
+from tipping.narrowing import Pass, Prefix, _largest, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
 from tipping.store import Store, digest
@@ -155,6 +156,23 @@ def test_predictions_are_those_of_the_masked_network(
         with torch.no_grad(), ablated(model, filters, value=value, scope=scope):
             assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
     assert not caplog.records, "none of these networks is masked"
+
+
+def test_as_many_narrowed_networks_are_held_as_there_is_room_for(
+    model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(chain: Chain, gone: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> Pass:
+        made.append(int(gone["conv1"].nonzero()))
+        return narrowed(chain, gone, values)
+
+    monkeypatch.setattr(evaluation, "without", counted)
+    monkeypatch.setattr(evaluation, "SHARED", {})
+    monkeypatch.setattr(evaluation, "HELD", 2 * sum(tensor.nbytes for tensor in model.parameters()) + 1)
+    evaluate_ablations(model, split, [np.array([f]) for f in range(3)])
+    parts = math.ceil(len(split) / evaluation_batches(split).size)
+    assert [made.count(f) for f in range(3)] == ([1, 1, parts] if parts > 1 else [1, 1, 1])
 
 
 def test_the_network_is_as_before_also_after_an_exception(
