@@ -23,8 +23,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tipping import config, data, models, records
+from tipping import config, data, models, records, results
 from tipping.classifier import pick_device
+from tipping.config import InputError
 from tipping.data import Dataset
 from tipping.evaluation import evaluate_ablations
 from tipping.layers import evaluating
@@ -54,15 +55,19 @@ class Job(NamedTuple):
 
 
 def jobs_of(sweep: Path) -> list[Job]:
-    """The jobs of a multirun, in order."""
-    folders = sorted((path.parent for path in sweep.glob("[0-9]*/result.json")), key=lambda folder: int(folder.name))
-    jobs = [Job(folder, records.read_record(folder), _seconds(folder)) for folder in folders]
-    protocols = {job.record["protocol"]["name"] for job in jobs}
-    networks = [job.record["made"]["network"] for job in jobs]
-    if len(protocols) != 1 or not protocols <= {"keras_report", "described"}:
-        raise SystemExit(f"{sweep}: give the folder of a multirun over mu, under keras_report or described")
+    """The jobs of a multirun, in order.
+
+    Raises:
+        InputError: they are not all there, or not of one network over mu under one of Figure 4's protocols.
+    """
+    found, missing = results.collect(sweep, results.row)
+    jobs = [Job(sweep / record["job"], record, _seconds(sweep / record["job"])) for record in found]
+    protocols = {record["protocol"]["name"] for record in found}
+    networks = [record["made"]["network"] for record in found]
+    if missing or len(protocols) != 1 or not protocols <= {"keras_report", "described"}:
+        raise InputError(f"{sweep}: give the folder of a whole multirun over mu, under keras_report or described")
     if networks != [True] + [False] * (len(jobs) - 1) or min(job.seconds for job in jobs) < 0:
-        raise SystemExit(f"{sweep}: its first job has to train the network, and no job to be of an earlier run")
+        raise InputError(f"{sweep}: its first job has to train the network, and no job to be of an earlier run")
     return jobs
 
 
@@ -72,12 +77,16 @@ def _seconds(folder: Path) -> float:
 
 
 def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
-    """The sweep's network, from its store."""
+    """The sweep's network, from its store.
+
+    Raises:
+        InputError: it is not there.
+    """
     model = models.build(record["model"], dataset.image_shape, data.CLASSES, record["seed"])
     path = Path(record["config"]["store"]["dir"], "networks", f"{record['store']['network']}.pt")
     if not path.is_file():
-        raise SystemExit(f"{path} is not there: run this from the folder where the sweep ran")
-    model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
+        raise InputError(f"{path} is not there: run this from the folder where the sweep ran")
+    models.load_checkpoint(model, str(path))
     return model.to(dataset.train.labels_N.device).eval()
 
 
@@ -166,11 +175,14 @@ def main() -> None:
     """Read the sweep, count, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="folder of the multirun")
-    jobs = jobs_of(parser.parse_args().sweep)
-    record = jobs[0].record
-    device = pick_device(record["config"]["device"])
-    dataset = data.load(config.Data(**record["config"]["data"]), device)
-    model = network(record, dataset)
+    try:
+        jobs = jobs_of(parser.parse_args().sweep)
+        record = jobs[0].record
+        device = pick_device(record["config"]["device"])
+        dataset = data.load(config.Data(**record["config"]["data"]), device)
+        model = network(record, dataset)
+    except InputError as error:
+        parser.error(str(error))
     print(f"{record['device']}, torch {torch.__version__}, {record['protocol']['name']}")
     with evaluating(model):
         found = list(stages(jobs, dataset, model))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The report's Figure 4: 128 filters a layer, five epochs; under what its Keras code did, and under what its text says;
 # beyond and between its mu; against other controls. With dropout and without it, three seeds: on 2 cores, 10 to 30 minutes for an
-# epoch of each network, and an hour and a half for its ablations; trainer.precision=bf16 takes a third where the
-# processor has it. seeds=0 dropout=0.5 out=outputs/figure4_first sweeps/figure4.sh is one network.
+# epoch of each network, and an hour and a half for its ablations; trainer.precision=bf16 takes a third on some
+# processors, and longer on others. seeds=0 dropout=0.5 out=outputs/figure4_first sweeps/figure4.sh is one network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${seeds:=0,1,2}" "${dropout:=0.5,0}" "${out:=outputs/figure4}"

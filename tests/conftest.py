@@ -109,6 +109,13 @@ def run_here(script: str, *options: str) -> tuple[int, str, str]:
     return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
 
 
+def printed(script: str, *options: str) -> str:
+    """What a script prints in this process, without failure."""
+    code, out, err = run_here(script, *options)
+    assert code == 0, err
+    return out
+
+
 def problem_of(responses: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> MuLassoProblem:
     return MuLassoProblem.stream([(torch.as_tensor(responses, device=device), torch.as_tensor(labels, device=device))])
 

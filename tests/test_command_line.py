@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_here
+from conftest import ROOT, printed
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -45,13 +45,6 @@ OWN = {
     ],
     "sweeps/fewest_filters.py": ["search.over", "search.sampler", "search.seeds", "search.trials"],
 }
-
-
-def printed(script: str, *arguments: str) -> str:
-    """What a script prints, without failure."""
-    code, out, err = run_here(script, *arguments)
-    assert code == 0, err
-    return out
 
 
 def jobs(config: str, options: list[str]) -> list[DictConfig]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import run_here
+from conftest import printed
 
 from tipping import classifier, config, data
 
@@ -35,11 +35,6 @@ def use(device: torch.device, patch: pytest.MonkeyPatch) -> None:
 
     for module in (classifier, interpret):
         patch.setattr(module, "pick_device", lambda _: device)
-
-
-def run(script: str, *options: str) -> None:
-    code, _, err = run_here(script, *options)
-    assert code == 0, err
 
 
 def made(folder: Path) -> dict[str, Any]:
@@ -74,12 +69,12 @@ def test_interpreting_there_gives_what_it_gives_here(
     """From a network that was trained here."""
     small = [option for option in SMALL if options != PLANTED or not option.startswith(OF_THE_NETWORK)]
     given = [*small, *options, "device=cpu", f"store.dir={tmp_path / 'store'}"]
-    run("interpret.py", *given, f"hydra.run.dir={tmp_path / 'here'}")
+    printed("interpret.py", *given, f"hydra.run.dir={tmp_path / 'here'}")
     for kind in ("responses", "predictions", "means", "strongest"):
         for path in (tmp_path / "store").glob(f"{kind}/*"):
             path.unlink()
     use(elsewhere, monkeypatch)
-    run("interpret.py", *given, f"hydra.run.dir={tmp_path / 'there'}")
+    printed("interpret.py", *given, f"hydra.run.dir={tmp_path / 'there'}")
     here, there = made(tmp_path / "here"), made(tmp_path / "there")
     assert here["pictures"] or "visualize=off" in options
     if elsewhere.type == "card":  # whose arithmetic is the CPU's
@@ -95,13 +90,13 @@ def test_trainings_and_searches_run_there(
     use(elsewhere, monkeypatch)
     given = [*SMALL, f"store.dir={tmp_path / 'store'}"]
     every = ["curve.every_n_epochs=1", "visualize.every_n_epochs=2"]
-    run("train.py", *given, *every, f"hydra.run.dir={tmp_path / 'trained'}")
+    printed("train.py", *given, *every, f"hydra.run.dir={tmp_path / 'trained'}")
     record = json.loads((tmp_path / "trained" / "result.json").read_text())
     assert list(record["curves"]) == ["1", "2"]
     assert (tmp_path / "trained" / "pictures" / "epoch_2").is_dir()
     options = [option for option in given if not option.startswith(("mu=", "visualize"))]
     sizes = ["search.low=0.5", "search.high=50", "search.grid=3", "search.trials=4"]
-    run("sweeps/tipping_point.py", *options, *sizes, f"hydra.sweep.dir={tmp_path / 'search'}")
+    printed("sweeps/tipping_point.py", *options, *sizes, f"hydra.sweep.dir={tmp_path / 'search'}")
     assert (tmp_path / "search" / "tipping_points.csv").is_file()
 
 

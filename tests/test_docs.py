@@ -82,7 +82,7 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name)
-def test_python_runs(page: Path, rng: object) -> None:
+def test_python_runs(page: Path) -> None:
     responses = torch.rand(200, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(4, dtype=torch.float64)[torch.arange(200) % 4]
     names = {"batches": [(responses, labels)]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_here
+from conftest import printed
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -34,9 +34,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}"]
     options += ["mu=0.1,1", "seed=0,1", "model.dropout=0,0.5", f"model.name='{HOSTILE}'"]
-    code, out, err = run_here("interpret.py", "-m", *options)
-    assert code == 0, err
-    lines = out.splitlines()
+    lines = printed("interpret.py", "-m", *options).splitlines()
     assert lines[-2].endswith("sweep/report.html")
     assert lines[-1].startswith("next: python sweeps/tipping_point.py data=digits")
     return folder / "sweep"
@@ -398,13 +396,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A sweep of train.py, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
     options = [*SMALL, f"store.dir={folder / 'store'}", f"hydra.sweep.dir={folder / 'sweep'}", "seed=0,1"]
-    code, out, err = run_here("train.py", "-m", *options, "curve.every_n_epochs=1")
-    assert code == 0, err
-    return folder / "sweep", out
+    return folder / "sweep", printed("train.py", "-m", *options, "curve.every_n_epochs=1")
 
 
 def test_trainings_have_a_table_and_a_page(trained: tuple[Path, str]) -> None:
-    sweep, printed = trained
+    sweep, said = trained
     records = [json.loads((sweep / job / "result.json").read_text()) for job in ("0", "1")]
     rows = list(csv.DictReader((sweep / "trainings.csv").read_text().splitlines()))
     text = words(sweep / "report.html")
@@ -415,13 +411,13 @@ def test_trainings_have_a_table_and_a_page(trained: tuple[Path, str]) -> None:
         assert len(tips) == 3
         assert row["tips_at"] == ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips)
         assert f"{100 * accuracy:.2f}" in text
-        assert f"{100 * accuracy:.2f}" in printed
+        assert f"{100 * accuracy:.2f}" in said
         assert row["tips_at"] in text
-        assert row["tips_at"] in printed
+        assert row["tips_at"] in said
     mean = 100 * np.mean([record["accuracy"]["intact"] for record in records])
     assert f"keras_cnn: {mean:.2f} (" in text
-    assert "next: python interpret.py -m mu=10,100,500,700 data=digits" in printed
-    assert "curve.every_n_epochs" not in printed.split("next:")[1]
+    assert "next: python interpret.py -m mu=10,100,500,700 data=digits" in said
+    assert "curve.every_n_epochs" not in said.split("next:")[1]
     for absent in ("Checks", "Pictures", "Left out", "Jobs"):
         assert absent not in text.replace("Curves Jobs How", "")
 

@@ -78,7 +78,9 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
     try:
         files = file_digests(options.model)
     except OSError as error:
-        raise config.InputError(f"model.checkpoint={options.model['checkpoint']} cannot be read ({error})") from error
+        raise config.InputError(
+            f"model.checkpoint={options.model['checkpoint']} cannot be read ({error}); give a file of weights"
+        ) from error
     return {
         "schema": SCHEMA,
         "config": asdict(options),
