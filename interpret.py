@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tipping import command, data, models, records, report, results, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config
-from tipping.evaluation import accuracies, chance_of, drop_curve, evaluate_ablations, find_or_predict
+from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
@@ -70,15 +69,11 @@ def job(config: Config, directory: Path) -> dict[str, Any]:
                 both = beside(*trained, subject, store)
 
         index = subject.probe.index
-        intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
         record = {
             **described,
-            "accuracy": {"intact": intact, "selected": selected, "random": random, "chance": chance_of(images)},
-            "filters": records.filters(index, selection),
-            "selection": {"solver": config.selection.solver, **records.certificate(selection)},
+            **records.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
             "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
             "signals_alike": both.similarity if both else {},
-            "curve": curve.record(),
             "store": {
                 "network": network.key,
                 "weights": subject.weights,

@@ -306,6 +306,15 @@ def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Spli
             assert value == accuracy(without(model, order[:count].tolist()), split)
 
 
+def test_the_ends_of_a_curve_are_had_from_predictions_at_hand(model: nn.Module, split: Split) -> None:
+    order_K, drawn = np.array([4, 0, 9]), [np.array([1, 2, 12]), np.array([5, 0, 8])]
+    intact_N, *without = evaluate_ablations(model, split, [np.array([], dtype=int), order_K, *drawn])
+    found = DropCurve.of_ends(intact_N, np.array(without), split.labels_N, len(order_K))
+    measured = drop_curve(model, split, order_K, drawn, points=1)
+    assert found == measured
+    assert np.array_equal(found.predictions_OPN, measured.predictions_OPN)
+
+
 def test_a_curve_without_relevant_filters_is_one_point(model: nn.Module, split: Split) -> None:
     nothing = np.array([], dtype=int)
     curve = drop_curve(model, split, nothing, [nothing], points=4)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from conftest import problem_of, responses_like
+from conftest import ROOT, problem_of, responses_like
+from hydra import compose, initialize_config_dir
 from torch import nn
 
+from tipping.config import parse
 from tipping.data import Split
 from tipping.finding import Probe
-from tipping.mu_lasso import spg
-from tipping.selection import by_filter, explainable, explained, masses, strongest_first
+from tipping.mu_lasso import MuLassoProblem, spg
+from tipping.selection import by_filter, explainable, explained, masses, select, select_each, strongest_first
 
 
 def probe(sizes: list[int], places: list[int]) -> Probe:
@@ -79,3 +83,33 @@ def test_probe_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, 
     dense = Probe.of(model, split.images_NCHW[:1], dense=True, sites="conv")
     assert [layer for layer, _ in dense.maps] == ["conv1", "conv2", "conv3", "dense1", "dense2"]
     assert dense.ablatable_F.tolist() == [True] * 18 + [False] * 256
+
+
+@pytest.mark.parametrize("solver", ["spg", "homotopy"])
+def test_selections_at_several_mu_are_those_at_each(solver: str, problem: MuLassoProblem) -> None:
+    """In any order of mu, and with each one's own controls."""
+    own = probe([12, 20, 15], [0, 1, 2])
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        options = parse(compose("config", [f"selection={solver}", "protocol.control=norm", "seed=3"]))
+    mus = [9.0, 1.0, 3.0]
+    several = select_each(problem, own, options, mus)
+    for mu, found in zip(mus, several, strict=True):
+        alone = select(problem, own, replace(options, mu=mu))
+        assert np.allclose(found.weights_RC, alone.weights_RC, rtol=1e-6, atol=1e-9)  # gaps of 1e-8 leave no more
+        assert np.array_equal(found.weights_RC != 0, alone.weights_RC != 0)
+        assert found.order_K.tolist() == alone.order_K.tolist()
+        assert [control.tolist() for control in found.controls] == [control.tolist() for control in alone.controls]
+        assert found.solution.certified_MC.shape == (1, 4)
+        assert bool(found.solution.certified_MC.all())
+        assert found.solution.stopped == {}
+    assert len({len(found.order_K) for found in several}) == 3
+
+
+def test_what_stopped_a_column_stays_with_its_mu(rng: np.random.Generator, device: torch.device) -> None:
+    responses = responses_like(rng, images=300, sizes=[12, 10])
+    problem = problem_of(responses, np.eye(3)[rng.integers(3, size=300)], device)
+    solution = spg(problem, [5.0, 20.0], tolerance=1e-30, max_iterations=1)
+    assert {m for m, _ in solution.stopped} == {0, 1}
+    assert all("mu = 20" in why for why in solution.at(1).stopped.values())
+    assert {m for m, _ in solution.at(1).stopped} == {0}
+    assert torch.equal(solution.at(1).weights_MFC, solution.weights_MFC[1:])

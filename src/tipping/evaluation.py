@@ -118,13 +118,13 @@ def _narrowed(
             left = held[row] if row in held else narrowed(row)
             for number, (prefix, images_NCHW) in enumerate(prefixes):
                 logits_NC = prefix.finish(left)
-                if left.rounded and bool((tied_N := _nearly_tied(logits_NC)).any()):
+                if left.rounded and bool((tied_N := nearly_tied(logits_NC)).any()):
                     with ablated(model, ablations[row], value=value, scope=scope):
                         logits_NC[tied_N] = model(images_NCHW[tied_N])
                 yield row, start + number * batches.size, logits_NC
 
 
-def _nearly_tied(logits_NC: Tensor) -> Tensor:
+def nearly_tied(logits_NC: Tensor) -> Tensor:
     """Whether rounding could decide which logit is the largest, or one is NaN: boolean (N,)."""
     if logits_NC.shape[1] == 1:
         return logits_NC.isnan()[:, 0]
@@ -182,6 +182,18 @@ class DropCurve:
     weakest: list[float]
     random: list[list[float]]
     predictions_OPN: np.ndarray = field(compare=False, repr=False)
+
+    @classmethod
+    def of_ends(cls, intact_N: np.ndarray, predictions_AN: np.ndarray, labels_N: Tensor, count: int) -> DropCurve:
+        """The curve of two points, none and all of `count` filters removed, from predictions at hand.
+
+        Args:
+            predictions_AN: without the selected filters, and without each random control.
+        """
+        selected_N, *random = predictions_AN
+        predictions_OPN = np.array([[intact_N, without_N] for without_N in (selected_N, selected_N, *random)])
+        selected, weakest, *of_random = (accuracies(predictions_PN, labels_N) for predictions_PN in predictions_OPN)
+        return cls(len(intact_N), [0, count], selected, weakest, of_random, predictions_OPN)
 
     def record(self) -> dict[str, Any]:
         """All of it but the predictions, for a record."""

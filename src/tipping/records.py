@@ -29,7 +29,7 @@ from tipping import config, schema
 from tipping.atomic import replacing
 from tipping.controls import MATCHES
 from tipping.data import Split
-from tipping.evaluation import DropCurve
+from tipping.evaluation import DropCurve, accuracies, chance_of
 from tipping.finding import Probe
 from tipping.layers import FilterIndex
 from tipping.models import file_digests
@@ -165,6 +165,30 @@ def _code(conf: Path) -> str:
     for name, path in sorted(of.items()):
         content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
     return content.hexdigest()[:16]
+
+
+def outcome(
+    options: config.Config,
+    index: FilterIndex,
+    selection: Selection,
+    images: Split,
+    intact_N: np.ndarray,
+    predictions_AN: np.ndarray,
+    curve: DropCurve,
+) -> dict[str, Any]:
+    """What came of a selection: accuracies, filters, certificate and curve.
+
+    Args:
+        images: those evaluated.
+        predictions_AN: without the relevant filters, and without each control.
+    """
+    intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
+    return {
+        "accuracy": {"intact": intact, "selected": selected, "random": random, "chance": chance_of(images)},
+        "filters": filters(index, selection),
+        "selection": {"solver": options.selection.solver, **certificate(selection)},
+        "curve": curve.record(),
+    }
 
 
 def filters(index: FilterIndex, selection: Selection) -> dict[str, Any]:

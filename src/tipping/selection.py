@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,33 +49,57 @@ class Selection:
 
 def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Selection:
     """Solve the mu-lasso at the configured mu, order its relevant filters and draw controls of that order."""
-    solution = solve(problem, options.mu, options.selection)
+    return select_each(problem, probe, options, [options.mu])[0]
+
+
+def select_each(problem: MuLassoProblem, probe: Probe, options: config.Config, mu: Sequence[float]) -> list[Selection]:
+    """Select at several mu in place of the configured one, with one call of the solver, and what does not depend on mu
+    computed once."""
+    solution = solve(problem, mu, options.selection)
     for sentence in solution.stopped.values():
         log.warning(sentence)
-    layer_F, protocol = probe.index.layer_F, options.protocol
+    live_F = by_filter(~problem.dead_F(), probe) > 0
+    best = explainable(problem)
+    return [_selected(problem, probe, options, each, solution.at(m), live_F, best) for m, each in enumerate(mu)]
+
+
+def _selected(
+    problem: MuLassoProblem,
+    probe: Probe,
+    options: config.Config,
+    mu: float,
+    solution: Solution,
+    live_F: np.ndarray,
+    best: tuple[np.ndarray, float],
+) -> Selection:
     weights_RC = solution.weights_MFC[0].cpu().numpy()
     strength_F = by_filter(np.abs(weights_RC).sum(1), probe)
     relevant_F = by_filter((weights_RC != 0).any(1), probe) > 0
-    live_F = by_filter(~problem.dead_F(), probe) > 0
-    mass_F = by_filter(masses(problem, probe), probe)
     order_K = strongest_first(strength_F, relevant_F & probe.ablatable_F)
-    filters = Filters(layer_F, ~live_F, mass_F, strength_F, probe.ablatable_F)
-    drawn = controls(order_K, filters, options.seed, options.mu, protocol.draws, protocol.control)
     shares_C = explained(problem, weights_RC)
-    return Selection(
-        weights_RC, strength_F, relevant_F, live_F, order_K, drawn, solution, shares_C, *explainable(problem)
-    )
+    selection = Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
+    return with_controls(selection, problem, probe, options, mu)
 
 
-def solve(problem: MuLassoProblem, mu: float, options: config.Selection) -> Solution:
-    """The solution at one mu, by the configured solver."""
+def with_controls(
+    selection: Selection, problem: MuLassoProblem, probe: Probe, options: config.Config, mu: float
+) -> Selection:
+    """Draw the controls of a selection at some mu as the protocol says, in place of any it has."""
+    mass_F, protocol = by_filter(masses(problem, probe), probe), options.protocol
+    filters = Filters(probe.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, probe.ablatable_F)
+    drawn = controls(selection.order_K, filters, options.seed, mu, protocol.draws, protocol.control)
+    return replace(selection, controls=drawn)
+
+
+def solve(problem: MuLassoProblem, mu: Sequence[float], options: config.Selection) -> Solution:
+    """The solutions at some mu, by the configured solver."""
     if options.solver == "homotopy":
         try:
-            return homotopy(problem, largest_mu=mu).solution([mu], tolerance=options.tolerance)
+            return homotopy(problem, largest_mu=max(mu)).solution(mu, tolerance=options.tolerance)
         except ArithmeticError as error:
             raise config.InputError(f"selection=homotopy: {error}") from error
     assert options.max_iterations is not None, "checked in config"
-    return spg(problem, [mu], tolerance=options.tolerance, max_iterations=options.max_iterations)
+    return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
 def by_filter(values_R: np.ndarray, probe: Probe) -> np.ndarray:

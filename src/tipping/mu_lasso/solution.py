@@ -40,6 +40,13 @@ class Solution:
     iterations_MC: Tensor
     stopped: Mapping[tuple[int, int], str]
 
+    def at(self, m: int) -> Solution:
+        """The columns of one mu, by its position."""
+        part = slice(m, m + 1)
+        tensors = [tensor[part] for tensor in (self.weights_MFC, self.relative_gap_MC, self.certified_MC)]
+        stopped = {(0, c): why for (row, c), why in self.stopped.items() if row == m}
+        return Solution(*tensors, self.unique_MC[part], self.iterations_MC[part], stopped)
+
 
 def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
     """mu as a tensor (M,) on the problem's device, in float64.
