@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tipping import config, data, models, records, results
 from tipping.classifier import pick_device
-from tipping.config import InputError
 from tipping.data import Dataset
+from tipping.errors import InputError
 from tipping.evaluation import evaluate_ablations
 from tipping.layers import evaluating
 from tipping.responses import collect

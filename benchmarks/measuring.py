@@ -22,6 +22,7 @@ from torch import nn
 
 from tipping import config, data
 from tipping.data import Dataset, Split, evaluation_batches
+from tipping.errors import InputError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -53,7 +54,7 @@ def mnist(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Dataset]
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     try:
         return arguments, data.load(config.Data("mnist", str(arguments.data)))
-    except config.InputError as error:
+    except InputError as error:
         parser.error(str(error))
 
 
