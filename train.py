@@ -13,7 +13,7 @@ from torch import nn
 from tipping import command, data, models, records, report, results, tracking
 from tipping.callbacks import AccuracyDropCurve, FilterPictures
 from tipping.classifier import evaluate, find_or_train, pick_device
-from tipping.config import require
+from tipping.errors import require
 from tipping.evaluation import DropCurve, chance_of, drop_curve
 from tipping.selection import Selection, select
 from tipping.store import Store, digest

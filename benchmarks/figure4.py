@@ -8,25 +8,22 @@ matrices, measured here; and what each further mu takes besides its ablated pass
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from measuring import table, timed
+from measuring import operations, product_speed, table, timed
 from torch import nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from tipping import config, data, models, records, results
 from tipping.classifier import pick_device
-from tipping.config import InputError
 from tipping.data import Dataset
+from tipping.errors import InputError
 from tipping.evaluation import evaluate_ablations
 from tipping.layers import evaluating
 from tipping.responses import collect
@@ -90,13 +87,6 @@ def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
     return model.to(dataset.train.labels_N.device).eval()
 
 
-def operations(run: Callable[[], object]) -> float:
-    """Floating-point operations of convolutions and products of matrices: two for each multiply-accumulate."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops())
-
-
 def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[Stage]:
     """Of the command and of all its jobs."""
     first, few, images = jobs[0].record, dataset.train[:COUNTED], len(dataset.train)
@@ -134,22 +124,13 @@ def ablated(folder: Path) -> Iterator[np.ndarray]:
         yield from held["controls"]
 
 
-def speed(precision: str, device: torch.device) -> float:
-    """Operations a second in a product of two large matrices: the median of five."""
-    side = SIDE[device.type]
-    matrix = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    product = partial(torch.mm, matrix, matrix)
-    product()
-    seconds = statistics.median(timed(product)[1] for _ in range(5))
-    torch.set_float32_matmul_precision("highest")
-    return 2 * side**3 / seconds
-
-
 def shares(found: Sequence[Stage], device: torch.device) -> Iterator[Sequence[Any]]:
     """Rows of the table of stages."""
     total = sum(stage.seconds for stage in found)
-    speeds = {kind: speed(kind, device) for kind in dict.fromkeys(stage.precision for stage in found)}
+    speeds = {
+        kind: product_speed(kind, device, SIDE[device.type])
+        for kind in dict.fromkeys(stage.precision for stage in found)
+    }
     for stage in found:
         row = (stage.name, f"{stage.seconds:.1f}", f"{100 * stage.seconds / total:.0f} %")
         if stage.operations:

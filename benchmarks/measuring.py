@@ -14,14 +14,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tipping import config, data
 from tipping.data import Dataset, Split, evaluation_batches
+from tipping.errors import InputError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -53,7 +56,7 @@ def mnist(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Dataset]
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     try:
         return arguments, data.load(config.Data("mnist", str(arguments.data)))
-    except config.InputError as error:
+    except InputError as error:
         parser.error(str(error))
 
 
@@ -95,6 +98,24 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     result = run()
     wait()
     return result, time.perf_counter() - start
+
+
+def operations(run: Callable[[], object]) -> float:
+    """Floating-point operations of convolutions and products of matrices: two for each multiply-accumulate."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def product_speed(precision: str, device: torch.device, side: int) -> float:
+    """Operations a second in a product of two matrices of `side` rows and columns: the median of five."""
+    matrix = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    product = partial(torch.mm, matrix, matrix)
+    product()
+    seconds = statistics.median(timed(product)[1] for _ in range(5))
+    torch.set_float32_matmul_precision("highest")
+    return 2 * side**3 / seconds
 
 
 def resident() -> int:

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 import interpret  # noqa: E402
 
 from tipping import command, records, report  # noqa: E402
-from tipping.config import FewestFilters, InputError, parse, require, split_off  # noqa: E402
+from tipping.config import FewestFilters, parse, split_off  # noqa: E402
+from tipping.errors import InputError, require  # noqa: E402
 from tipping.results import print_lines  # noqa: E402
 from tipping.search import EXCESS, SAMPLERS, find_again, key_of, open_study, work, write_trials  # noqa: E402
 

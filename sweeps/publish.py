@@ -23,6 +23,7 @@ import numpy as np
 from tipping import charts, comparison
 from tipping.comparison import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.config import RULES
+from tipping.options import flat
 from tipping.tipping_point import compare, student
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,7 @@ def keep_training(sweeps: Sequence[Path]) -> None:
     rows = []
     for path in sorted(path for sweep in sweeps for path in sweep.glob("*/result.json")):
         record = json.loads(path.read_text())
-        options = charts.flat(record["config"])
+        options = flat(record["config"])
         own = {key: options[key] for key in COLUMNS if key in options}
         own |= {"data": record["data"], "model": record["model"]["name"], "protocol": record["protocol"]["name"]}
         own |= {"device": record["device"], "commit": record["versions"]["commit"]}

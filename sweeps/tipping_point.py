@@ -25,15 +25,15 @@ sys.path.insert(0, str(ROOT))
 import interpret  # noqa: E402
 
 from tipping import command, data, models, networks, records, report, tipping_map  # noqa: E402
+from tipping.bracketing import Bracketing, breakpoints  # noqa: E402
 from tipping.classifier import find_or_train, pick_device  # noqa: E402
-from tipping.config import Config, InputError, Search, parse, require, split_off  # noqa: E402
+from tipping.config import Config, Search, parse, split_off  # noqa: E402
+from tipping.errors import InputError, require  # noqa: E402
 from tipping.evaluation import accuracies, chance_of, find_or_predict  # noqa: E402
 from tipping.mu_lasso import homotopy  # noqa: E402
 from tipping.search import (  # noqa: E402
     EXCESS,
-    Bracketing,
     BracketingSampler,
-    breakpoints,
     find_again,
     key_of,
     known,

@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from tipping import comparison, results
 from tipping.comparison import against_report, count_at, difference, read
-from tipping.config import InputError
+from tipping.errors import InputError
 
 
 def test_interval_is_student_s(rng: np.random.Generator) -> None:

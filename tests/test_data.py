@@ -15,8 +15,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from tipping import config, data
-from tipping.config import InputError
 from tipping.data import Batches, Split
+from tipping.errors import InputError
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from tipping import models
 from tipping.ablation import ablated
-from tipping.config import InputError
 from tipping.data import Split
+from tipping.errors import InputError
 from tipping.finding import FilterLayer, Probe, find, modular
 from tipping.responses import Measure, collect
 

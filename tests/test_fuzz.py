@@ -40,7 +40,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tipping import charts, command, config, data, models, records, report, results, tipping_map
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.store import Store
 from tipping.store import __main__ as housekeeping
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.store import Store, housekeeping
 from tipping.store.__main__ import main
 

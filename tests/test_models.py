@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tipping import layers, models
-from tipping.config import InputError
+from tipping.errors import InputError
 
 KERAS = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 128, "depth": 5, "dropout": 0.5}
 

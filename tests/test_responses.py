@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tipping.config import InputError
 from tipping.data import Split
+from tipping.errors import InputError
 from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import Measure, collect, find_or_collect, normalize, recorded, response_batches
 from tipping.store import Store, digest

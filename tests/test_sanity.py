@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from tipping import sanity
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.models import build
 
 LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tipping.atomic import replacing
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.store import Item, Store, digest
 
 

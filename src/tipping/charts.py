@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,36 +13,16 @@ import matplotlib
 import numpy as np
 import vl_convert
 
+from tipping.options import flat, varying_options
+
 Record = dict[str, Any]
 Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 SPANNED = "accuracy (band: all draws and seeds)"
-# options that are no part of a result, or are shown anyway
-ELSEWHERE = (
-    *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
-    "selection.max_iterations",
-    "resume",
-)
 WIDTH, HEIGHT = 360, 260  # pixels
 FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back to; Matplotlib has it
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one level of dotted options."""
-    options: dict[str, Any] = {}
-    for key, value in tree.items():
-        options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return options
-
-
-def varying_options(records: Sequence[Record]) -> list[str]:
-    """The options that differ between jobs and tell what they compute, but for mu and seed."""
-    configs = [flat(record["config"]) for record in records]
-    options = dict.fromkeys(option for config in configs for option in config)
-    different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
-    return [option for option in different if not option.startswith(ELSEWHERE)]
 
 
 def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:

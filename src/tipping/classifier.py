@@ -18,8 +18,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from tipping import config
-from tipping.config import InputError
 from tipping.data import Batches, Dataset, evaluation_batches
+from tipping.errors import InputError
 from tipping.models import OURS, load_checkpoint, source_digest
 from tipping.store import Item, Store
 

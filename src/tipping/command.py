@@ -3,6 +3,7 @@ gathered at its end."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import os
@@ -17,7 +18,6 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import torch
 from filelock import FileLock
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
@@ -29,7 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tqdm import tqdm
 
 from tipping import resume
-from tipping.config import InputError
+from tipping.errors import InputError
 
 
 class JobFailed(Exception):
@@ -37,6 +37,14 @@ class JobFailed(Exception):
 
 
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
+
+
+class Arguments(argparse.ArgumentParser):
+    """A command line whose mistakes are an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise InputError(f"{message}; --help says what is")
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -145,6 +153,8 @@ def _settle() -> None:
     """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
     _handle_signals(_stop)
     if given := os.environ.get("SLURM_CPUS_ON_NODE"):
+        import torch  # which a mistake in the options does without
+
         torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
@@ -246,7 +256,8 @@ def _is_mistake(error: BaseException) -> bool:
 
 def _of_memory(error: BaseException) -> bool:
     said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in said)
+    torchs = type(error).__name__ == "OutOfMemoryError"  # by its name, as torch may not be loaded
+    return isinstance(error, MemoryError) or torchs or any(one in str(error) for one in said)
 
 
 def _say(error: Exception, prefix: str = "") -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.tipping_point import student
 
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tipping import config, planted
 from tipping.atomic import replacing
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.store import digest
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

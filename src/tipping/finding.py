@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.layers import (
     ACTIVATIONS,
     MIXING,

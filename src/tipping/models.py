@@ -15,7 +15,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
-from tipping.config import InputError, require, require_whole
+from tipping.errors import InputError, require, require_whole
 from tipping.finding import convolutions
 from tipping.layers import evaluating
 from tipping.store import is_state, load

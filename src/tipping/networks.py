@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tipping.atomic import replacing
-from tipping.charts import ELSEWHERE, flat
-from tipping.config import InputError
+from tipping.bracketing import Bracketing
+from tipping.errors import InputError
+from tipping.options import ELSEWHERE, flat
 from tipping.records import OF_INTERPRETING, OF_TRAINING, RECORD, UNREADABLE, read_predictions, read_record
-from tipping.search import Bracketing
 from tipping.tipping_point import Curves
 
 log = logging.getLogger(__name__)
-EVALUATIONS, SEARCH = "evaluations", "search.json"
+EVALUATIONS, SEARCH, TRIALS = "evaluations", "search.json", "trials.csv"  # in the folder of a search
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tipping.config import InputError
+from tipping.errors import InputError
 
 IMAGE_SHAPE, NOISE = (1, 16, 16), 0.05
 CLASSES, KINDS, STEM = 9, 3, 32  # of images; of patterns, that of the class among them; filters of the first layer

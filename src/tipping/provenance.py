@@ -11,9 +11,9 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from tipping import charts
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.networks import Network
+from tipping.options import flat
 from tipping.records import RECORD
 from tipping.resume import NO_YAML, varying
 
@@ -129,7 +129,7 @@ def made(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _training(trainer: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in charts.flat(trainer).items())
+    return ", ".join(f"{key} {value}" for key, value in flat(trainer).items())
 
 
 def _protocol(protocol: dict[str, Any]) -> str:

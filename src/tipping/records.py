@@ -29,6 +29,7 @@ from tipping import config, schema
 from tipping.atomic import replacing
 from tipping.controls import MATCHES
 from tipping.data import Split
+from tipping.errors import InputError
 from tipping.evaluation import DropCurve, accuracies, chance_of
 from tipping.finding import Probe
 from tipping.layers import FilterIndex
@@ -78,7 +79,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
     try:
         files = file_digests(options.model)
     except OSError as error:
-        raise config.InputError(
+        raise InputError(
             f"model.checkpoint={options.model['checkpoint']} cannot be read ({error}); give a file of weights"
         ) from error
     return {
@@ -110,7 +111,7 @@ def begin(directory: Path, composed: DictConfig, conf: Path, kind: str) -> confi
     try:
         options = config.parse(composed)
         done = options.resume and read_own(directory, options, conf, kind) is not None
-    except (config.InputError, OmegaConfBaseException):
+    except (InputError, OmegaConfBaseException):
         _clear(directory)
         raise
     if done:

@@ -25,10 +25,12 @@ from markupsafe import Markup
 from tipping import charts, comparison, provenance, results, tables, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
-from tipping.config import Arguments, InputError, Tracking
-from tipping.networks import Job, Network, job_name, networks, read, trainings
+from tipping.command import Arguments
+from tipping.config import Tracking
+from tipping.errors import InputError
+from tipping.networks import TRIALS, Job, Network, job_name, networks, read, trainings
+from tipping.options import flat, varying_options
 from tipping.records import PICTURES
-from tipping.search import TRIALS
 from tipping.tables import Table
 from tipping.tipping_map import Group, chart, groups, name_of, natural, parts_at, shown, varying
 from tipping.tipping_point import along
@@ -76,7 +78,7 @@ def _best_of(trials: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def _as_text(record: dict[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in charts.flat(record["config"]).items()}
+    return {key: str(value) for key, value in flat(record["config"]).items()}
 
 
 def hold(folder: Path, name: str = "") -> Held:
@@ -275,7 +277,7 @@ def _said_of_trainings(trained: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _training_name(record: dict[str, Any], trained: Sequence[dict[str, Any]]) -> str:
-    own = [key for key in charts.varying_options(trained) if key != "model.name"]
+    own = [key for key in varying_options(trained) if key != "model.name"]
     return ", ".join([record["model"]["name"], *(f"{key}={_as_text(record).get(key, '')}" for key in own)])
 
 
@@ -471,14 +473,14 @@ def summarise(held: Held) -> None:
     tracked = every[0]["config"]["tracking"]
     if not tracked["enabled"]:
         return
-    folder, own, apart = held.folder, charts.varying_options(records), varying([job.options for job in held.jobs])
+    folder, own, apart = held.folder, varying_options(records), varying([job.options for job in held.jobs])
     tips = {
         f"tipping_mu/{_name(group.options, apart)}, seed={network.seed}": math.exp(at)
         for group in held.groups
         if group.above_chance
         for network, at in zip(group.networks, group.by_mu.each, strict=True)
     }
-    trained = charts.varying_options(held.trainings)
+    trained = varying_options(held.trainings)
     drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
     with tempfile.TemporaryDirectory() as own_charts:
         if held.groups and "tipping_points" not in drawn:

@@ -14,8 +14,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from tipping.chain import up_to_last
-from tipping.config import InputError
 from tipping.data import CLASSES, Split, evaluation_batches
+from tipping.errors import InputError
 from tipping.layers import Hook, evaluating, filter_layers, hooked
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store

@@ -17,9 +17,10 @@ import numpy as np
 
 from tipping import comparison, config
 from tipping.atomic import replacing
-from tipping.charts import accuracy_drop, flat, varying_options
-from tipping.config import Arguments, InputError
+from tipping.command import Arguments
 from tipping.controls import MATCHES
+from tipping.errors import InputError
+from tipping.options import flat, varying_options
 from tipping.records import UNREADABLE, read_record
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
@@ -62,6 +63,8 @@ def gather(sweep: Path) -> list[str]:
     Returns:
         the names of jobs without a readable record.
     """
+    from tipping.charts import accuracy_drop  # with altair, which a table does without
+
     records, missing = collect(sweep, row)
     if records:
         varying = varying_options(records)

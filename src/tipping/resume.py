@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tipping import records
-from tipping.config import ELSEWHERE, InputError, parse
+from tipping.config import ELSEWHERE, parse
+from tipping.errors import InputError
 
 NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 
@@ -65,6 +65,8 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
 
 def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     """Whether a folder holds the record of a job with these overrides."""
+    from tipping import records  # with torch, which a folder without jobs does without
+
     if not (job / records.RECORD).is_file():
         return False
     composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))

@@ -13,8 +13,8 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from tipping import config, models
-from tipping.config import InputError
 from tipping.data import CLASSES, Dataset
+from tipping.errors import InputError
 from tipping.layers import evaluating
 from tipping.selection import Selection, select
 from tipping.store import Store

@@ -1,4 +1,4 @@
-"""The search for tipping points: which mu to evaluate next, as an Optuna sampler."""
+"""Searches as Optuna studies, which several workers may share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import csv
 import hashlib
 import json
 import math
-import pathlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna import Study
@@ -29,10 +25,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from tipping.atomic import replacing
-from tipping.config import Config, InputError, deciding
-from tipping.mu_lasso import Path
+from tipping.bracketing import Bracketing
+from tipping.config import Config, deciding
+from tipping.errors import InputError
+from tipping.networks import TRIALS
 
-STUDY, TRIALS = "study.log", "trials.csv"
+STUDY = "study.log"
 WAIT = 0.5  # seconds between looks at what others evaluate
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
@@ -41,138 +39,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over sever
 }
 LOST = (SQLAlchemyError, OptunaError)  # what is raised where a storage is out of reach,
 UNOPENED = (*LOST, ImportError, RuntimeError, ValueError, OSError)  # and where none is
-TIE = 1e-9  # relative distance of breakpoints, under which they are one
 EXCESS = "excess"  # what a trial notes: its accuracy over the level
-
-
-class Bracket(NamedTuple):
-    """Two neighbouring values of mu between which a curve crosses the level, and where: the breakpoint between their
-    supports, or on the line between the two."""
-
-    low: float
-    high: float
-    at: float
-
-
-@dataclass(frozen=True)
-class Bracketing:
-    """Finds every crossing of a level that a grid of mu shows, as closely as asked or as there are supports.
-
-    A curve need not be monotone: where neighbouring values of the grid lie on different sides of the level, the bracket
-    is narrowed by interpolation, truncated and projected such that it never takes more evaluations than bisection
-    [oliveira2020].
-
-    Attributes:
-        low, high: the range of mu.
-        grid: how many values of mu, spaced alike in ln mu, to evaluate first.
-        precision: relative width of the last brackets; with breakpoints it may be 0.
-        breakpoints: the values of mu at which the set of relevant filters changes, rising: between two of them the
-            curve is constant, and brackets end at two neighbouring sets at the latest.
-    """
-
-    low: float
-    high: float
-    grid: int = 5
-    precision: float = 0.01
-    breakpoints: Sequence[float] = field(default=())
-
-    def next(self, known: Mapping[float, float], waiting: Collection[float] = ()) -> float | None:
-        """The mu to evaluate next; None while nothing is of use but what is being evaluated.
-
-        Args:
-            known: for each mu evaluated, by how much accuracy exceeds the level.
-            waiting: values of mu that are being evaluated.
-        """
-        for mu in self.first:
-            if mu not in known and mu not in waiting:
-                return mu
-        places = sorted({self._place(mu) for mu in (*known, *waiting)})
-        gaps = list(pairwise(places))
-        for low, high in sorted(self._open(known), key=lambda bracket: bracket[0] - bracket[1]):
-            inside = [gap for gap in gaps if low <= gap[0] and gap[1] <= high]
-            if len(inside) == 1:
-                return self._mu(self._within(low, high, known))
-            if wide := [gap for gap in inside if not self._closed(*gap)]:
-                return self._mu(self._middle(*max(wide, key=_width)))
-        return None
-
-    def finished(self, known: Mapping[float, float]) -> bool:
-        """Whether nothing is left to evaluate."""
-        return all(mu in known for mu in self.first) and not self._open(known)
-
-    def brackets(self, known: Mapping[float, float]) -> list[Bracket]:
-        """The crossings, by rising mu, as far as they have been narrowed."""
-        found, mu_of = [], {self._place(mu): mu for mu in known}
-        for low, high in self._changes(known):
-            ends = mu_of[low], mu_of[high]
-            between = [mu for mu in self.breakpoints if ends[0] < mu < ends[1]]
-            at = (
-                between[0]
-                if len(between) == 1
-                else math.exp(_linear(*map(math.log, ends), *(known[mu] for mu in ends)))
-            )
-            found.append(Bracket(*ends, at))
-        return found
-
-    @cached_property
-    def first(self) -> list[float]:
-        """The grid."""
-        grid = np.geomspace(self.low, self.high, self.grid).tolist()
-        return list(dict.fromkeys(self._mu(self._place(mu)) for mu in grid)) if len(self.breakpoints) else grid
-
-    # ---- places: ln mu, or the number of breakpoints passed
-
-    def _place(self, mu: float) -> float:
-        return float(np.searchsorted(self.breakpoints, mu)) if len(self.breakpoints) else math.log(mu)
-
-    def _mu(self, place: float) -> float:
-        if not len(self.breakpoints):
-            return math.exp(place)
-        edges = [self.low, *self.breakpoints, self.high]
-        return math.sqrt(edges[round(place)] * edges[round(place) + 1])
-
-    @property
-    def _unit(self) -> float:
-        """The width of a bracket that is closed, in places."""
-        return 1.0 if len(self.breakpoints) else self.precision
-
-    def _closed(self, low: float, high: float) -> bool:
-        return high - low <= self._unit or math.log(self._mu(high) / self._mu(low)) <= self.precision
-
-    def _middle(self, low: float, high: float) -> float:
-        return float((low + high) // 2) if len(self.breakpoints) else (low + high) / 2
-
-    def _changes(self, known: Mapping[float, float]) -> list[tuple[float, float]]:
-        """Neighbouring places on different sides of the level."""
-        sides = sorted((self._place(mu), excess > 0) for mu, excess in known.items())
-        return [(low, high) for (low, above), (high, also) in pairwise(sides) if above != also]
-
-    def _open(self, known: Mapping[float, float]) -> list[tuple[float, float]]:
-        return [change for change in self._changes(known) if not self._closed(*change)]
-
-    def _within(self, low: float, high: float, known: Mapping[float, float]) -> float:
-        """A place in a bracket: interpolated, moved towards its middle, and so near to that as bisection would be."""
-        excess = {self._place(mu): value for mu, value in known.items()}
-        grid = [self._place(mu) for mu in self.first]
-        left, right = max(x for x in grid if x <= low), min(x for x in grid if x >= high)
-        spent = sum(left < x < right for x in excess)
-        steps = math.ceil(math.log2((right - left) / self._unit))
-        reach = max(0.0, self._unit * 2.0 ** (steps - spent - 1) - (high - low) / 2)
-        middle, line = (low + high) / 2, _linear(low, high, excess[low], excess[high])
-        towards = math.copysign(1.0, middle - line)
-        moved = 0.2 * (high - low) ** 2 / (right - left)
-        place = line + towards * moved if moved <= abs(middle - line) else middle
-        place = place if abs(place - middle) <= reach else middle - towards * reach
-        return min(max(round(place), low + 1), high - 1) if len(self.breakpoints) else place
-
-
-def _width(gap: tuple[float, float]) -> float:
-    return gap[1] - gap[0]
-
-
-def _linear(low: float, high: float, at_low: float, at_high: float) -> float:
-    """Where the line through two points is 0."""
-    return low + (high - low) * at_low / (at_low - at_high)
 
 
 class BracketingSampler(BaseSampler):
@@ -219,36 +86,13 @@ def _waiting(study: Study) -> list[float]:
     return [trial.params["mu"] for trial in running if "mu" in trial.params]
 
 
-def breakpoints(path: Path, filter_R: np.ndarray, low: float) -> list[float]:
-    """The values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last class.
-
-    Args:
-        filter_R: the filter of each response.
-    """
-    events = sorted(
-        (mu, int(filter_R[response]), 1 if sign else -1)
-        for one in path.classes
-        for mu, response, sign in zip(one.mu_K.tolist(), one.filter_K.tolist(), one.sign_K.tolist(), strict=True)
-    )
-    supports_F, found = np.zeros(int(filter_R.max()) + 1, dtype=int), []
-    for mu, relevant, change in events:
-        before = supports_F[relevant]
-        supports_F[relevant] += change
-        if low < mu < path.largest_mu and (before == 0 or supports_F[relevant] == 0):
-            found.append(mu)
-    return [mu for mu, before in zip(found, [0.0, *found], strict=False) if mu > before * (1 + TIE)]
-
-
-# ---- studies, which several workers may share
-
-
 def key_of(config: Config, *options: Any) -> str:
     """A hash of a job's options and a search's, but for those that do not decide the answer."""
     own = {key: value for key, value in deciding(config).items() if key != "mu"}
     return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def open_study(storage: str | None, directory: pathlib.Path, weights: str = "") -> Study:
+def open_study(storage: str | None, directory: Path, weights: str = "") -> Study:
     """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
     Args:
@@ -291,7 +135,7 @@ def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) ->
 
 
 def find_again(
-    study: Study, evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]], directory: pathlib.Path
+    study: Study, evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]], directory: Path
 ) -> None:
     """Evaluate again what a study knows, which but reads files, unless these are lost or of other code.
 
@@ -313,7 +157,7 @@ def work(
     space: Mapping[str, Sequence[float]],
     evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]],
     sampler: Callable[[int], BaseSampler],
-    directory: pathlib.Path,
+    directory: Path,
     trials: int,
 ) -> None:
     """Evaluate what a sampler asks for until so many trials are finished, or a bracketing is.
@@ -375,19 +219,19 @@ def _suggest(trial: optuna.Trial, name: str, low: float, high: float) -> float:
     return trial.suggest_float(name, low, high, log=name == "mu")
 
 
-def _fail_those_killed(study: Study, directory: pathlib.Path) -> None:
+def _fail_those_killed(study: Study, directory: Path) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         with suppress(Timeout), _lock(directory, trial.number).acquire(timeout=0):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # it may just have ended
 
 
-def _lock(directory: pathlib.Path, number: int) -> FileLock:
+def _lock(directory: Path, number: int) -> FileLock:
     folder = directory / "locks"
     folder.mkdir(exist_ok=True)
     return FileLock(folder / f"{number}.lock")
 
 
-def write_trials(study: Study, directory: pathlib.Path) -> list[dict[str, Any]]:
+def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:
     """Write the finished trials of a search over several parameters into its folder: those that tip a network, the
     fewest filters first, then the others, the nearest to tipping first."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

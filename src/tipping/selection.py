@@ -12,6 +12,7 @@ from scipy.stats import beta
 
 from tipping import config
 from tipping.controls import Filters, controls
+from tipping.errors import InputError
 from tipping.finding import Probe
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
@@ -97,7 +98,7 @@ def solve(problem: MuLassoProblem, mu: Sequence[float], options: config.Selectio
         try:
             return homotopy(problem, largest_mu=max(mu)).solution(mu, tolerance=options.tolerance)
         except ArithmeticError as error:
-            raise config.InputError(f"selection=homotopy: {error}") from error
+            raise InputError(f"selection=homotopy: {error}") from error
     assert options.max_iterations is not None, "checked in config"
     return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
 

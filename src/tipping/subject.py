@@ -11,8 +11,8 @@ from torch import nn
 
 from tipping import config
 from tipping.ablation import ablated
-from tipping.config import InputError
 from tipping.data import Dataset, Split
+from tipping.errors import InputError
 from tipping.finding import Probe
 from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem

@@ -14,7 +14,7 @@ from submitit import AutoExecutor, Executor, Job, LocalJob, SlurmJob
 from submitit.core.core import InfoWatcher
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from tipping.config import InputError
+from tipping.errors import InputError
 
 FORGOTTEN = "FORGOTTEN"  # by Slurm, some minutes after a job's end
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}

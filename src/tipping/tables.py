@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tipping import charts, results
+from tipping import results
+from tipping.options import varying_options
 from tipping.tipping_map import natural
 
 
@@ -27,7 +28,7 @@ class Table(NamedTuple):
 
 def of_trainings(trained: Sequence[dict[str, Any]]) -> Table:
     """Of networks trained, with their accuracy-drop curves by epoch."""
-    own = charts.varying_options(trained)
+    own = varying_options(trained)
     rows = [results.training_row(record, own) for record in trained]
     heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
     titles = {"accuracy": "accuracy %", "tips_at": "tips at, by epoch"}
@@ -52,7 +53,7 @@ def _short(number: str) -> str:
 
 def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
     """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
-    own = charts.varying_options(records)
+    own = varying_options(records)
     told = [results.row(record, own) for record in records]
     plain = list(dict.fromkeys(results.column(key, told) for key in own if key != "model.name"))
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]

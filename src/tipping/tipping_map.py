@@ -13,18 +13,21 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import altair as alt
 import numpy as np
 
 from tipping import comparison
 from tipping.atomic import replacing
-from tipping.charts import RANDOM, RELEVANT, flat, tipping_points
-from tipping.config import Arguments, InputError
+from tipping.command import Arguments
+from tipping.errors import InputError
 from tipping.networks import Network, networks, read
+from tipping.options import flat
 from tipping.results import print_lines
 from tipping.tipping_point import TippingPoint, area, at_crossings, compare, partings, tipping_point
+
+if TYPE_CHECKING:
+    import altair as alt
 
 TABLE, CHART = "tipping_points.csv", "tipping_points.png"
 APART = 0.01  # by how much accuracy without random filters must exceed that without the relevant ones, to part
@@ -273,6 +276,8 @@ def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence
 
 def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
     """Tipping points in mu, and in the share of filters removed, of groups under their names."""
+    from tipping.charts import RANDOM, RELEVANT, tipping_points  # with altair, which a table does without
+
     by_mu, by_filters = [], []
     for name, group in found:
         if not group.above_chance:

@@ -42,10 +42,15 @@ class Solution:
 
     def at(self, m: int) -> Solution:
         """The columns of one mu, by its position."""
-        part = slice(m, m + 1)
-        tensors = [tensor[part] for tensor in (self.weights_MFC, self.relative_gap_MC, self.certified_MC)]
-        stopped = {(0, c): why for (row, c), why in self.stopped.items() if row == m}
-        return Solution(*tensors, self.unique_MC[part], self.iterations_MC[part], stopped)
+        one = slice(m, m + 1)
+        return Solution(
+            self.weights_MFC[one],
+            self.relative_gap_MC[one],
+            self.certified_MC[one],
+            self.unique_MC[one],
+            self.iterations_MC[one],
+            {(0, c): why for (row, c), why in self.stopped.items() if row == m},
+        )
 
 
 def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tipping.atomic import replacing
-from tipping.config import InputError
+from tipping.errors import InputError
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe would give something else

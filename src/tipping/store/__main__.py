@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tipping.config import Arguments, InputError
+from tipping.command import Arguments
+from tipping.errors import InputError
 from tipping.store.housekeeping import check_idle, fault, in_words, jobs_of, places, prune, recipe_of, users
 
 WHY = {".pt": "no record uses it", ".part": "left by a job that was stopped", ".lock": "nobody holds it"}

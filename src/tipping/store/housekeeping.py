@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from tipping.config import InputError
+from tipping.errors import InputError
 from tipping.records import RECORD, UNREADABLE
 from tipping.store import key_of, read
 

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tipping import config
+from tipping.command import Arguments
 from tipping.data import CLASSES
+from tipping.errors import InputError
 from tipping.tracking import CHARTS, PROJECT, SERIES, SERIES_AT_MU, TABLES, logged_in, one_line, quiet
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def save_dashboard(entity: str | None, project: str) -> int:
 
         owner = entity or wandb.Api().default_entity
         if not owner:
-            raise config.InputError("no entity is yours by default; give --entity")
+            raise InputError("no entity is yours by default; give --entity")
         print(dashboard(owner, project).save().url)  # type: ignore[no-untyped-call]
         return 0
     except Exception as error:
@@ -131,13 +132,13 @@ def save_dashboard(entity: str | None, project: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = config.Arguments(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
+    parser = Arguments(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
     command = parser.add_subparsers(required=True).add_parser("dashboard", help="save the workspace that compares them")
     command.add_argument("--entity", help="the user or team it is for; yours if left out")
     command.add_argument("--project", default=PROJECT, help="the project of the runs (%(default)s)")
     try:
         given = parser.parse_args(arguments)
-    except config.InputError as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 1
     return save_dashboard(given.entity, given.project)

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tipping.config import InputError
 from tipping.data import Split
+from tipping.errors import InputError
 from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject

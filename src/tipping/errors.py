@@ -1,0 +1,39 @@
+"""A user's mistake in one line, and checks that raise it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+LARGEST_MU = 1e100
+
+
+class InputError(ValueError):
+    """A user's mistake: one line that names the culprit and the remedy."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
+
+
+def require(holds: bool, option: str, value: object, remedy: str) -> None:
+    """Raise `InputError` unless the option's value is in its range."""
+    if not holds:
+        raise InputError(f"{option}={value}: {remedy}")
+
+
+def require_whole(option: str, value: Any, at_least: int) -> None:
+    """Raise `InputError` unless the value is a whole number of at least `at_least`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= at_least, option, value, f"give a whole number of at least {at_least}")
+    require(value < 2**63, option, value, "give a whole number below 2**63")
+
+
+def require_positive(option: str, value: float) -> None:
+    """Raise `InputError` unless the value is finite and over 0."""
+    require(math.isfinite(value) and value > 0, option, value, "give a finite number over 0")
+
+
+def require_mu(option: str, value: float) -> None:
+    """Raise `InputError` unless the value is a mu that float64 can square."""
+    require_positive(option, value)
+    require(value <= LARGEST_MU, option, value, f"no response needs so much; give at most {LARGEST_MU:g}")

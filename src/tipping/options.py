@@ -1,0 +1,30 @@
+"""The options of records: as one level, and which of them differ between jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+# options that are no part of a result, or are shown anyway
+ELSEWHERE = (
+    *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
+    "selection.max_iterations",
+    "resume",
+)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as one level of dotted options."""
+    options: dict[str, Any] = {}
+    for key, value in tree.items():
+        options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return options
+
+
+def varying_options(records: Sequence[dict[str, Any]]) -> list[str]:
+    """The options that differ between jobs and tell what they compute, but for mu and seed."""
+    configs = [flat(record["config"]) for record in records]
+    options = dict.fromkeys(option for config in configs for option in config)
+    different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
+    return [option for option in different if not option.startswith(ELSEWHERE)]
