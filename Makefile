@@ -9,7 +9,12 @@ FILTERS ?= 128
 PRECISION ?= float32
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost clean
+# where there is no environment, as on a borrowed machine, the python there, with what make carry has gathered
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
+GPU_PATH += TIPPING_DATA=$${TIPPING_DATA:-$(if $(wildcard build/carry/MNIST),build/carry,data)}
+
+.PHONY: gpu carry demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -28,6 +33,14 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+gpu:
+	@test -n "$(OUT)" || { echo "make gpu: give a folder for its rows, such as OUT=build/gpu" >&2; exit 1; }
+	$(GPU_PATH) $(GPU_PYTHON) -m gpu --out "$(OUT)" $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(SIZE),--size $(SIZE)) $(if $(STAGES),--stages $(STAGES))
+
+carry:
+	benchmarks/gpu/carry.sh
 
 bench-solver: .venv/compared
 	$(BIN)/python benchmarks/solver.py

@@ -5,7 +5,9 @@ Its tensors say that they lie on it, and what mixes them with the CPU's fails, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from tipping import classifier
 
 aten = torch.ops.aten
 LIBRARY = torch.library.Library("aten", "IMPL")
@@ -110,12 +114,22 @@ def trainer(of: Callable[..., Trainer], device: torch.device, *args: Any, **kwar
         return of(device, *args, **kwargs)
 
 
+@contextmanager
+def plugged_in() -> Iterator[torch.device]:
+    """Within it there is the card, and Lightning trains on it."""
+    register()
+    with Card(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "_trainer", partial(trainer, classifier._trainer))
+        yield torch.device("card", 0)
+
+
 def _near(leaf: Any) -> Any:
     if isinstance(leaf, torch.device):
         return torch.device("cpu")
     return leaf.near if isinstance(leaf, OnCard) else leaf
 
 
+@cache
 def register() -> None:
     """Make the device known to torch, before its first backward pass, with what its own constructors need."""
     _setup_privateuseone_for_python_backend("card")

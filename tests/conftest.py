@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 
 import card
@@ -17,7 +16,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from tipping import classifier, command, models
+from tipping import command, models
 from tipping.data import CLASSES, Split
 from tipping.mu_lasso import MuLassoProblem
 
@@ -53,12 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     name = request.config.getoption("--device")
-    with card.Card() if name == "card" else nullcontext():
-        if name == "card":
-            monkeypatch.setattr(classifier, "_trainer", partial(card.trainer, classifier._trainer))
-        yield torch.device(name) if name == "cpu" else torch.device(name, 0)
+    given = torch.device(name) if name == "cpu" else torch.device(name, 0)
+    with card.plugged_in() if name == "card" else nullcontext(given) as device:
+        yield device
 
 
 @pytest.fixture

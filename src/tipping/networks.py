@@ -197,11 +197,9 @@ def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     return {**longest, "crossings": [exact.get(bracket[:2], bracket._asdict()) for bracket in brackets]}
 
 
-def write_search(
-    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any
-) -> None:
-    """Note what a search found of a network, and what else is known of it, in its folder, and say it."""
-    found = {
+def search_note(bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any) -> dict[str, Any]:
+    """What a search found of a network, and what else is known of it, as its table reads it."""
+    return {
         "level": level,
         "evaluations": len(known),
         "finished": bracketing.finished(known),
@@ -209,6 +207,13 @@ def write_search(
         "breakpoints": len(bracketing.breakpoints),
         **facts,
     }
+
+
+def write_search(
+    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any
+) -> None:
+    """Write what a search found of a network into its folder, and say it."""
+    found = search_note(bracketing, known, level, **facts)
     with replacing(directory / SEARCH) as part:
         part.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     places = [f"mu={bracket.at:.4g}" for bracket in bracketing.brackets(known)]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "versions": _versions(conf),
+        "versions": versions(conf),
     }
 
 
@@ -143,7 +143,7 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
 
 
 @cache
-def _versions(conf: Path) -> dict[str, str | None]:
+def versions(conf: Path) -> dict[str, str | None]:
     """Versions of Python, the main packages and the code, and the commit when run from a git checkout."""
     root = Path(__file__).parents[2]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -151,9 +151,17 @@ def _versions(conf: Path) -> dict[str, str | None]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    packages = {name: version(name) for name in PACKAGES}
+    packages = {name: _version(name) for name in PACKAGES}
     commit = commit if (root / ".git").exists() else None
     return {"python": sys.version.split()[0], **packages, "code": _code(conf), "commit": commit}
+
+
+def _version(package: str) -> str | None:
+    """Of what is installed; None for what is not, as where the package runs from its folder."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _code(conf: Path) -> str:
@@ -307,10 +315,10 @@ def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF
             return None
         for name in [SELECTION, PREDICTIONS] if kind == OF_INTERPRETING else []:
             _arrays(directory / name)
-        given, versions, pictures = record["model_files"], record["versions"], record["pictures"]
+        given, made_by, pictures = record["model_files"], record["versions"], record["pictures"]
     except (FileNotFoundError, *DAMAGED):
         return None
-    of_this_code = {**versions, "commit": ""} == {**_versions(conf), "commit": ""}
+    of_this_code = {**made_by, "commit": ""} == {**versions(conf), "commit": ""}
     drawn = pictures is not None and all((directory / PICTURES / f"{name}.png").is_file() for name in pictures)
     return record if of_this_code and drawn and given == file_digests(options.model) else None
 

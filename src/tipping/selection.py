@@ -54,11 +54,17 @@ def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Sel
 
 
 def select_each(problem: MuLassoProblem, probe: Probe, options: config.Config, mu: Sequence[float]) -> list[Selection]:
-    """Select at several mu in place of the configured one, with one call of the solver, and what does not depend on mu
-    computed once."""
+    """Select at several mu in place of the configured one, with one call of the solver."""
     solution = solve(problem, mu, options.selection)
     for sentence in solution.stopped.values():
         log.warning(sentence)
+    return selections(problem, probe, options, mu, solution)
+
+
+def selections(
+    problem: MuLassoProblem, probe: Probe, options: config.Config, mu: Sequence[float], solution: Solution
+) -> list[Selection]:
+    """The selections of a solution at several mu; what does not depend on mu is computed once."""
     live_F = by_filter(~problem.dead_F(), probe) > 0
     best = explainable(problem)
     return [_selected(problem, probe, options, each, solution.at(m), live_F, best) for m, each in enumerate(mu)]

@@ -1,0 +1,83 @@
+"""The report's network, many times: what is left without its relevant filters, as rows of docs/results/figure4.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gpu.work import Pace, Rows, Work, columns_of
+from tipping import data, models, records, results
+from tipping.classifier import find_or_train
+from tipping.config import Config
+from tipping.data import Dataset
+from tipping.evaluation import DropCurve, evaluate_ablations, find_or_predict
+from tipping.selection import Selection, select_each, with_controls
+from tipping.subject import Subject
+
+FILE = "answer.csv"
+DROPOUT = (0.5, 0.0)
+PROTOCOLS, CONTROLS = ("described", "keras_report"), ("layer", "norm")
+
+
+def run(work: Work) -> None:
+    """Train and interpret one network after another; the rows of each are kept at once.
+
+    Raises:
+        OutOfTime: some of those aimed at are left.
+    """
+    rows, pace = Rows(work.out / FILE, columns_of("figure4")), Pace(work)
+    for seed in range(work.size.seeds):
+        for dropout in DROPOUT:
+            if not rows.having(**{"model.dropout": dropout, "seed": seed}):
+                with pace.piece():
+                    rows.add(*of_network(work, dropout, seed))
+                print(f"dropout {dropout:g}, seed {seed}: {pace.longest:.1f} s at most", flush=True)
+
+
+def of_network(work: Work, dropout: float, seed: int) -> Iterator[dict[str, Any]]:
+    """The rows of one network: protocols × controls × mu. Both protocols explain the same labels by the same responses,
+    so that one selection path serves all; the maps before the first ablated layer are those of all ablations."""
+    options = work.options(f"model.dropout={dropout}", f"seed={seed}")
+    dataset = work.dataset(options)
+    model = models.build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)
+    find_or_train(model, dataset, options, work.store)
+    path: list[Selection] = []
+    for protocol in PROTOCOLS:
+        own = work.options(f"model.dropout={dropout}", f"seed={seed}", f"protocol={protocol}")
+        subject = Subject.of(model, dataset, own)
+        problem, _ = subject.responses(work.store)
+        path = path or select_each(problem, subject.probe, own, work.size.mu)
+        jobs = [
+            replace(own, mu=mu, protocol=replace(own.protocol, control=name))
+            for mu in work.size.mu
+            for name in CONTROLS
+        ]
+        each = [
+            (job, with_controls(path[work.size.mu.index(job.mu)], problem, subject.probe, job, job.mu)) for job in jobs
+        ]
+        yield from rows_of(work, subject, dataset, each)
+
+
+def rows_of(
+    work: Work, subject: Subject, dataset: Dataset, each: list[tuple[Config, Selection]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of one protocol, all of whose ablations are evaluated together."""
+    images = dataset.split(subject.options.protocol.evaluated_on)
+    model, index = subject.probe.model, subject.probe.index
+    intact_N = find_or_predict(model, subject.weights, images, work.store)
+    sets = [[selection.order_K, *selection.controls] for _, selection in each]
+    predictions = evaluate_ablations(
+        model, images, [one for some in sets for one in some], **subject.manner(work.store)
+    )
+    parts = np.split(predictions, np.cumsum([len(some) for some in sets])[:-1])
+    for (options, selection), predictions_AN in zip(each, parts, strict=True):
+        curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
+        record = {
+            **work.described(options),
+            **records.outcome(options, index, selection, images, intact_N, predictions_AN, curve),
+        }
+        row = results.row(record | {"job": "", "overlap": None, "signals_alike": {}, "seconds": {}}, [])
+        yield row | {"curve_selected": "", "curve_random": ""}  # a curve of two points is none

@@ -1,0 +1,211 @@
+"""Where the time of the report's Figure 4 goes on a device: the stages of one network, and what share of the speed of a
+large product of matrices each has, in float32, tf32 and bf16."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import operations, product_speed, timed
+from torch import nn
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+
+from gpu.work import Pace, Rows, Work
+from tipping import data, models
+from tipping.classifier import find_or_train, train
+from tipping.comparison import FIGURE_4
+from tipping.data import Dataset, evaluation_batches
+from tipping.evaluation import evaluate_ablations
+from tipping.layers import evaluating
+from tipping.mu_lasso import MuLassoProblem, spg
+from tipping.responses import collect
+from tipping.selection import select_each
+from tipping.subject import Subject
+
+FILE = "stages.csv"
+PRECISIONS = ("float32", "tf32", "bf16")
+COUNTED, REPEATS = 32, 3  # images whose arithmetic is counted, for all; runs of what takes less than a second
+PROFILED = 20  # batches of training
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices whose product is timed
+
+
+def run(work: Work) -> None:
+    """Time what is not timed yet on this device.
+
+    Raises:
+        OutOfTime: something is left.
+    """
+    rows, pace = Rows(work.out / FILE), Pace(work)
+    of = Timed(work)
+    for name, measure in of.stages().items():
+        if not rows.having(stage=name, device=work.card):
+            with pace.piece(scale=0.5):  # the first, a training, is the longest
+                rows.add(*({"stage": name, **row, "device": work.card} for row in measure()))
+
+
+class Timed:
+    """The stages of Figure 4, of one network that is trained first, unless the store has it."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.options = work, work.options("protocol=keras_report")
+        self.dataset = work.dataset(self.options)
+        self.few = Dataset(
+            self.dataset.name,
+            *(each[:COUNTED].to(torch.device("cpu")) for each in (self.dataset.train, self.dataset.test)),
+        )
+        self.model = self._new().to(work.device)
+
+    def stages(self) -> dict[str, Callable[[], Iterator[dict[str, Any]]]]:
+        """What is timed, by its name, in order."""
+        return {
+            "product of matrices": self.products,
+            "training, one epoch": self.training,
+            "responses and Gram matrix": self.responses,
+            "selection, five mu": self.selection,
+            "30 ablations": self.ablations,
+            "passes over the test images": self.passes,
+            "what training waits for": self.busy_training,
+            "what ablations wait for": self.busy_ablations,
+        }
+
+    def products(self) -> Iterator[dict[str, Any]]:
+        for precision in self._precisions:
+            yield {"precision": precision, "per_second": product_speed(precision, self.work.device, self._side)}
+
+    def training(self) -> Iterator[dict[str, Any]]:
+        def step() -> None:
+            functional.cross_entropy(counted.train()(self.few.train.images_NCHW), self.few.train.labels_N).backward()
+
+        counted = self._new()
+        done = operations(step) / COUNTED * len(self.dataset.train)
+        for precision in self._precisions:
+            options = replace(self.options.trainer, max_epochs=1, precision=precision)
+            model = self._new().to(self.work.device)
+            seconds = timed(lambda model=model, options=options: train(model, self.dataset, options, seed=0))[1]
+            yield self._row(seconds, done, precision)
+
+    def responses(self) -> Iterator[dict[str, Any]]:
+        self._trained()
+        done = operations(lambda: collect(self._here(), self.few.train)) / COUNTED * len(self.dataset.train)
+        collect(self.model, self.dataset.train[:COUNTED])
+        yield self._row(timed(lambda: collect(self.model, self.dataset.train))[1], done)
+
+    def selection(self) -> Iterator[dict[str, Any]]:
+        problem, mu = self._problem()[1], list(self._mu)
+        yield {**self._row(timed(lambda: self._selected())[1]), "note": "homotopy, on the CPU"}
+        yield {**self._row(timed(lambda: spg(problem, mu))[1]), "note": "spg, on the device"}
+
+    def ablations(self) -> Iterator[dict[str, Any]]:
+        sets, here = self._sets(), self._here()
+        for scope in ("filter", "first_input_channel"):
+            ablate = partial(evaluate_ablations, ablations=sets, scope=scope)
+            done = operations(lambda ablate=ablate: ablate(here, self.few.test)) / COUNTED * len(self.dataset.test)
+            ablate(self.model, self.dataset.test[:COUNTED])
+            seconds = timed(lambda ablate=ablate: ablate(self.model, self.dataset.test))[1]
+            yield {**self._row(seconds, done), "note": f"scope={scope}"}
+
+    def passes(self) -> Iterator[dict[str, Any]]:
+        """What the ablations' passes would take in other precisions, which they do not use."""
+        self._trained()
+        here = self._here()
+        done = operations(lambda: here(self.few.test.images_NCHW)) / COUNTED * len(self.dataset.test)
+        for precision in self._precisions:
+            with evaluating(self.model), _in(precision, self.work.device), torch.inference_mode():
+                self._pass()
+                seconds = statistics.median(timed(self._pass)[1] for _ in range(REPEATS))
+            yield self._row(seconds, done, precision)
+
+    def busy_training(self) -> Iterator[dict[str, Any]]:
+        options = replace(self.options.trainer, max_epochs=1)
+        few = replace(self.dataset, train=self.dataset.train[: PROFILED * options.batch_size])
+        model = self._new().to(self.work.device)
+        train(model, few, options, seed=0)
+        yield self._busy(lambda: train(model, few, options, seed=0))
+
+    def busy_ablations(self) -> Iterator[dict[str, Any]]:
+        sets = self._sets()
+        yield self._busy(lambda: evaluate_ablations(self.model, self.dataset.test, sets))
+
+    def _busy(self, run: Callable[[], object]) -> dict[str, Any]:
+        """The share of its seconds in which the device computes, and in which of its operations it does so longest."""
+        on_card = self.work.device.type == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
+        with profile(activities=activities) as profiled:
+            _, seconds = timed(run)
+        spent = {
+            one.key: (one.self_device_time_total if on_card else one.self_cpu_time_total) / 1e6
+            for one in profiled.key_averages()
+        }
+        longest = sorted(spent, key=lambda name: -spent[name])[:5]
+        busy = sum(spent.values()) / seconds if on_card else ""
+        note = "; ".join(f"{name[:60]} {100 * spent[name] / sum(spent.values()):.0f} %" for name in longest)
+        return {"seconds": seconds, "busy": busy, "note": note}
+
+    def _row(self, seconds: float, done: float = 0, precision: str = "float32") -> dict[str, Any]:
+        return {
+            "precision": precision,
+            "seconds": seconds,
+            "operations": done or "",
+            "per_second": done / seconds if done else "",
+        }
+
+    def _new(self) -> nn.Module:
+        return models.build(self.options.model, self.dataset.image_shape, data.CLASSES, self.options.seed)
+
+    def _trained(self) -> None:
+        find_or_train(self.model, self.dataset, self.options, self.work.store)
+
+    def _here(self) -> nn.Module:
+        """The network on the CPU, where operations are counted."""
+        return copy.deepcopy(self.model).cpu().eval()
+
+    def _problem(self) -> tuple[Subject, MuLassoProblem]:
+        self._trained()
+        subject = Subject.of(self.model, self.dataset, self.options)
+        return subject, subject.responses(self.work.store)[0]
+
+    def _selected(self) -> list[Any]:
+        subject, problem = self._problem()
+        return select_each(problem, subject.probe, self.options, self._mu)
+
+    def _sets(self) -> list[np.ndarray]:
+        """The relevant filters at five mu, and five controls of each."""
+        return [filters for one in self._selected() for filters in (one.order_K, *one.controls)]
+
+    @property
+    def _mu(self) -> tuple[float, ...]:
+        return tuple(FIGURE_4) if len(self.work.size.mu) > len(FIGURE_4) else self.work.size.mu
+
+    @property
+    def _precisions(self) -> tuple[str, ...]:
+        """Those that the device has."""
+        return PRECISIONS if self.work.device.type == "cuda" else ("float32", "bf16")
+
+    @property
+    def _side(self) -> int:
+        return SIDE.get(self.work.device.type, 64)
+
+    def _pass(self) -> None:
+        for images_NCHW, _ in evaluation_batches(self.dataset.test):
+            self.model(images_NCHW)
+
+
+@contextmanager
+def _in(precision: str, device: torch.device) -> Iterator[None]:
+    """Within it, passes are in some precision."""
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    mixed = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    try:
+        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=precision == "tf32"), mixed:
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)

@@ -1,0 +1,71 @@
+"""The map of tipping points over widths, dropout and seeds, as rows of docs/results/map.csv."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gpu.work import Pace, Rows, Work, columns_of
+from tipping import networks, records, tipping_map
+from tipping.config import Config, Search
+from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
+from tipping.experiment.search import Searched
+from tipping.networks import Job
+from tipping.selection import selections
+
+FILE = "widths.csv"
+DROPOUT = (0.5, 0.0)
+SEARCH = Search(low=0.1, high=3000, grid=9, precision=0, trials=40, storage=None)
+
+
+def run(work: Work) -> None:
+    """Search one network after another, all widths of a seed before the next; the row of each is kept at once.
+
+    Raises:
+        OutOfTime: some of those aimed at are left.
+    """
+    rows = Rows(work.out / FILE, columns_of("map"))
+    paces = {filters: Pace(work) for filters in work.size.widths}
+    for seed in range(work.size.seeds):
+        for filters in work.size.widths:
+            for dropout in DROPOUT:
+                options = work.options(f"model.filters={filters}", f"model.dropout={dropout}", f"seed={seed}")
+                if not rows.having(**{"model.filters": filters, "model.dropout": dropout, "seed": seed}):
+                    with paces[filters].piece():
+                        rows.add(searched(work, options))
+                    print(f"{filters} filters, dropout {dropout:g}, seed {seed}", flush=True)
+
+
+def searched(work: Work, options: Config) -> dict[str, object]:
+    """The row of one network: its curve crosses the level between two neighbouring sets of relevant filters."""
+    found = Searched.of(replace(options, store=replace(options.store, dir=str(work.store.folder))), SEARCH, work.device)
+    jobs: dict[float, Job] = {}
+    known: dict[float, float] = {}
+    while (mu := found.bracketing.next(known)) is not None and len(known) < SEARCH.trials:
+        jobs[mu] = evaluated(work, found, replace(options, mu=mu))
+        known[mu] = jobs[mu].record["accuracy"]["selected"] - found.level
+    (network,), left_out = networks.networks(list(jobs.values()))
+    assert not left_out
+    note = networks.search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
+    return tipping_map.row(network._replace(search=note))
+
+
+def evaluated(work: Work, found: Searched, options: Config) -> Job:
+    """A job at one mu, as interpret.py does it, without a folder."""
+    subject, probe = found.subject, found.subject.probe
+    images = work.dataset(options).split(options.protocol.evaluated_on)
+    (selection,) = selections(found.path.problem, probe, options, [options.mu], found.path.solution([options.mu]))
+    intact_N = find_or_predict(probe.model, subject.weights, images, work.store)
+    manner = subject.manner(work.store)
+    predictions_AN = evaluate_ablations(probe.model, images, [selection.order_K, *selection.controls], **manner)
+    few = images.spread(options.curve.images)
+    curve = drop_curve(probe.model, few, selection.order_K, selection.controls, options.curve.points, **manner)
+    record = {
+        **work.described(options),
+        **records.outcome(options, probe.index, selection, images, intact_N, predictions_AN, curve),
+        "store": {"weights": subject.weights},
+    }
+    selected_N, random_DN = predictions_AN[0], predictions_AN[1:]
+    labels_N = images.labels_N.cpu().numpy()
+    arrays = {"labels": labels_N, "intact": intact_N, "selected": selected_N, "random": random_DN}
+    return Job(Path(), record, arrays)

@@ -1,0 +1,77 @@
+"""A network whose tipping point is searched: its level, and where its relevant filters change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import torch
+
+from tipping import data, models
+from tipping.bracketing import Bracketing, breakpoints
+from tipping.classifier import find_or_train
+from tipping.config import Config, Search
+from tipping.errors import InputError
+from tipping.evaluation import accuracies, chance_of, find_or_predict
+from tipping.mu_lasso import Path, homotopy
+from tipping.stability import on_halves, stability
+from tipping.store import Store
+from tipping.subject import Subject
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A network, trained now or before.
+
+    Attributes:
+        path: its selections at every mu.
+        level: the accuracy midway between intact and chance.
+        bracketing: which mu to evaluate, between the values at which its relevant filters change.
+        saturation: the mu from which the bound no longer binds.
+    """
+
+    subject: Subject
+    store: Store
+    path: Path
+    level: float
+    bracketing: Bracketing
+    saturation: float
+
+    @classmethod
+    def of(cls, config: Config, options: Search, device: torch.device) -> Searched:
+        """The network of a job's options.
+
+        Raises:
+            InputError: ties between its filters hide where relevant filters change.
+        """
+        store, dataset = Store(config.store.dir), data.load(config.data, device)
+        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+        find_or_train(model, dataset, config, store)
+        subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
+        problem, _ = subject.responses(store)
+        (intact,) = accuracies(find_or_predict(model, subject.weights, images, store)[None], images.labels_N)
+        try:
+            path = homotopy(problem, options.high)
+        except ArithmeticError as error:
+            raise InputError(f"{config.model['name']}: its breakpoints cannot be told: {error}") from error
+        edges = breakpoints(path, subject.probe.filter_R, options.low)
+        bracketing = Bracketing(options.low, options.high, options.grid, options.precision, edges)
+        saturation = float(problem.saturation().max())
+        return cls(subject, store, path, (intact + chance_of(images)) / 2, bracketing, saturation)
+
+    def facts(self, known: dict[float, float]) -> dict[str, Any]:
+        """What the table has besides: the level, saturation mu, and how stable the selection is at the first crossing:
+        Nogueira's index over live filters, and how often each filter is selected."""
+        facts: dict[str, Any] = {"level": self.level, "saturation_mu": self.saturation}
+        crossings = self.bracketing.brackets(known)
+        if crossings:
+            filter_R, parts = self.subject.probe.filter_R, self.subject.responses_of_parts(self.store)
+            chosen_MF = on_halves(parts, crossings[0].at, filter_R, np.random.default_rng(0))
+            live_R = ~reduce(add, parts).dead_F()
+            index = stability(chosen_MF[:, np.bincount(filter_R, weights=live_R) > 0])
+            facts["stability"] = None if np.isnan(index) else index
+            facts["selection_frequencies"] = chosen_MF.mean(0).tolist()
+        return facts
