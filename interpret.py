@@ -1,105 +1,37 @@
-"""Which filters does a network rely on, and what is left without them? python interpret.py -m mu=10,100,500,700"""
+"""Which filters does a network rely on, and what is left without them? python interpret.py -m mu=10,100,500,700
 
-import logging
+The job is in tipping.experiment.interpret. It is imported where it begins, as is what gathers a sweep where that ends:
+the help, and a mistake in the options, need not wait for torch.
+"""
+
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tipping import command, data, models, records, report, results, sanity, tracking
-from tipping.classifier import find_or_train, pick_device
-from tipping.config import Config
-from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
-from tipping.selection import select
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.visualize import beside, check_resampling, picture_beside, pictures
+from tipping import command
 
-log = logging.getLogger(__name__)
 CONF = Path(__file__).parent / "conf"
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def interpret(composed: DictConfig) -> None:
     """One job, in Hydra's folder for it."""
+    from tipping import records
+    from tipping.experiment.interpret import job
+
     directory = Path(HydraConfig.get().runtime.output_dir)
     if config := records.begin(directory, composed, CONF, records.OF_INTERPRETING):
-        job(config, directory)
+        job(config, directory, CONF)
 
 
-def job(config: Config, directory: Path) -> dict[str, Any]:
-    """Data → network → responses → selection → ablation → record, for one mu."""
-    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
-    described = records.describe(config, device, CONF)
-    with stage("data"):
-        dataset = data.load(config.data, device)
-        images = dataset.split(config.protocol.evaluated_on)
-        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
-        randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
-        untrained = Subject.of(model, dataset, config)
-        untrained.check()
-        check_resampling(untrained)
+def gather(sweep: Path) -> list[str]:
+    """Write the table, the chart and the page of a sweep; the names of jobs without a readable record."""
+    from tipping import report, results
 
-    with tracking.track(config, "interpret", directory) as run:
-        with stage("network"):
-            network = find_or_train(model, dataset, config, store, logger=run)
-            trained = sanity.as_trained(model, dataset, config, store)
-            sanity.randomize(model, randomized, dataset.image_shape, config)
-        subject = Subject.of(model, dataset, config)
-        with stage("responses"):
-            problem, responses = subject.responses(store)
-        with stage("selection"):
-            selection = select(problem, subject.probe, config)
-        with stage("intact"):
-            manner = subject.manner(store)
-            intact_N = find_or_predict(subject.probe.model, subject.weights, images, store)
-        with stage("ablation"):
-            ablations = [selection.order_K, *selection.controls]
-            predictions_AN = evaluate_ablations(subject.probe.model, images, ablations, **manner)
-        with stage("curve"):
-            few = images.spread(config.curve.images)
-            curve = drop_curve(
-                subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
-            )
-        both = None
-        if trained and randomized and config.visualize.enabled:
-            with stage("visualize"):
-                both = beside(*trained, subject, store)
-
-        index = subject.probe.index
-        record = {
-            **described,
-            **records.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
-            "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
-            "signals_alike": both.similarity if both else {},
-            "store": {
-                "network": network.key,
-                "weights": subject.weights,
-                "responses": responses.key,
-                "trained": trained[0].weights if trained else None,
-            },
-            "made": {"network": not network.found, "responses": not responses.found},
-            "seconds": stage.seconds,
-            "pictures": None if config.visualize.enabled else [],
-        }
-        records.write_selection(directory, selection, subject.probe)
-        records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        records.write(directory, record)
-        run.log_result(record, records.relevant_filters(subject.probe, selection))
-        if config.visualize.enabled:  # when all else is safe
-            with stage("pictures"):
-                explained = images.spread(config.visualize.images)
-                drawn = pictures(subject, selection, few, explained, store)
-                if both and both.names:
-                    drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
-                records.write_pictures(directory / records.PICTURES, drawn)
-            records.write(directory, record | {"pictures": sorted(drawn), "seconds": stage.seconds})
-            run.log_pictures(drawn)
-    log.info("%s", records.sentence(record))
-    return record
+    return report.after(results.gather)(sweep)
 
 
 if __name__ == "__main__":
-    command.run(interpret, gather=report.after(results.gather))
+    command.run(interpret, gather)

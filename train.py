@@ -1,96 +1,37 @@
-"""Train a network, or several with -m: python train.py model.filters=32 trainer.max_epochs=2 seed=0"""
+"""Train a network, or several with -m: python train.py model.filters=32 trainer.max_epochs=2 seed=0
 
-import logging
-from functools import lru_cache
+The job is in tipping.experiment.train. It is imported where it begins, as is what gathers a sweep where that ends: the
+help, and a mistake in the options, need not wait for torch.
+"""
+
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import nn
 
-from tipping import command, data, models, records, report, results, tracking
-from tipping.callbacks import AccuracyDropCurve, FilterPictures
-from tipping.classifier import evaluate, find_or_train, pick_device
-from tipping.errors import require
-from tipping.evaluation import DropCurve, chance_of, drop_curve
-from tipping.selection import Selection, select
-from tipping.store import Store, digest
-from tipping.subject import Subject
-from tipping.tipping_point import half_drop
-from tipping.visualize import Picture, check_resampling, pictures
+from tipping import command
 
-log = logging.getLogger(__name__)
 CONF = Path(__file__).parent / "conf"
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def train(composed: DictConfig) -> None:
-    """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs."""
-    directory, stage = Path(HydraConfig.get().runtime.output_dir), records.Stopwatch()
-    config = records.begin(directory, composed, CONF, records.OF_TRAINING)
-    if config is None:
-        return
-    require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
-    store, device = Store(config.store.dir), pick_device(config.device)
-    described = records.describe(config, device, CONF)
-    dataset = data.load(config.data, device)
-    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
+    """One job, in Hydra's folder for it."""
+    from tipping import records
+    from tipping.experiment.train import job
 
-    images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
-    curves: dict[int, dict[str, Any]] = {}
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    if config := records.begin(directory, composed, CONF, records.OF_TRAINING):
+        job(config, directory, CONF)
 
-    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
-    def interpreted(weights: str) -> tuple[Subject, Selection]:
-        subject = Subject.of(model, dataset, config)
-        return subject, select(subject.fresh_responses(), subject.probe, config)
 
-    def curve(model: nn.Module) -> DropCurve:
-        subject, selection = interpreted(digest(model.state_dict()))
-        order_K, controls, points = selection.order_K, selection.controls, config.curve.points
-        return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
+def gather(sweep: Path) -> list[str]:
+    """Write the table and the page of a sweep; the names of jobs without a readable record."""
+    from tipping import report, results
 
-    def drawn(model: nn.Module) -> dict[str, Picture]:
-        return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
-
-    with tracking.track(config, "train", directory) as run:
-        every = config.curve.every_n_epochs
-        every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
-        if every_picture:
-            check_resampling(Subject.of(model, dataset, config))
-
-        def keep_curve(curve: DropCurve, epoch: int) -> None:
-            tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
-            curves[epoch] = {**curve.record(), "tips_at": tips_at}
-            run.log_curve(curve, epoch, tips_at)
-            where = f"tips at {tips_at:.1f} of" if tips_at is not None else "does not tip, even without all"
-            log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
-
-        def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
-            records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
-            run.log_pictures(pictures, epoch)
-
-        drop = AccuracyDropCurve(curve, keep_curve, every)
-        seen = FilterPictures(drawn, keep_pictures, every_picture)
-        anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
-        with stage("network"):
-            network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)
-        with stage("test"):
-            accuracy = evaluate(model, dataset)
-        record = {
-            **described,
-            "accuracy": {"intact": accuracy},
-            "curves": curves,
-            "store": {"network": network.key, "weights": digest(network.tensors)},
-            "made": {"network": not network.found},
-            "seconds": stage.seconds,
-            "pictures": [],  # of the network as it is in the end
-        }
-        records.write(directory, record)
-        run.log({"test/accuracy": accuracy})
-    log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)
+    return report.after(results.gather_trainings)(sweep)
 
 
 if __name__ == "__main__":
-    command.run(train, gather=report.after(results.gather_trainings))
+    command.run(train, gather)

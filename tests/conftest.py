@@ -16,7 +16,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from tipping import command, models
+from tipping import command, models, results
 from tipping.data import CLASSES, Split
 from tipping.mu_lasso import MuLassoProblem
 
@@ -136,7 +136,7 @@ def run_script(
     import interpret
     import train
 
-    mains = {"train": (train.train, None), "interpret": (interpret.interpret, interpret.results.gather)}
+    mains = {"train": (train.train, None), "interpret": (interpret.interpret, results.gather)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
     small += ["curve.points=2", "curve.images=100", f"store.dir={tmp_path / 'store'}", "tracking=off"]
 

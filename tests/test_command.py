@@ -209,7 +209,7 @@ def test_memory_that_is_short_is_one_line(run_script, monkeypatch, error: Except
     def short(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("interpret.select", short)
+    monkeypatch.setattr("tipping.experiment.interpret.select", short)
     code, _, err = run_script("interpret", "mu=1")
     assert code == 1
     assert err.startswith("out of memory: give ")

@@ -15,6 +15,7 @@ import torch
 from conftest import printed
 
 from tipping import classifier, config, data
+from tipping.experiment import interpret, tipping_point, train
 
 SMALL = ["data=digits", "trainer.max_epochs=2", "model.filters=6", "model.depth=3", "mu=5", "protocol.draws=2"]
 SMALL += ["curve.points=2", "curve.images=100", "tracking=off", "visualize.filters_per_class=1", "visualize.images=2"]
@@ -31,9 +32,7 @@ def elsewhere(device: torch.device) -> torch.device:
 
 def use(device: torch.device, patch: pytest.MonkeyPatch) -> None:
     """Let the commands run on a device."""
-    import interpret
-
-    for module in (classifier, interpret):
+    for module in (classifier, interpret, tipping_point, train):
         patch.setattr(module, "pick_device", lambda _: device)
 
 

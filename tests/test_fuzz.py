@@ -149,7 +149,7 @@ def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
 
     mains = {"interpret": interpret.interpret, "train": train.train}
     mains |= {"tipping_point": tipping_point.search, "fewest_filters": fewest_filters.search}
-    gather = {"interpret": interpret.report.after(interpret.results.gather)}
+    gather = {"interpret": report.after(results.gather)}
     shutil.rmtree(place / "out", ignore_errors=True)
     GlobalHydra.instance().clear()
     flags = [one for one in arguments if one.startswith("-")]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import interpret
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from tipping import config, data, models, planted
 from tipping.ablation import ablated
 from tipping.controls import MATCHES
 from tipping.data import Split
+from tipping.experiment import interpret
 from tipping.planted import CLASSES, PATTERNS, PLANTED, STEM, PlantedNet
 from tipping.selection import Selection, select
 

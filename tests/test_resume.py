@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import interpret
 import pytest
 from filelock import FileLock, Timeout
 
 from tipping import records
+from tipping.experiment import interpret
 
 TWO = ("interpret", "mu=1,20")
 

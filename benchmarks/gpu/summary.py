@@ -95,7 +95,15 @@ def stages(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
         share = f"{100 * float(rate) / peak:.0f} %" if rate and peak else ""
         terms = [f"{float(row[key]) / 1e12:.3g}" if row.get(key) else "" for key in ("operations", "per_second")]
         busy = f"{100 * float(row['busy']):.0f} %" if row.get("busy") else ""
-        cells = [row["stage"], row["precision"], _short(row.get("seconds", "")), *terms, share, busy, row.get("note", "")]
+        cells = [
+            row["stage"],
+            row["precision"],
+            _short(row.get("seconds", "")),
+            *terms,
+            share,
+            busy,
+            row.get("note", ""),
+        ]
         lines.append([*cells, row["device"]])
     return lines
 

@@ -9,7 +9,7 @@ from gpu.work import Pace, Rows, Work, columns_of
 from tipping import networks, records, tipping_map
 from tipping.config import Config, Search
 from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
-from tipping.experiment.search import Searched
+from tipping.experiment.searched import Searched
 from tipping.networks import Job
 from tipping.selection import selections
 

@@ -151,7 +151,7 @@ def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
 
 def _settle() -> None:
     """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
-    _handle_signals(_stop)
+    _handle_signals(_Stop())
     if given := os.environ.get("SLURM_CPUS_ON_NODE"):
         import torch  # which a mistake in the options does without
 
@@ -168,7 +168,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
     if {"-h", "--help"} & set(sys.argv):
         sys.argv[1:] = ["--help", f"hydra/help={Path(sys.argv[0]).stem}"]  # each script's own, with the defaults
-    _handle_signals(_stop)
+    _handle_signals(_Stop())
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
     code = 0
@@ -197,7 +197,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         code = code or int(incomplete)
     if Sweep.lock is not None:
         Sweep.lock.release()
-    _handle_signals(signal.SIG_IGN)  # Lightning has put back ours
+    _handle_signals(signal.SIG_IGN)
     sys.exit(code or int(Sweep.failures > 0))
 
 
@@ -242,11 +242,20 @@ def _handle_signals(handler: Callable[[int, Any], None] | signal.Handlers) -> No
         signal.signal(number, handler)
 
 
-def _stop(number: int, _: object) -> None:
-    _handle_signals(signal.SIG_IGN)  # the end takes a moment, and must not be cut short
-    line = "\r\x1b[K" if os.isatty(2) else ""  # in place of a progress line
-    os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # print may not be called from within
-    sys.exit(128 + number)
+class _Stop:
+    """A signal handler that ends the process in order. The end takes a moment, and later signals must not cut it short,
+    also when Lightning has put this handler back."""
+
+    def __init__(self) -> None:
+        self.ending = False
+
+    def __call__(self, number: int, _: object) -> None:
+        if self.ending:
+            return
+        self.ending = True
+        line = "\r\x1b[K" if os.isatty(2) else ""  # in place of a progress line
+        os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # print may not be called from within
+        sys.exit(128 + number)
 
 
 def _is_mistake(error: BaseException) -> bool:

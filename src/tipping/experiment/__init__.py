@@ -1,0 +1,1 @@
+"""The jobs of the scripts: each room holds the one of the script of its name."""

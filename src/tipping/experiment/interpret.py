@@ -1,0 +1,95 @@
+"""The job of interpret.py: which filters a network relies on, and what is left without them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from tipping import data, models, records, sanity, tracking
+from tipping.classifier import find_or_train, pick_device
+from tipping.config import Config
+from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
+from tipping.selection import select
+from tipping.store import Store
+from tipping.subject import Subject
+from tipping.visualize import beside, check_resampling, picture_beside, pictures
+
+log = logging.getLogger(__name__)
+
+
+def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
+    """Data → network → responses → selection → ablation → record, for one mu.
+
+    Args:
+        directory: of the job.
+        conf: the folder of the presets.
+    """
+    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
+    described = records.describe(config, device, conf)
+    with stage("data"):
+        dataset = data.load(config.data, device)
+        images = dataset.split(config.protocol.evaluated_on)
+        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
+        randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
+        untrained = Subject.of(model, dataset, config)
+        untrained.check()
+        check_resampling(untrained)
+
+    with tracking.track(config, "interpret", directory) as run:
+        with stage("network"):
+            network = find_or_train(model, dataset, config, store, logger=run)
+            trained = sanity.as_trained(model, dataset, config, store)
+            sanity.randomize(model, randomized, dataset.image_shape, config)
+        subject = Subject.of(model, dataset, config)
+        with stage("responses"):
+            problem, responses = subject.responses(store)
+        with stage("selection"):
+            selection = select(problem, subject.probe, config)
+        with stage("intact"):
+            manner = subject.manner(store)
+            intact_N = find_or_predict(subject.probe.model, subject.weights, images, store)
+        with stage("ablation"):
+            ablations = [selection.order_K, *selection.controls]
+            predictions_AN = evaluate_ablations(subject.probe.model, images, ablations, **manner)
+        with stage("curve"):
+            few = images.spread(config.curve.images)
+            curve = drop_curve(
+                subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
+            )
+        both = None
+        if trained and randomized and config.visualize.enabled:
+            with stage("visualize"):
+                both = beside(*trained, subject, store)
+
+        index = subject.probe.index
+        record = {
+            **described,
+            **records.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
+            "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
+            "signals_alike": both.similarity if both else {},
+            "store": {
+                "network": network.key,
+                "weights": subject.weights,
+                "responses": responses.key,
+                "trained": trained[0].weights if trained else None,
+            },
+            "made": {"network": not network.found, "responses": not responses.found},
+            "seconds": stage.seconds,
+            "pictures": None if config.visualize.enabled else [],
+        }
+        records.write_selection(directory, selection, subject.probe)
+        records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
+        records.write(directory, record)
+        run.log_result(record, records.relevant_filters(subject.probe, selection))
+        if config.visualize.enabled:  # when all else is safe
+            with stage("pictures"):
+                explained = images.spread(config.visualize.images)
+                drawn = pictures(subject, selection, few, explained, store)
+                if both and both.names:
+                    drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
+                records.write_pictures(directory / records.PICTURES, drawn)
+            records.write(directory, record | {"pictures": sorted(drawn), "seconds": stage.seconds})
+            run.log_pictures(drawn)
+    log.info("%s", records.sentence(record))
+    return record

@@ -1,0 +1,56 @@
+"""The job of sweeps/tipping_point.py: the search for the mu at which one network tips."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tipping import networks, records
+from tipping.classifier import pick_device
+from tipping.config import Config, Search
+from tipping.experiment import interpret
+from tipping.experiment.searched import Searched
+from tipping.search import EXCESS, BracketingSampler, find_again, key_of, known, open_study, work
+
+
+def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
+    """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports.
+
+    Args:
+        sweep: the folder of searches, which gets one for this network.
+        conf: the folder of the presets.
+    """
+    key = key_of(config, options.low, options.high, options.grid, options.precision)
+    directory = sweep / f"{config.model['name']},seed={config.seed},{key}"
+    directory.mkdir(parents=True, exist_ok=True)
+    network = Searched.of(config, options, pick_device(config.device))
+    study = open_study(options.storage, directory, network.subject.weights)
+
+    def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
+        folder, own = directory / networks.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
+        folder.mkdir(parents=True, exist_ok=True)
+        record = records.read_own(folder, own, conf) or interpret.job(own, folder, conf)
+        excess = record["accuracy"]["selected"] - network.level
+        return abs(excess), {EXCESS: excess}
+
+    sampler = BracketingSampler(network.bracketing)
+    with found_again():
+        find_again(study, evaluate, directory)
+        work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
+    networks.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+
+
+@contextmanager
+def found_again() -> Iterator[None]:
+    """Each evaluation would say that it found its network and responses in the store."""
+    rooms = [logging.getLogger(f"tipping.{room}") for room in ("classifier", "responses")]
+    for room in rooms:
+        room.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for room in rooms:
+            room.setLevel(logging.NOTSET)

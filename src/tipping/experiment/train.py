@@ -1,0 +1,91 @@
+"""The job of train.py: a network, its test accuracy, and curves and pictures on the way."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tipping import data, models, records, tracking
+from tipping.callbacks import AccuracyDropCurve, FilterPictures
+from tipping.classifier import evaluate, find_or_train, pick_device
+from tipping.config import Config
+from tipping.errors import require
+from tipping.evaluation import DropCurve, chance_of, drop_curve
+from tipping.selection import Selection, select
+from tipping.store import Store, digest
+from tipping.subject import Subject
+from tipping.tipping_point import half_drop
+from tipping.visualize import Picture, check_resampling, pictures
+
+log = logging.getLogger(__name__)
+
+
+def job(config: Config, directory: Path, conf: Path) -> None:
+    """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs.
+
+    Args:
+        directory: of the job.
+        conf: the folder of the presets.
+    """
+    require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
+    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
+    described = records.describe(config, device, conf)
+    dataset = data.load(config.data, device)
+    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
+
+    images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
+    curves: dict[int, dict[str, Any]] = {}
+
+    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
+    def interpreted(weights: str) -> tuple[Subject, Selection]:
+        subject = Subject.of(model, dataset, config)
+        return subject, select(subject.fresh_responses(), subject.probe, config)
+
+    def curve(model: nn.Module) -> DropCurve:
+        subject, selection = interpreted(digest(model.state_dict()))
+        order_K, controls, points = selection.order_K, selection.controls, config.curve.points
+        return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
+
+    def drawn(model: nn.Module) -> dict[str, Picture]:
+        return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+
+    with tracking.track(config, "train", directory) as run:
+        every = config.curve.every_n_epochs
+        every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
+        if every_picture:
+            check_resampling(Subject.of(model, dataset, config))
+
+        def keep_curve(curve: DropCurve, epoch: int) -> None:
+            tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
+            curves[epoch] = {**curve.record(), "tips_at": tips_at}
+            run.log_curve(curve, epoch, tips_at)
+            where = f"tips at {tips_at:.1f} of" if tips_at is not None else "does not tip, even without all"
+            log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
+
+        def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
+            records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
+            run.log_pictures(pictures, epoch)
+
+        drop = AccuracyDropCurve(curve, keep_curve, every)
+        seen = FilterPictures(drawn, keep_pictures, every_picture)
+        anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
+        with stage("network"):
+            network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)
+        with stage("test"):
+            accuracy = evaluate(model, dataset)
+        record = {
+            **described,
+            "accuracy": {"intact": accuracy},
+            "curves": curves,
+            "store": {"network": network.key, "weights": digest(network.tensors)},
+            "made": {"network": not network.found},
+            "seconds": stage.seconds,
+            "pictures": [],  # of the network as it is in the end
+        }
+        records.write(directory, record)
+        run.log({"test/accuracy": accuracy})
+    log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)
