@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from conftest import printed
 
 from tipping import classifier, config, data
-from tipping.experiment import interpret, tipping_point, train
+from tipping.experiment import interpret, train
 
 SMALL = ["data=digits", "trainer.max_epochs=2", "model.filters=6", "model.depth=3", "mu=5", "protocol.draws=2"]
 SMALL += ["curve.points=2", "curve.images=100", "tracking=off", "visualize.filters_per_class=1", "visualize.images=2"]
@@ -30,9 +31,9 @@ def elsewhere(device: torch.device) -> torch.device:
     return device
 
 
-def use(device: torch.device, patch: pytest.MonkeyPatch) -> None:
+def use(device: torch.device, patch: pytest.MonkeyPatch, *others: ModuleType) -> None:
     """Let the commands run on a device."""
-    for module in (classifier, interpret, tipping_point, train):
+    for module in (classifier, interpret, train, *others):
         patch.setattr(module, "pick_device", lambda _: device)
 
 
@@ -86,7 +87,10 @@ def test_interpreting_there_gives_what_it_gives_here(
 def test_trainings_and_searches_run_there(
     tmp_path: Path, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(elsewhere, monkeypatch)
+    pytest.importorskip("optuna", reason="a borrowed machine has none")
+    from tipping.experiment import tipping_point
+
+    use(elsewhere, monkeypatch, tipping_point)
     given = [*SMALL, f"store.dir={tmp_path / 'store'}"]
     every = ["curve.every_n_epochs=1", "visualize.every_n_epochs=2"]
     printed("train.py", *given, *every, f"hydra.run.dir={tmp_path / 'trained'}")

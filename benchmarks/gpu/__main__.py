@@ -107,7 +107,7 @@ def conduct(given: argparse.Namespace) -> int:
     """Run the stages one after another, each in a process of its own; then those go on that have more to do.
 
     Returns:
-        1 if one failed.
+        1 if one failed, or what it computes is not right.
 
     Raises:
         InputError: the folder holds rows of another size.
@@ -127,7 +127,7 @@ def conduct(given: argparse.Namespace) -> int:
             done.append(take_turn(stage, given, end))
             summary.write(given.out, noted)
     print((given.out / summary.PAGE).read_text())
-    return int(any(one["ended"].startswith("failed") for one in done))
+    return int(any(one["ended"].startswith("failed") for one in done) or bool(summary.wrong(given.out)))
 
 
 def begin(given: argparse.Namespace) -> dict[str, Any]:

@@ -38,42 +38,54 @@ def run(work: Work) -> None:
 
 
 def of_network(work: Work, dropout: float, seed: int) -> Iterator[dict[str, Any]]:
-    """The rows of one network: protocols × controls × mu. Both protocols explain the same labels by the same responses,
-    so that one selection path serves all; the maps before the first ablated layer are those of all ablations."""
-    options = work.options(f"model.dropout={dropout}", f"seed={seed}")
+    """The rows of one network: protocols × controls × mu.
+
+    The protocols explain the same labels by the same responses and ablate the same filters, each in its own way: one
+    selection path, and one draw of each control, serves them all.
+    """
+    given = (f"model.dropout={dropout}", f"seed={seed}")
+    options = work.options(*given)
     dataset = work.dataset(options)
     model = models.build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)
     find_or_train(model, dataset, options, work.store)
-    path: list[Selection] = []
+    drawn: dict[tuple[float, str], Selection] = {}
     for protocol in PROTOCOLS:
-        own = work.options(f"model.dropout={dropout}", f"seed={seed}", f"protocol={protocol}")
+        own = work.options(*given, f"protocol={protocol}")
         subject = Subject.of(model, dataset, own)
-        problem, _ = subject.responses(work.store)
-        path = path or select_each(problem, subject.probe, own, work.size.mu)
-        jobs = [
-            replace(own, mu=mu, protocol=replace(own.protocol, control=name))
-            for mu in work.size.mu
-            for name in CONTROLS
-        ]
-        each = [
-            (job, with_controls(path[work.size.mu.index(job.mu)], problem, subject.probe, job, job.mu)) for job in jobs
-        ]
-        yield from rows_of(work, subject, dataset, each)
+        drawn = drawn or selected(work, subject)
+        yield from rows_of(work, subject, dataset, drawn)
+
+
+def selected(work: Work, subject: Subject) -> dict[tuple[float, str], Selection]:
+    """The selection at each mu, with each kind of control."""
+    problem, _ = subject.responses(work.store)
+    path = select_each(problem, subject.probe, subject.options, work.size.mu)
+    return {
+        (mu, control): with_controls(selection, problem, subject.probe, at(subject.options, mu, control), mu)
+        for mu, selection in zip(work.size.mu, path, strict=True)
+        for control in CONTROLS
+    }
+
+
+def at(options: Config, mu: float, control: str) -> Config:
+    """The options of a job at some mu and with some kind of control."""
+    return replace(options, mu=float(mu), protocol=replace(options.protocol, control=control))
 
 
 def rows_of(
-    work: Work, subject: Subject, dataset: Dataset, each: list[tuple[Config, Selection]]
+    work: Work, subject: Subject, dataset: Dataset, drawn: dict[tuple[float, str], Selection]
 ) -> Iterator[dict[str, Any]]:
     """The rows of one protocol, all of whose ablations are evaluated together."""
     images = dataset.split(subject.options.protocol.evaluated_on)
     model, index = subject.probe.model, subject.probe.index
     intact_N = find_or_predict(model, subject.weights, images, work.store)
-    sets = [[selection.order_K, *selection.controls] for _, selection in each]
+    sets = [[selection.order_K, *selection.controls] for selection in drawn.values()]
     predictions = evaluate_ablations(
         model, images, [one for some in sets for one in some], **subject.manner(work.store)
     )
     parts = np.split(predictions, np.cumsum([len(some) for some in sets])[:-1])
-    for (options, selection), predictions_AN in zip(each, parts, strict=True):
+    for (key, selection), predictions_AN in zip(drawn.items(), parts, strict=True):
+        options = at(subject.options, *key)
         curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
         record = {
             **work.described(options),

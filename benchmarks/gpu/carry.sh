@@ -22,4 +22,4 @@ PYTHONPATH=src:benchmarks "$PYTHON" -c "
 import json
 from gpu.work import versions
 print(json.dumps({key: versions()[key] for key in ('commit', 'code')}))" > "$out/code.json"
-du -sh "$out/wheels" "$out/site" "$out/MNIST" "$out"
+du -shc "$out/wheels" "$out/site" "$out/MNIST"

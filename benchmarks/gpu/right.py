@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpu.work import ROOT, OutOfTime, Pace, Rows, Work, spread
 from tipping import config, data, models
@@ -49,16 +49,16 @@ def run(work: Work) -> None:
     """
     rows, pace = Rows(work.out / FILE), Pace(work)
     for protocol, overrides in work.size.protocols.items():
-        if not rows.having(protocol=protocol, device=work.card):
+        if not rows.having(protocol=protocol, **work.made_by):
             print(protocol, flush=True)
             with pace.piece():
                 options = work.options(MU, f"protocol={protocol}", *overrides)
-                rows.add(*({"protocol": protocol, **row, "device": work.card} for row in compared(work, options)))
-    if not rows.having(what=f"weights after {STEPS} steps", device=work.card):
+                rows.add(*({"protocol": protocol, **row, **work.made_by} for row in compared(work, options)))
+    if not rows.having(what=f"weights after {STEPS} steps", **work.made_by):
         with pace.piece():
-            rows.add(trained_alike(work) | {"device": work.card})
-    if not rows.having(what="tests", device=work.card):
-        rows.add(tests(work) | {"device": work.card})
+            rows.add(trained_alike(work) | work.made_by)
+    if not rows.having(what="tests", **work.made_by):
+        rows.add(tests(work) | work.made_by)
 
 
 def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
@@ -67,7 +67,7 @@ def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     model = models.build(options.model, dataset.image_shape, data.CLASSES, options.seed)
     train(model, dataset, options.trainer, options.seed)
     here = Subject.of(model.eval(), dataset, options)
-    there = Subject.of(copy.deepcopy(model).to(work.device), dataset.to(work.device), options)
+    there = Subject.of(copied(model, work.device), dataset.to(work.device), options)
     problem, other = here.fresh_responses(), there.fresh_responses().to("cpu")
     selection, selected = select(problem, here.probe, options), select(other, there.probe, options)
 
@@ -79,6 +79,11 @@ def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     yield _row("relevant filters", int(selection.relevant_F.sum()), unlike, None, different=unlike)
     yield predictions_alike(here, there, dataset, selection)
     yield signals_alike(here, there, selection)
+
+
+def copied(model: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of a network on a device."""
+    return copy.deepcopy(model).to(device)
 
 
 def _row(what: str, compared: int, largest: float, allowed: float | None, **others: Any) -> dict[str, Any]:
@@ -177,9 +182,8 @@ def tests(work: Work) -> dict[str, Any]:
 def outcome_of(line: str) -> list[str]:
     """The outcome of a test, in a line of pytest's output that says one; those of its summary, but for files that
     cannot be collected, say it again."""
-    found = re.match(
-        r"(?:\[gw\d+\] \[ *\d+%\] (PASSED|FAILED|SKIPPED|ERROR) |\S+::.* (PASSED|FAILED|SKIPPED|ERROR) +\[)", line
-    )
+    kinds = "(PASSED|FAILED|SKIPPED|ERROR)"
+    found = re.match(rf"\[gw\d+\] \[ *\d+%\] {kinds} |\S+::.* {kinds}\b.*\[ *\d+%\]$", line)
     if found:
         return [found[1] or found[2]]
     return ["ERROR"] if re.match(r"ERROR \S+\.py( |$)", line) else []

@@ -29,10 +29,10 @@ def run(work: Work) -> None:
         pace, before = Pace(work), 0
         for filters, classes in work.size.problems:
             size = filters**2 * classes
-            if not rows.having(filters=filters, classes=classes, on=on, device=work.card):
+            if not rows.having(filters=filters, classes=classes, on=on, **work.made_by):
                 print(f"{filters} filters, {classes} classes on {on}", flush=True)
                 with pace.piece(scale=size / before if before and on == "cpu" else 0.0):
-                    rows.add({**solved(filters, classes, on), "device": work.card})
+                    rows.add({**solved(filters, classes, on), **work.made_by})
                 before = size
 
 

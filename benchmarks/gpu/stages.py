@@ -31,7 +31,6 @@ from tipping.selection import select_each
 from tipping.subject import Subject
 
 FILE = "stages.csv"
-PRECISIONS = ("float32", "tf32", "bf16")
 COUNTED, REPEATS = 32, 3  # images whose arithmetic is counted, for all; runs of what takes less than a second
 PROFILED = 20  # batches of training
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices whose product is timed
@@ -46,9 +45,9 @@ def run(work: Work) -> None:
     rows, pace = Rows(work.out / FILE), Pace(work)
     of = Timed(work)
     for name, measure in of.stages().items():
-        if not rows.having(stage=name, device=work.card):
+        if not rows.having(stage=name, **work.made_by):
             with pace.piece(scale=0.5):  # the first, a training, is the longest
-                rows.add(*({"stage": name, **row, "device": work.card} for row in measure()))
+                rows.add(*({"stage": name, **row, **work.made_by} for row in measure()))
 
 
 class Timed:
@@ -122,13 +121,23 @@ class Timed:
                 self._pass()
                 seconds = statistics.median(timed(self._pass)[1] for _ in range(REPEATS))
             yield self._row(seconds, done, precision)
+        yield {**self._row(self._channels_first(), done), "note": "channels first"}
+
+    def _channels_first(self) -> float:
+        """Seconds of the same passes with maps that are not interleaved, as no pass of the package has them."""
+        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
+        batches = [images_NCHW.contiguous() for images_NCHW, _ in evaluation_batches(self.dataset.test)]
+        with evaluating(model), torch.inference_mode():
+            return statistics.median(
+                timed(lambda: [model(images) for images in batches])[1] for _ in range(REPEATS + 1)
+            )
 
     def busy_training(self) -> Iterator[dict[str, Any]]:
         options = replace(self.options.trainer, max_epochs=1)
         few = replace(self.dataset, train=self.dataset.train[: PROFILED * options.batch_size])
-        model = self._new().to(self.work.device)
-        train(model, few, options, seed=0)
-        yield self._busy(lambda: train(model, few, options, seed=0))
+        first, second = (self._new().to(self.work.device) for _ in range(2))
+        train(first, few, options, seed=0)  # or what happens once would be counted
+        yield self._busy(lambda: train(second, few, options, seed=0))
 
     def busy_ablations(self) -> Iterator[dict[str, Any]]:
         sets = self._sets()
@@ -187,7 +196,8 @@ class Timed:
     @property
     def _precisions(self) -> tuple[str, ...]:
         """Those that the device has."""
-        return PRECISIONS if self.work.device.type == "cuda" else ("float32", "bf16")
+        others = {"cuda": ("tf32", "bf16"), "cpu": ("bf16",)}
+        return ("float32", *others.get(self.work.device.type, ()))
 
     @property
     def _side(self) -> int:

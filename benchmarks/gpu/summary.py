@@ -34,6 +34,8 @@ def page(out: Path, noted: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {noted['device']}"
     yield ""
     yield ", ".join(f"{name} {value}" for name, value in noted["versions"].items())
+    if false := wrong(out):
+        yield from ("", f"**Not right: {'; '.join(false)}**")
     tables = {
         "Is it right?": (right, "right.csv"),
         "The answer": (answer, "answer.csv"),
@@ -45,6 +47,16 @@ def page(out: Path, noted: Mapping[str, Any]) -> Iterator[str]:
     for title, (lines, file) in tables.items():
         rows = Rows(out / file).rows
         yield from section(title, lines(rows) if rows else [["no rows yet"]])
+
+
+def wrong(out: Path) -> list[str]:
+    """What differs from the CPU by more than is allowed, by the code that compared it last."""
+    rows = Rows(out / "right.csv").rows
+    return [
+        f"{row['protocol']} {row['what']}".strip()
+        for row in rows
+        if row["right"] == "False" and row["code"] == rows[-1]["code"]
+    ]
 
 
 def section(title: str, lines: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -65,7 +77,7 @@ def calls(noted: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def right(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
     """What differs from the CPU."""
-    columns = ("protocol", "what", "compared", "different", "largest", "allowed", "right", "note")
+    columns = ("protocol", "what", "compared", "different", "largest", "allowed", "right", "note", "device", "code")
     return [list(columns), *([_short(row.get(column, "")) for column in columns] for row in rows)]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Work:
     def options(self, *overrides: str) -> config.Config:
         """The options of a job, as its command line would give them."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            plain = ["tracking=off", "visualize=off", "curve.points=4", "selection=homotopy", f"device={self._named}"]
+            plain = ["tracking=off", "visualize=off", "curve.points=4", "selection=homotopy", f"device={self._option}"]
             return config.parse(compose("config", [*plain, *self.size.options, *overrides]))
 
     def described(self, options: config.Config) -> dict[str, Any]:
@@ -114,12 +115,16 @@ class Work:
         return data.load(options.data, self.device)
 
     @property
-    def _named(self) -> str:
+    def _option(self) -> str:
         return "cuda" if self.device.type == "cuda" else "cpu"
 
     @property
-    def card(self) -> str:
-        """The name of what computes."""
+    def made_by(self) -> dict[str, str]:
+        """What decides how fast and how right a row is: what computes, and the code."""
+        return {"device": self._name, "code": versions()["code"]}
+
+    @property
+    def _name(self) -> str:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
@@ -180,6 +185,7 @@ class Rows:
         return [row for row in self.rows if all(str(row.get(key)) == str(value) for key, value in values.items())]
 
 
+@cache
 def versions() -> dict[str, Any]:
     """Of Python, the packages and the code; the commit also where there is no git, if it was carried along and the code
     is still its own."""

@@ -1,0 +1,286 @@
+"""make gpu, in tiny sizes, on the CPU and on the pretended card: its rows are those of the commands; none is lost."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, printed
+from torch import nn
+
+from tipping import networks, tipping_map
+from tipping.store import Store
+
+BENCHMARKS = str(ROOT / "benchmarks")
+ANSWER = ("seed", "model.dropout", "protocol", "control", "mu")  # what a row of the answer is of
+MEASURED = ("filters", "dead", "relevant", "ablated", "shared", "intact", "selected", "random", "certified")
+TIPS = ("evaluations", "intact", "least", "filters", "tipping_mu", "tipping_filters", "tipping_random_filters")
+TIPS += ("area_selected", "area_random", "crossings", "crosses_at", "saturation_mu", "certified")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("gpu.work")
+
+
+@pytest.fixture
+def work(gpu: ModuleType, device: torch.device, tmp_path: Path) -> Any:
+    return gpu.Work(tmp_path, device, gpu.TINY, time.time() + 86_400, Store(tmp_path / "store"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command(out: Path, *options: str) -> list[str]:
+    given = ["--out", str(out), "--device", "cpu", "--store", str(out.parent / "store"), *options]
+    return [sys.executable, "-m", "gpu", *given]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), BENCHMARKS])}
+
+
+def called(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(out, *options), capture_output=True, text=True, env=environment(), cwd=ROOT)
+
+
+@pytest.mark.parametrize("stage", ["right", "answer", "stages", "selecting", "widths"])
+def test_each_stage_makes_its_rows_and_makes_none_twice(stage: str, work: Any) -> None:
+    made = importlib.import_module(f"gpu.{stage}")
+    made.run(work)
+    first = (work.out / made.FILE).read_text()
+    assert len(first.splitlines()) >= 3
+    made.run(work)
+    assert (work.out / made.FILE).read_text() == first
+
+
+def test_right_compares_all_protocols_and_finds_no_difference_here(work: Any) -> None:
+    """The card computes as the CPU does."""
+    right = importlib.import_module("gpu.right")
+    right.run(work)
+    found = rows(work.out / right.FILE)
+    compared = {(row["protocol"], row["what"]): row for row in found}
+    for protocol in work.size.protocols:
+        assert float(compared[protocol, "responses"]["largest"]) < 1e-12
+        assert compared[protocol, "relevant filters"]["different"] == "0"
+        assert int(compared[protocol, "predictions that differ without a tie"]["compared"]) > 1000
+        assert compared[protocol, "signals of pictures"]["largest"] == "0.0"
+    assert {row["right"] for row in found} == {"True", ""}
+    assert " passed, 0 failed" in compared["", "tests"]["note"]
+
+
+def test_right_sees_a_device_that_computes_something_else(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, summary = (importlib.import_module(f"gpu.{name}") for name in ("right", "summary"))
+    copied = right.copied
+
+    def off(model: nn.Module, device: torch.device) -> nn.Module:
+        with torch.no_grad():
+            changed = copied(model, torch.device("cpu"))
+            next(changed.parameters()).mul_(1.5)[0] += 0.3
+        return changed.to(device)
+
+    monkeypatch.setattr(right, "copied", off)
+    made = list(right.compared(work, work.options(right.MU)))
+    verdicts = {row["what"]: row["right"] for row in made}
+    assert verdicts["responses"] is False
+    assert verdicts["predictions that differ without a tie"] is False
+    assert verdicts["signals of pictures"] is False
+    false = right.Rows(work.out / right.FILE)
+    false.add(*({"protocol": "described", **row, **work.made_by} for row in made))
+    assert "described responses" in summary.wrong(work.out)
+
+
+def test_predictions_may_differ_where_two_logits_are_tied(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = importlib.import_module("gpu.right")
+    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    assert made["predictions that differ without a tie"]["different"] == 0
+    evaluated = right.evaluate_ablations
+
+    def second_best(model: nn.Module, images: Any, *given: Any, **named: Any) -> np.ndarray:
+        predictions_AN = evaluated(model, images, *given, **named)
+        if next(calls) == "there":
+            predictions_AN[0, :3] += 1
+        return predictions_AN
+
+    calls = iter(["here", "there"])
+    monkeypatch.setattr(right, "evaluate_ablations", second_best)
+    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    row = made["predictions that differ without a tie"]
+    assert (row["different"], row["largest"], row["right"]) == (3, 3, False)
+    calls = iter(["here", "there"])
+    monkeypatch.setattr(right, "nearly_tied", lambda logits_NC: torch.ones(len(logits_NC), dtype=torch.bool))
+    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    row = made["predictions that differ without a tie"]
+    assert (row["different"], row["largest"], row["right"]) == (3, 0, True)
+
+
+def test_the_answers_rows_are_those_of_interpret(work: Any, tmp_path: Path) -> None:
+    """Which makes a job of each mu, protocol and control, with a selection of its own."""
+    answer = importlib.import_module("gpu.answer")
+    found = {tuple(row[key] for key in ANSWER): row for row in answered(answer, work)}
+    given = [*work.size.options, "selection=homotopy", "visualize=off", "tracking=off", "curve.points=1"]
+    given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    given.append("model.dropout=0.5")
+    several = [
+        f"mu={','.join(map(str, work.size.mu))}",
+        "protocol=described,keras_report",
+        "protocol.control=layer,norm",
+    ]
+    printed("interpret.py", "-m", *given, *several)
+    expected = rows(tmp_path / "sweep" / "results.csv")
+    assert len(expected) == len(work.size.mu) * 4
+    for row in expected:
+        own = found[tuple(row[key] for key in ANSWER)]
+        assert {key: own[key] for key in MEASURED} == {key: row[key] for key in MEASURED}
+        assert float(own["explained"]) == pytest.approx(float(row["explained"]), rel=1e-9)
+
+
+def answered(answer: ModuleType, work: Any) -> list[dict[str, str]]:
+    answer.Rows(work.out / answer.FILE).add(*answer.of_network(work, 0.5, 0))
+    return rows(work.out / answer.FILE)
+
+
+def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None:
+    widths = importlib.import_module("gpu.widths")
+    options = work.options("model.filters=4", "model.dropout=0.5")
+    own = widths.searched(work, options)
+    given = [*work.size.options, "model.dropout=0.5", "selection=homotopy", "tracking=off", "curve.points=4"]
+    given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
+    printed("sweeps/tipping_point.py", *given, *search)
+    jobs, _ = networks.read([tmp_path / "sweep"])
+    (network,), _ = networks.networks(jobs)
+    expected = tipping_map.row(network)
+    for key in TIPS:
+        assert own[key] == pytest.approx(expected[key], rel=1e-9), key
+    assert own["crossings"] >= 1
+
+
+def test_a_call_that_is_cut_off_loses_no_row_and_the_next_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--minutes", "60", "--stages", "answer")
+    process = subprocess.Popen(command(out, *options), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (out / "answer.csv").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    kept = (out / "answer.csv").read_text()
+    assert len(rows(out / "answer.csv")) % 12 == 0
+    trained = {path.name for path in (tmp_path / "store" / "networks").glob("*.pt")}
+    time.sleep(0.5)
+    assert (out / "answer.csv").read_text() == kept, "its stage still runs"
+    result = called(out, *options)
+    assert result.returncode == 0, result.stderr
+    assert (out / "answer.csv").read_text().startswith(kept)
+    assert len(rows(out / "answer.csv")) == 2 * 2 * 12
+    assert "| answer | " in (out / "gpu.md").read_text()
+    assert trained <= {path.name for path in (tmp_path / "store" / "networks").glob("*.pt")}
+
+
+def test_what_a_stage_prints_is_kept_and_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    (tmp_path / "out" / "answer.csv").mkdir(parents=True)  # where its rows should be
+    result = called(tmp_path / "out", "--minutes", "60", "--stages", "answer,selecting")
+    assert result.returncode == 1
+    assert "answer: failed" in result.stdout
+    assert "selecting: done" in result.stdout
+    assert "answer.csv" in (tmp_path / "out" / "log.txt").read_text()
+    assert "failed" in (tmp_path / "out" / "gpu.md").read_text()
+
+
+def test_stages_without_time_are_named(tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module("gpu.__main__").main
+    assert main(["--out", str(tmp_path / "out"), "--device", "cpu", "--minutes", "0.01", "--size", "full"]) == 0
+    printed = capsys.readouterr().out
+    for stage in ("right", "answer", "stages", "selecting", "widths"):
+        assert f"{stage}: left out" in printed
+        assert f"{stage} | 0 | left out" in (tmp_path / "out" / "gpu.md").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_without_a_card_one_line_says_how_to_try(tmp_path: Path) -> None:
+    result = called(tmp_path / "out", "--device", "cuda")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "make gpu: this machine has no GPU that torch can use; DEVICE=cpu tries it in tiny sizes"
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--minutes", "0"], "MINUTES=0"),
+        (["--minutes", "nan"], "MINUTES=nan"),
+        (["--minutes", "soon"], "--minutes"),
+        (["--stages", "right,left"], "STAGES=left: give some of right, answer"),
+        (["--device", "tpu"], "--device"),
+    ],
+)
+def test_mistakes_are_one_line(
+    options: list[str], said: str, tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        importlib.import_module("gpu.__main__").main(["--out", str(tmp_path / "out"), "--device", "cpu", *options]) == 1
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_another_size_are_left_alone(
+    tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, out = importlib.import_module("gpu.__main__").main, tmp_path / "out"
+    given = ["--out", str(out), "--device", "cpu", "--minutes", "0.001"]
+    assert main(given) == 0
+    before = (out / "machine.json").read_text()
+    assert main([*given, "--size", "full"]) == 1
+    assert capsys.readouterr().err.strip() == f"OUT={out} holds rows of the tiny size: give another folder"
+    assert (out / "machine.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "outcomes"),
+    [
+        ("tests/test_ablation.py::test_a[x y] PASSED                [  4%]", ["PASSED"]),
+        ("[gw1] [ 96%] FAILED tests/test_ablation.py::test_a ", ["FAILED"]),
+        ("tests/test_ablation.py::test_a SKIPPED (of a card) [ 4%]", ["SKIPPED"]),
+        ("FAILED tests/test_ablation.py::test_a - assert 1 == 2", []),
+        ("SKIPPED [1] tests/test_a.py:74: has no autocast", []),
+        ("ERROR tests/test_device.py - ImportError while importing", ["ERROR"]),
+        ("ERROR tests/test_device.py::test_a - RuntimeError", []),
+        ("tests/test_ablation.py::test_a ERROR                [ 10%]", ["ERROR"]),
+        ("2 passed, 1 failed", []),
+    ],
+)
+def test_outcomes_of_tests_are_counted_once(line: str, outcomes: list[str], gpu: ModuleType) -> None:
+    assert importlib.import_module("gpu.right").outcome_of(line) == outcomes
+
+
+def test_a_piece_that_does_not_fit_is_not_begun(gpu: ModuleType, work: Any) -> None:
+    pace = gpu.Pace(work)
+    with pace.piece():
+        pass
+    pace.longest = 5.0
+    late = gpu.Pace(gpu.Work(work.out, work.device, work.size, time.time() + 60, work.store))
+    late.longest = 50.0
+    with late.piece():
+        pass
+    with pytest.raises(gpu.OutOfTime), late.piece(scale=2.0):
+        raise AssertionError
+    assert late.longest == 50.0
