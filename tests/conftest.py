@@ -17,7 +17,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from tipping import classifier, command, models, results
+from tipping import command, models, results, training
 from tipping.data import CLASSES, Split
 from tipping.mu_lasso import MuLassoProblem
 
@@ -57,7 +57,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     name = request.config.getoption("--device")
     with card.Card() if name == "card" else nullcontext():
         if name == "card":
-            monkeypatch.setattr(classifier, "_trainer", partial(card.trainer, classifier._trainer))
+            monkeypatch.setattr(training, "_trainer", partial(card.trainer, training._trainer))
         yield torch.device(name) if name == "cpu" else torch.device(name, 0)
 
 
