@@ -1,15 +1,16 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
 # test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
 # bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make
-# bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs. Each makes the
-# environment first.
+# bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs; make bench-start: how
+# long commands take to begin. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 FILTERS ?= 128
 PRECISION ?= float32
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost clean
+.PHONY: demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost \
+  bench-start clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -47,6 +48,9 @@ bench-visualize: .venv/installed
 
 bench-cost: .venv/installed
 	$(BIN)/python benchmarks/cost.py
+
+bench-start: .venv/installed
+	$(BIN)/python benchmarks/start.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt
