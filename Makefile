@@ -1,8 +1,8 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
 # test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
 # bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make
-# bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs. Each makes the
-# environment first.
+# bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs; make bench-start: how
+# long commands take to begin. Each makes the environment first.
 PYTHON ?= python3
 BIN = .venv/bin
 FILTERS ?= 128
@@ -14,7 +14,8 @@ GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
 GPU_PATH += TIPPING_DATA=$${TIPPING_DATA:-$(if $(wildcard build/carry/MNIST),build/carry,data)}
 
-.PHONY: gpu carry demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost clean
+.PHONY: gpu carry demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost \
+  bench-start clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -60,6 +61,9 @@ bench-visualize: .venv/installed
 
 bench-cost: .venv/installed
 	$(BIN)/python benchmarks/cost.py
+
+bench-start: .venv/installed
+	$(BIN)/python benchmarks/start.py
 
 .venv/compared: .venv/installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement benchmarks/requirements.txt

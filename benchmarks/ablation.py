@@ -25,13 +25,13 @@ from torch import nn
 
 from tipping import config, data, layers, models
 from tipping.chain import up_to_last
-from tipping.classifier import train
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import evaluate_ablations
 from tipping.mu_lasso import spg
 from tipping.responses import collect
 from tipping.selection import strongest_first
+from tipping.training import train
 
 COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 640
 ALONE = 64  # test images of the ablations of each filter alone

@@ -25,11 +25,11 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from tipping import config, data, layers, models
-from tipping.classifier import train
 from tipping.data import Dataset
 from tipping.evaluation import evaluate_ablations
 from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.responses import collect
+from tipping.training import train
 
 ROOT = Path(__file__).parents[1]
 TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, precision="float32")

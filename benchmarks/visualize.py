@@ -19,12 +19,12 @@ from hydra import compose, initialize_config_dir
 from measuring import mnist, passes, table, timed
 
 from tipping import config, data, models
-from tipping.classifier import train
 from tipping.data import Dataset
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize import pictures
+from tipping.training import train
+from tipping.visualize.draw import pictures
 from tipping.visualize.gallery import find_strongest
 
 CONF = Path(__file__).parents[1] / "conf"

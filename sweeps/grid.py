@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from tipping import config, data
-from tipping.classifier import train
 from tipping.responses import collect, response_batches
+from tipping.training import train
 from tipping.visualize import grid_energy, look
 from tipping.visualize.gallery import strongest
 

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tipping import classifier
+from tipping import training
 
 aten = torch.ops.aten
 LIBRARY = torch.library.Library("aten", "IMPL")
@@ -119,7 +119,7 @@ def plugged_in() -> Iterator[torch.device]:
     """Within it there is the card, and Lightning trains on it."""
     register()
     with Card(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "_trainer", partial(trainer, classifier._trainer))
+        patch.setattr(training, "_trainer", partial(trainer, training._trainer))
         yield torch.device("card", 0)
 
 

@@ -7,10 +7,11 @@ from conftest import accuracy
 
 from tipping import config, data, models
 from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import evaluate, pick_device, train
+from tipping.classifier import pick_device
 from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.evaluation import DropCurve, drop_curve
+from tipping.training import evaluate, train
 
 MODEL = {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 2, "dropout": 0.5}
 

@@ -19,7 +19,6 @@ from tipping import evaluation, layers, models
 from tipping.ablation import ablated, gone_channels, layer_values
 from tipping.callbacks import AccuracyDropCurve
 from tipping.chain import Chain
-from tipping.classifier import evaluate
 from tipping.controls import Filters, controls
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations, find_or_predict
@@ -27,6 +26,7 @@ from tipping.narrowing import Pass, Prefix, _largest, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
 from tipping.store import Store, digest
+from tipping.training import evaluate
 
 Build = Callable[[], nn.Module]
 

@@ -19,13 +19,13 @@ from test_ablation import without
 from torch import nn
 
 from tipping import data, models
-from tipping.classifier import train
 from tipping.config import Config, parse
 from tipping.data import CLASSES, Split
 from tipping.responses import response_batches
 from tipping.selection import Selection, select
 from tipping.store import Store
 from tipping.subject import Subject
+from tipping.training import train
 from tipping.visualize import backward_rule, beside, check_resampling, explain, portraits
 from tipping.visualize.beside import similarity
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class

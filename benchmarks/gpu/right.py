@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from gpu.work import ROOT, OutOfTime, Pace, Rows, Work, spread
 from tipping import config, data, models
 from tipping.ablation import ablated
-from tipping.classifier import train
 from tipping.data import Dataset
 from tipping.evaluation import evaluate_ablations, nearly_tied
 from tipping.layers import evaluating
 from tipping.selection import Selection, select
 from tipping.subject import Subject
+from tipping.training import train
 from tipping.visualize.gallery import filters_of
 from tipping.visualize.sight import look
 

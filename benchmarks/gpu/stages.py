@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu.work import Pace, Rows, Work
 from tipping import data, models
-from tipping.classifier import find_or_train, train
+from tipping.classifier import find_or_train
 from tipping.comparison import FIGURE_4
 from tipping.data import Dataset, evaluation_batches
 from tipping.evaluation import evaluate_ablations
@@ -29,6 +29,7 @@ from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.responses import collect
 from tipping.selection import select_each
 from tipping.subject import Subject
+from tipping.training import train
 
 FILE = "stages.csv"
 COUNTED, REPEATS = 32, 3  # images whose arithmetic is counted, for all; runs of what takes less than a second

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from tipping.evaluation import DropCurve
-from tipping.visualize import Picture
+from tipping.visualize.draw import Picture
 
 Measured = TypeVar("Measured")
 

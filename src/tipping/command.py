@@ -230,9 +230,8 @@ def _of_options(error: Exception) -> InputError:
 
 
 def _quiet() -> None:
-    """No hints of Lightning's in this process, and no semaphores of tqdm's, of which Python warns when it is killed."""
+    """No warnings of Lightning's, and no semaphores of tqdm's, of which Python warns when this process is killed."""
     tqdm.set_lock(threading.RLock())
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm import tqdm
 
@@ -194,6 +193,8 @@ def _read(name: str, root: Path) -> Dataset:
 
 def _digits() -> Dataset:
     """scikit-learn's 1,797 digits of 8x8 pixels: the first 1,437 to train on, the last 360 to test."""
+    from sklearn.datasets import load_digits  # here, as other data does without
+
     digits = load_digits()
     images_NCHW = torch.from_numpy(digits.images / 16).float()[:, None]
     labels_N = torch.from_numpy(digits.target).long()

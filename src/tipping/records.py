@@ -38,7 +38,7 @@ from tipping.selection import Selection
 from tipping.store import parsing
 
 if TYPE_CHECKING:
-    from tipping.visualize import Picture  # which takes matplotlib
+    from tipping.visualize.draw import Picture  # which takes matplotlib
 
 log = logging.getLogger(__name__)
 SCHEMA = 6

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from tipping import config, models
@@ -137,6 +136,8 @@ def overlap_with(
 
 def overlap(first: Selection, second: Selection, layer_F: np.ndarray, rng: np.random.Generator) -> Overlap:
     """The overlap of two selections."""
+    from scipy.stats import rankdata  # here, as only a sanity check needs it
+
     relevant_F = first.relevant_F
     ranks_F = rankdata(first.strength_F)
     order_F = np.arange(len(layer_F))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import beta
 
 from tipping import config
 from tipping.controls import Filters, controls
@@ -148,6 +147,8 @@ def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
             N images and responses of rank r that span a constant, as these do, R² is then of the Beta distribution with
             (r − 1)/2 and (N − r)/2 [anderson2003], up to the normality of the labels; Bonferroni over classes.
     """
+    from scipy.stats import beta  # here, as it takes long to load
+
     gram_RR, norm_R = problem.normalised()
     values_R, vectors_RR = torch.linalg.eigh(gram_RR)
     range_R = values_R > len(values_R) * torch.finfo(values_R.dtype).eps * values_R.max()

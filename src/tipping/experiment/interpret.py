@@ -13,7 +13,7 @@ from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
 from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
-from tipping.visualize import beside, check_resampling, picture_beside, pictures
+from tipping.visualize import beside, check_resampling
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
 
     with tracking.track(config, "interpret", directory) as run:
         with stage("network"):
-            network = find_or_train(model, dataset, config, store, logger=run)
+            network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = sanity.as_trained(model, dataset, config, store)
             sanity.randomize(model, randomized, dataset.image_shape, config)
         subject = Subject.of(model, dataset, config)
@@ -83,6 +83,8 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         records.write(directory, record)
         run.log_result(record, records.relevant_filters(subject.probe, selection))
         if config.visualize.enabled:  # when all else is safe
+            from tipping.visualize.draw import picture_beside, pictures  # with matplotlib
+
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
                 drawn = pictures(subject, selection, few, explained, store)

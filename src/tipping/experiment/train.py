@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from tipping import data, models, records, tracking
-from tipping.callbacks import AccuracyDropCurve, FilterPictures
-from tipping.classifier import evaluate, find_or_train, pick_device
+from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config
 from tipping.errors import require
 from tipping.evaluation import DropCurve, chance_of, drop_curve
 from tipping.selection import Selection, select
 from tipping.store import Store, digest
 from tipping.subject import Subject
-from tipping.tipping_point import half_drop
-from tipping.visualize import Picture, check_resampling, pictures
+from tipping.visualize import check_resampling
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+    from tipping.visualize.draw import Picture
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
+        from tipping.visualize.draw import pictures  # with matplotlib
+
         return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
     with tracking.track(config, "train", directory) as run:
@@ -60,6 +65,8 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             check_resampling(Subject.of(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
+            from tipping.tipping_point import half_drop  # with scipy
+
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
             curves[epoch] = {**curve.record(), "tips_at": tips_at}
             run.log_curve(curve, epoch, tips_at)
@@ -70,12 +77,21 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
             run.log_pictures(pictures, epoch)
 
-        drop = AccuracyDropCurve(curve, keep_curve, every)
-        seen = FilterPictures(drawn, keep_pictures, every_picture)
+        def callbacks() -> list[Callback]:
+            from tipping.callbacks import AccuracyDropCurve, FilterPictures  # with Lightning
+
+            return [
+                AccuracyDropCurve(curve, keep_curve, every),
+                FilterPictures(drawn, keep_pictures, every_picture),
+            ]
+
         anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
         with stage("network"):
-            network = find_or_train(model, dataset, config, store, callbacks=[drop, seen], logger=run, anew=anew)
+            watching, metrics = callbacks() if anew else [], run.log_metrics
+            network = find_or_train(model, dataset, config, store, callbacks=watching, on_metrics=metrics, anew=anew)
         with stage("test"):
+            from tipping.training import evaluate  # with Lightning, which is not waited for until here
+
             accuracy = evaluate(model, dataset)
         record = {
             **described,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
-from scipy.sparse import block_array, eye_array
 from torch import Tensor
 
 TYPES = (torch.float64, torch.float32)
@@ -198,6 +196,9 @@ class MuLassoProblem:
 
 def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
     """min over v of ‖point + directions v‖₁, as the linear program min Σt with −t ≤ point + directions v ≤ t."""
+    from scipy.optimize import linprog  # here, as a job, which asks for no saturation, does without
+    from scipy.sparse import block_array, eye_array
+
     filters, count = directions.shape
     if not count:
         return float(np.abs(point).sum())

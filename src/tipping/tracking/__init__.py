@@ -15,15 +15,13 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytorch_lightning.loggers import Logger
-
 from tipping import config
 from tipping.evaluation import DropCurve
 
 if TYPE_CHECKING:
     import wandb
 
-    from tipping.visualize import Picture
+    from tipping.visualize.draw import Picture
 
 log = logging.getLogger(__name__)
 PROJECT = "tipping"
@@ -40,11 +38,10 @@ DEFAULTS = {  # of W&B's own variables; times in seconds
 MARKS = ("multirun.yaml", ".hydra")  # of Hydra, in the folder of a sweep or search
 
 
-class Run(Logger):
-    """A W&B run as a Lightning logger; without a run, each call does nothing."""
+class Run:
+    """A W&B run; without one, each call does nothing."""
 
     def __init__(self, run: wandb.Run | None) -> None:
-        super().__init__()
         self._run = run
         self._failed = False
         steps = {
@@ -56,17 +53,6 @@ class Run(Logger):
         }
         for metrics, step in steps.items():
             self._attempt(partial(_define, metrics=metrics, step=step))
-
-    @property
-    def name(self) -> str:
-        return "wandb"
-
-    @property
-    def version(self) -> str | None:
-        return self._run.id if self._run else None
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: the whole configuration is recorded at the start."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log metrics of the training against its step."""

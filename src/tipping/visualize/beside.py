@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from tipping.config import RULES
 from tipping.selection import Selection
@@ -58,6 +57,8 @@ def similarity(first_BCHW: np.ndarray, second_BCHW: np.ndarray) -> float | None:
 
     Images where one of them is the same all over are left out; None if all are.
     """
+    from scipy.stats import rankdata  # here, as only a sanity check needs it
+
     sizes = [np.abs(signals).sum(1).reshape(len(signals), -1) for signals in (first_BCHW, second_BCHW)]
     found = [
         np.corrcoef(rankdata(one), rankdata(other))[0, 1]

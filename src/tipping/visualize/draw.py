@@ -1,20 +1,65 @@
-"""Portraits and explanations as pictures."""
+"""The pictures of a network: portraits of its relevant filters, and explanations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tipping.data import Split
+from tipping.selection import Selection
+from tipping.store import Store
+from tipping.subject import Subject
 from tipping.visualize.beside import Beside
-from tipping.visualize.gallery import Explanation, Portrait
+from tipping.visualize.gallery import Explanation, Portrait, explain, portraits
 
 SIDE, GAP = 1.05, 0.06  # inches of one small picture, and between two
 TEXT, TOP = 1.9, 0.62  # inches for the text on the left, and for the heads
 LONGEST = 24  # letters of a filter's name
 SIGNED = "berlin"  # blue below zero, black at zero, red above
+
+
+class Picture(NamedTuple):
+    """A picture, and its caption."""
+
+    figure: Figure
+    caption: str
+
+    def pixels(self) -> np.ndarray:
+        """Its pixels, (rows, columns, RGBA), in bytes."""
+        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())
+
+
+def pictures(
+    subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
+) -> dict[str, Picture]:
+    """The pictures of a network by their names: of the relevant filters of each class, and of some images explained.
+
+    Args:
+        evaluated: the images on which each filter is ablated alone.
+        explained: the images explained.
+    """
+    drawn: dict[str, Picture] = {}
+    by_class: dict[int, list[Portrait]] = {}
+    for portrait in portraits(subject, selection, evaluated, store):
+        by_class.setdefault(portrait.label, []).append(portrait)
+    for label, some in by_class.items():
+        filters = "; ".join(f"{one.name} ({one.weight:+.2f})" for one in some)
+        drawn[f"class_{label}"] = Picture(draw_portraits(some), f"class {label}: {filters}")
+    for number, one in enumerate(explain(subject, selection, explained)):
+        caption = f"class {one.label}, taken for {one.predicted}: {'; '.join(one.names)}"
+        drawn[f"image_{number}"] = Picture(draw_explanation(one), caption)
+    return drawn
+
+
+def picture_beside(both: Beside, names: tuple[str, str]) -> Picture:
+    """The picture of two networks' signals."""
+    return Picture(draw_beside(both, names), f"{names[0]} and {names[1]}")
 
 
 def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
