@@ -2,7 +2,8 @@
 # test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
 # bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make
 # bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs; make bench-start: how
-# long commands take to begin. Each makes the environment first.
+# long commands take to begin. Each makes the environment first. make gpu: minutes of a borrowed GPU as rows, docs/gpu.md;
+# make carry: what that needs on a machine without packages. These two take what is there.
 PYTHON ?= python3
 BIN = .venv/bin
 FILTERS ?= 128

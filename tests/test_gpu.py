@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +59,18 @@ def called(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(out, *options), capture_output=True, text=True, env=environment(), cwd=ROOT)
 
 
+@pytest.mark.parametrize("size", ["full", "tiny"])
+def test_all_options_of_both_sizes_can_be_composed(size: str, gpu: ModuleType, work: Any) -> None:
+    of, modules = gpu.SIZES[size], [importlib.import_module(f"gpu.{name}") for name in ("answer", "right")]
+    sized = gpu.Work(work.out, work.device, of, work.until, work.store)
+    options = sized.options(*of.network, f"protocol={modules[0].PROTOCOLS[1]}", f"model.filters={of.widths[-1]}")
+    assert options.model["filters"] == of.widths[-1]
+    for protocol, network in of.protocols.items():
+        assert sized.options(modules[1].MU, f"protocol={protocol}", *network).protocol.name == protocol
+    assert gpu.FULL.seeds == 10
+    assert len(gpu.FULL.mu) == 12
+
+
 @pytest.mark.parametrize("stage", ["right", "answer", "stages", "selecting", "widths"])
 def test_each_stage_makes_its_rows_and_makes_none_twice(stage: str, work: Any) -> None:
     made = importlib.import_module(f"gpu.{stage}")
@@ -94,7 +107,7 @@ def test_right_sees_a_device_that_computes_something_else(work: Any, monkeypatch
         return changed.to(device)
 
     monkeypatch.setattr(right, "copied", off)
-    made = list(right.compared(work, work.options(right.MU)))
+    made = list(right.compared(work, work.options(*work.size.network, right.MU)))
     verdicts = {row["what"]: row["right"] for row in made}
     assert verdicts["responses"] is False
     assert verdicts["predictions that differ without a tie"] is False
@@ -106,7 +119,7 @@ def test_right_sees_a_device_that_computes_something_else(work: Any, monkeypatch
 
 def test_predictions_may_differ_where_two_logits_are_tied(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     right = importlib.import_module("gpu.right")
-    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    made = {row["what"]: row for row in right.compared(work, work.options(*work.size.network, right.MU))}
     assert made["predictions that differ without a tie"]["different"] == 0
     evaluated = right.evaluate_ablations
 
@@ -118,12 +131,12 @@ def test_predictions_may_differ_where_two_logits_are_tied(work: Any, monkeypatch
 
     calls = iter(["here", "there"])
     monkeypatch.setattr(right, "evaluate_ablations", second_best)
-    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    made = {row["what"]: row for row in right.compared(work, work.options(*work.size.network, right.MU))}
     row = made["predictions that differ without a tie"]
     assert (row["different"], row["largest"], row["right"]) == (3, 3, False)
     calls = iter(["here", "there"])
     monkeypatch.setattr(right, "nearly_tied", lambda logits_NC: torch.ones(len(logits_NC), dtype=torch.bool))
-    made = {row["what"]: row for row in right.compared(work, work.options(right.MU))}
+    made = {row["what"]: row for row in right.compared(work, work.options(*work.size.network, right.MU))}
     row = made["predictions that differ without a tie"]
     assert (row["different"], row["largest"], row["right"]) == (3, 0, True)
 
@@ -132,7 +145,7 @@ def test_the_answers_rows_are_those_of_interpret(work: Any, tmp_path: Path) -> N
     """Which makes a job of each mu, protocol and control, with a selection of its own."""
     answer = importlib.import_module("gpu.answer")
     found = {tuple(row[key] for key in ANSWER): row for row in answered(answer, work)}
-    given = [*work.size.options, "selection=homotopy", "visualize=off", "tracking=off", "curve.points=1"]
+    given = [*work.size.network, "selection=homotopy", "visualize=off", "tracking=off", "curve.points=1"]
     given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     given.append("model.dropout=0.5")
     several = [
@@ -156,9 +169,9 @@ def answered(answer: ModuleType, work: Any) -> list[dict[str, str]]:
 
 def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None:
     widths = importlib.import_module("gpu.widths")
-    options = work.options("model.filters=4", "model.dropout=0.5")
+    options = work.options(*work.size.network, "model.filters=4", "model.dropout=0.5")
     own = widths.searched(work, options)
-    given = [*work.size.options, "model.dropout=0.5", "selection=homotopy", "tracking=off", "curve.points=4"]
+    given = [*work.size.network, "model.dropout=0.5", "selection=homotopy", "tracking=off", "curve.points=4"]
     given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
     printed("sweeps/tipping_point.py", *given, *search)
@@ -270,6 +283,33 @@ def test_rows_of_another_size_are_left_alone(
 )
 def test_outcomes_of_tests_are_counted_once(line: str, outcomes: list[str], gpu: ModuleType) -> None:
     assert importlib.import_module("gpu.right").outcome_of(line) == outcomes
+
+
+def test_tests_that_take_too_long_are_counted_as_far_as_they_went(work: Any, gpu: ModuleType, tmp_path: Path) -> None:
+    """Also where a process of theirs keeps their output open."""
+    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser): parser.addoption('--device')\n")
+    slow = tmp_path / "test_slow.py"
+    slow.write_text(
+        "import subprocess, time\n"
+        "def test_one(): pass\n"
+        "def test_two(): pass\n"
+        "def test_three():\n"
+        f"    subprocess.Popen(['sleep', '20'])\n"
+        f"    open({str(tmp_path / 'began')!r}, 'w').close()\n"
+        "    time.sleep(600)\n"
+    )
+
+    class Waits(gpu.Work):
+        def left(self) -> float:
+            while not (tmp_path / "began").is_file():
+                time.sleep(0.05)
+            return 0.0
+
+    size = replace(gpu.TINY, tests=(str(slow), "--rootdir", str(tmp_path), "-p", "no:hypothesis"))
+    waits = Waits(work.out, torch.device("cpu"), size, 0.0, work.store)
+    row = importlib.import_module("gpu.right").tests(waits)
+    assert row["note"] == "2 passed, 0 failed, 0 skipped; cut off"
+    assert row["right"] is True
 
 
 def test_a_piece_that_does_not_fit_is_not_begun(gpu: ModuleType, work: Any) -> None:

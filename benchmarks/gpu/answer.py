@@ -43,7 +43,7 @@ def of_network(work: Work, dropout: float, seed: int) -> Iterator[dict[str, Any]
     The protocols explain the same labels by the same responses and ablate the same filters, each in its own way: one
     selection path, and one draw of each control, serves them all.
     """
-    given = (f"model.dropout={dropout}", f"seed={seed}")
+    given = (*work.size.network, f"model.dropout={dropout}", f"seed={seed}")
     options = work.options(*given)
     dataset = work.dataset(options)
     model = models.build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)

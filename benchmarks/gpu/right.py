@@ -140,7 +140,7 @@ def signals_alike(here: Subject, there: Subject, selection: Selection) -> dict[s
 def trained_alike(work: Work) -> dict[str, Any]:
     """How far weights are apart after some steps of training, without dropout: shown, and no verdict, since RMSprop
     turns what is 0 but for rounding into a whole step."""
-    options = work.options("model.dropout=0", "trainer.max_epochs=1", "trainer.precision=float32")
+    options = work.options(*work.size.protocols["described"], "model.dropout=0", "trainer.max_epochs=1")
     whole = data.load(options.data)
     dataset = spread(whole, (STEPS * options.trainer.batch_size, 100))
     weights = []
@@ -164,19 +164,31 @@ def tests(work: Work) -> dict[str, Any]:
     if not work.size.tests and find_spec("xdist"):
         command += ["--numprocesses", str(TOGETHER)]
     counts: Counter[str] = Counter()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        end = threading.Timer(max(0.0, work.left() - LAST), process.kill)
-        end.start()
-        assert process.stdout is not None
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    reader = threading.Thread(target=_count, args=(process, counts), daemon=True)  # its workers may outlive pytest
+    reader.start()
+    cut = ""
+    try:
+        process.wait(timeout=max(0.0, work.left() - LAST))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        cut = "; cut off"
+    reader.join(timeout=1)
+    if not counts["PASSED"] + counts["FAILED"]:
+        raise OutOfTime
+    wrong = counts["FAILED"] + counts["ERROR"]
+    note = f"{counts['PASSED']} passed, {wrong} failed, {counts['SKIPPED']} skipped{cut}"
+    return {"protocol": "", **_row("tests", counts.total(), wrong, 0), "note": note}
+
+
+def _count(process: subprocess.Popen[str], counts: Counter[str]) -> None:
+    """Print what tests print, and count their outcomes."""
+    assert process.stdout is not None
+    with process.stdout:
         for line in process.stdout:
             print(line, end="", flush=True)
             counts.update(outcome_of(line))
-        end.cancel()
-    if not counts["PASSED"] + counts["FAILED"]:
-        raise OutOfTime
-    wrong, cut = counts["FAILED"] + counts["ERROR"], "; cut off" if process.returncode < 0 else ""
-    note = f"{counts['PASSED']} passed, {wrong} failed, {counts['SKIPPED']} skipped{cut}"
-    return {"protocol": "", **_row("tests", counts.total(), wrong, 0), "note": note}
 
 
 def outcome_of(line: str) -> list[str]:

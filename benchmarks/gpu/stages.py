@@ -55,7 +55,7 @@ class Timed:
     """The stages of Figure 4, of one network that is trained first, unless the store has it."""
 
     def __init__(self, work: Work) -> None:
-        self.work, self.options = work, work.options("protocol=keras_report")
+        self.work, self.options = work, work.options(*work.size.network, "protocol=keras_report")
         self.dataset = work.dataset(self.options)
         self.few = Dataset(
             self.dataset.name,

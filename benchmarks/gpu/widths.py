@@ -29,7 +29,8 @@ def run(work: Work) -> None:
     for seed in range(work.size.seeds):
         for filters in work.size.widths:
             for dropout in DROPOUT:
-                options = work.options(f"model.filters={filters}", f"model.dropout={dropout}", f"seed={seed}")
+                own = (f"model.filters={filters}", f"model.dropout={dropout}", f"seed={seed}")
+                options = work.options(*work.size.network, *own)
                 if not rows.having(**{"model.filters": filters, "model.dropout": dropout, "seed": seed}):
                     with paces[filters].piece():
                         rows.add(searched(work, options))

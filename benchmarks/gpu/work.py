@@ -32,17 +32,17 @@ class Size:
     """How much is computed.
 
     Attributes:
-        options: of all networks, beside their dropout and seed.
+        network: options of the report's network, beside its dropout and seed.
         mu: at which the report's network is interpreted.
         seeds: networks aimed at, of each dropout.
         images: at most so many for training, and for testing, where a device is held against the CPU; all for 0.
-        protocols: what is compared there, with the networks' options.
+        protocols: what is compared there, with the options of the networks.
         tests: files of tests that are run; all that take a device, if empty.
         problems: filters and classes of the mu-lassos that are timed.
         widths: filters a layer of the map.
     """
 
-    options: tuple[str, ...]
+    network: tuple[str, ...]
     mu: tuple[float, ...]
     seeds: int
     images: tuple[int, int]
@@ -52,17 +52,17 @@ class Size:
     widths: tuple[int, ...]
 
 
-KERAS = ("model.filters=16", "trainer.precision=float32")
+SMALL = ("model.filters=16", "trainer.max_epochs=1")
 FULL = Size(
-    options=("model.filters=128", "trainer.max_epochs=5", "trainer.precision=bf16"),
+    network=("model.filters=128", "trainer.max_epochs=5", "trainer.precision=bf16"),
     mu=(10, 30, 60, 100, 150, 200, 300, 500, 600, 700, 1000, 1500),
     seeds=10,
     images=(4000, 2000),
     protocols={
-        "described": KERAS,
-        "keras_report": KERAS,
-        "authors": KERAS,
-        "matconvnet_report": ("model=matconvnet",),
+        "described": SMALL,
+        "keras_report": SMALL,
+        "authors": SMALL,
+        "matconvnet_report": ("model=matconvnet", "trainer.max_epochs=1"),
     },
     tests=(),
     problems=((512, 10), (1024, 100), (2048, 300), (4096, 1000)),
@@ -70,11 +70,11 @@ FULL = Size(
 )
 FEW = ("data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=2")
 TINY = Size(
-    options=FEW,
+    network=FEW,
     mu=(0.1, 0.5, 2),
     seeds=2,
     images=(300, 200),
-    protocols=dict.fromkeys(FULL.protocols, ()),
+    protocols=dict.fromkeys(FULL.protocols, FEW),
     tests=("tests/test_ablation.py",),
     problems=((40, 3), (80, 5)),
     widths=(2, 4),
@@ -104,7 +104,7 @@ class Work:
         """The options of a job, as its command line would give them."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
             plain = ["tracking=off", "visualize=off", "curve.points=4", "selection=homotopy", f"device={self._option}"]
-            return config.parse(compose("config", [*plain, *self.size.options, *overrides]))
+            return config.parse(compose("config", [*plain, *overrides]))
 
     def described(self, options: config.Config) -> dict[str, Any]:
         """What the record of a job begins with."""
