@@ -59,23 +59,11 @@ def ending() -> dict[str, list[str]]:
     return commands | {"interpret.py -m mu=1,2 nosuch=3": python("interpret.py", "-m", "mu=1,2", "nosuch=3")}
 
 
-def jobs(folder: Path, data: Path) -> dict[str, list[str]]:
-    """Jobs whose networks are trained here, on the digits, and on MNIST where it is at hand."""
-    names = ["digits", *(["mnist"] if (data / "MNIST").is_dir() else [])]
-    small = [
-        "model.filters=8",
-        "curve.points=1",
-        "curve.images=50",
-        "protocol.draws=1",
-        "visualize=off",
-        "tracking=off",
-    ]
-    commands = {}
-    for script in ("interpret.py", "train.py"):
-        for name in names:
-            places = [f"store.dir={folder / 'store'}", f"hydra.run.dir={folder / name}"]
-            commands[f"{script} data={name}"] = python(script, f"data={name}", "resume=false", *small, *places)
-    return commands
+def job(script: str, name: str, folder: Path, store: str = "store") -> list[str]:
+    """A small job on some data, whose network is looked for in a store of the folder."""
+    small = ["model.filters=8", "curve.points=1", "curve.images=50", "visualize=off", "tracking=off", "resume=false"]
+    places = [f"store.dir={folder / store}", f"hydra.run.dir={folder / name}"]
+    return python(script, f"data={name}", *small, *places)
 
 
 def rows(ends: Mapping[str, Sequence[str]], begins: Mapping[str, Sequence[str]], runs: int) -> Iterator[Sequence[str]]:
@@ -113,22 +101,25 @@ def imported(command: Sequence[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="of each command, whose median counts")
-    parser.add_argument("--data", type=Path, default=os.environ.get("TIPPING_DATA", "data"), help="folder of MNIST")
+    own = Path(os.environ.get("TIPPING_DATA", "data"))
+    parser.add_argument("--data", type=Path, default=own, help="folder of MNIST, left out where it is not")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    os.environ["TIPPING_DATA"] = str(Path(arguments.data).absolute())
+    os.environ["TIPPING_DATA"] = str(arguments.data.absolute())
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start")
-    with tempfile.TemporaryDirectory() as folder:
-        begins = jobs(Path(folder), Path(arguments.data))
-        for command in begins.values():
+    with tempfile.TemporaryDirectory() as name:
+        folder, data = Path(name), ["digits", *(["mnist"] if (arguments.data / "MNIST").is_dir() else [])]
+        stored = {f"{script} data={one}": job(script, one, folder) for script in SCRIPTS[:2] for one in data}
+        for command in stored.values():
             subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        trained = {"interpret.py data=digits, to be trained": job("interpret.py", "digits", folder, "empty")}
         columns = ("command", "until", "seconds", "runs")
-        table("From the command on", columns, rows(ending(), begins, arguments.runs))
-        for name in [name for name in begins if name.startswith("interpret.py")]:
-            taken = imported(begins[name])
-            largest = [(package, f"{taken[package]:.2f}") for package in list(taken)[:SHOWN]]
-            rest = ("all", f"{sum(taken.values()):.2f}")
-            table(f"Imports until the first line of `{name}`", ("package", "seconds"), iter([*largest, rest]))
+        table("From the command on", columns, rows(ending(), stored | trained, arguments.runs))
+        for one in data:
+            taken = imported(stored[f"interpret.py data={one}"])
+            lines = [(package, f"{taken[package]:.2f}") for package in list(taken)[:SHOWN]]
+            lines.append(("all", f"{sum(taken.values()):.2f}"))
+            table(f"Imports until the first line of `interpret.py data={one}`", ("package", "seconds"), iter(lines))
 
 
 if __name__ == "__main__":

@@ -69,9 +69,9 @@ def find_or_train(
         return Item(dict(model.state_dict()), f"set by {target}", Path(target), found=True)
 
     def make() -> dict[str, Tensor]:
+        log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)
         from tipping.training import train  # with Lightning, which a network of the store does without
 
-        log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)
         train(model, dataset, options.trainer, options.seed, callbacks=callbacks, on_metrics=on_metrics)
         return model.state_dict()
 
