@@ -23,11 +23,12 @@ from captum.attr import LayerFeatureAblation
 from measuring import measure, mnist, passes, table, timed
 from torch import nn
 
-from tipping import config, data, layers, models
+from tipping import config, data, models
 from tipping.chain import up_to_last
-from tipping.controls import Filters, controls
+from tipping.controls import Candidates, controls
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import evaluate_ablations
+from tipping.filters import Filters
 from tipping.mu_lasso import spg
 from tipping.responses import collect
 from tipping.selection import strongest_first
@@ -37,37 +38,37 @@ COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 
 ALONE = 64  # test images of the ablations of each filter alone
 TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
 Ablations = list[np.ndarray]
-Way = tuple[str, Callable[[nn.Module, Split, Ablations], np.ndarray]]
+Way = tuple[str, Callable[[Filters, Split, Ablations], np.ndarray]]
 OURS: Way = ("`evaluate_ablations`", evaluate_ablations)
 
 
-def network(dataset: Dataset, filters: int) -> nn.Module:
-    """A keras_cnn trained on the images."""
+def trained(dataset: Dataset, filters: int) -> Filters:
+    """The filters of a keras_cnn trained on the images."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": filters, "depth": 5, "dropout": 0.5}
     model = models.build(options, dataset.image_shape, data.CLASSES, seed=0)
     train(model, dataset, TRAINER, seed=0)
-    return model
+    return Filters.of(model, dataset.train.images_NCHW[:1])
 
 
-def relevant_and_random(model: nn.Module, split: Split, counts: Sequence[int]) -> Ablations:
+def relevant_and_random(network: Filters, split: Split, counts: Sequence[int]) -> Ablations:
     """For each number of filters: the strongest at the first mu that makes as many relevant, and five controls."""
-    problem, layer_F = collect(model, split), layers.filter_index(model).layer_F
+    problem, layer_F = collect(network, split), network.index.layer_F
     weights = [spg(problem, [mu]).weights_MFC[0].cpu().numpy() for mu in np.geomspace(10, 1e5, 40)]
     orders = [strongest_first(np.abs(weights_FC).sum(1), (weights_FC != 0).any(1)) for weights_FC in weights]
     chosen = [next(order[:count] for order in orders if len(order) >= count) for count in counts]
     return [order for filters in chosen for order in (filters, *_controls(filters, layer_F))]
 
 
-def evenly_spread(model: nn.Module, counts: Sequence[int]) -> Ablations:
+def evenly_spread(network: Filters, counts: Sequence[int]) -> Ablations:
     """As many filters, spread over all layers alike: the arithmetic that is hardest to save."""
-    layer_F, rng = layers.filter_index(model).layer_F, np.random.default_rng(0)
+    layer_F, rng = network.index.layer_F, np.random.default_rng(0)
     chosen = [np.linspace(0, len(layer_F) - 1, count).astype(int) for count in counts]
     return [rng.permutation(order) for filters in chosen for order in (filters, *_controls(filters, layer_F))]
 
 
 def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
     nothing = np.zeros(len(layer_F))
-    return controls(filters, Filters(layer_F, nothing > 0, nothing, nothing, nothing == 0), seed=0, mu=1.0, draws=5)
+    return controls(filters, Candidates(layer_F, nothing > 0, nothing, nothing, nothing == 0), seed=0, mu=1.0, draws=5)
 
 
 # ---- what a user would do instead
@@ -79,31 +80,31 @@ def predictions(model: nn.Module, split: Split) -> np.ndarray:
         return np.concatenate([model(images).argmax(1).cpu().numpy() for images, _ in evaluation_batches(split)])
 
 
-def masked(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
+def masked(network: Filters, split: Split, ablations: Ablations) -> np.ndarray:
     """One ablation after another: the whole network, its activations times a mask."""
-    return np.array([_masked(model, split, filters) for filters in ablations])
+    return np.array([_masked(network, split, filters) for filters in ablations])
 
 
-def _masked(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
-    index, handles = layers.filter_index(model), []
-    for position, site in enumerate(layers.filter_layers(model).values()):
+def _masked(network: Filters, split: Split, filters: np.ndarray) -> np.ndarray:
+    index, handles = network.index, []
+    for position, site in enumerate(network.sites.values()):
         kept = ~np.isin(np.flatnonzero(index.layer_F == position), filters)
         mask = torch.from_numpy(kept).to(split.images_NCHW)[:, None, None]
         hook = lambda _, __, maps, mask=mask: maps * mask  # noqa: E731
-        handles.append(model.get_submodule(site).register_forward_hook(hook))
-    found = predictions(model, split)
+        handles.append(network.model.get_submodule(site).register_forward_hook(hook))
+    found = predictions(network.model, split)
     for handle in handles:
         handle.remove()
     return found
 
 
-def pruned(model: nn.Module, split: Split, ablations: Ablations) -> np.ndarray:
+def pruned(network: Filters, split: Split, ablations: Ablations) -> np.ndarray:
     """One ablation after another: a copy of the network, narrowed by Torch-Pruning."""
-    return np.array([_pruned(model, split, filters) for filters in ablations])
+    return np.array([_pruned(network, split, filters) for filters in ablations])
 
 
-def _pruned(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
-    index, smaller = layers.filter_index(model), copy.deepcopy(model)
+def _pruned(network: Filters, split: Split, filters: np.ndarray) -> np.ndarray:
+    index, smaller = network.index, copy.deepcopy(network.model)
     graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=split.images_NCHW[:1])
     for position, layer in enumerate(index.layers):
         channels = index.channel_F[filters[index.layer_F[filters] == position]].tolist()
@@ -114,9 +115,9 @@ def _pruned(model: nn.Module, split: Split, filters: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def by_captum(model: nn.Module, split: Split, _: Ablations) -> np.ndarray:
+def by_captum(network: Filters, split: Split, _: Ablations) -> np.ndarray:
     """Each filter alone, one after another, by captum's loop over the channels of a layer."""
-    return np.concatenate([_by_captum(model, split, *names) for names in layers.filter_layers(model).items()])
+    return np.concatenate([_by_captum(network.model, split, *names) for names in network.sites.items()])
 
 
 def _by_captum(model: nn.Module, split: Split, layer: str, site: str) -> np.ndarray:
@@ -140,42 +141,42 @@ def _by_captum(model: nn.Module, split: Split, layer: str, site: str) -> np.ndar
 # ---- tables
 
 
-def evaluations(model: nn.Module, split: Split, kinds: dict[str, Ablations], *others: Way) -> None:
+def evaluations(network: Filters, split: Split, kinds: dict[str, Ablations], *others: Way) -> None:
     """All ablations together, and each way of evaluating them."""
 
     def rows() -> Iterator[Sequence[Any]]:
         for kind, ablations in kinds.items():
-            base = measure(partial(masked, model, split, ablations))
+            base = measure(partial(masked, network, split, ablations))
             yield kind, "masks, one by one", base.seconds, "1.00", "", f"{base.megabytes:.0f}"
             for way, evaluate in (("Torch-Pruning, one by one", pruned), *others, OURS):
-                if evaluate is pruned and not all(layers_keep_some(model, filters) for filters in ablations):
+                if evaluate is pruned and not all(layers_keep_some(network, filters) for filters in ablations):
                     yield kind, way, "cannot remove a whole layer", "", "", ""
                     continue
-                run = measure(partial(evaluate, model, split, ablations))
+                run = measure(partial(evaluate, network, split, ablations))
                 different = int((run.result != base.result).sum())
                 if evaluate is evaluate_ablations and different:
                     raise SystemExit(f"{different} predictions differ from those of the masked network")
                 ratio = f"{run.seconds / base.seconds:.2f}"
                 yield kind, way, run.seconds, ratio, str(different), f"{run.megabytes:.0f}"
 
-    filters = len(layers.filter_index(model).layer_F)
+    filters = len(network.index.layer_F)
     columns = ("ablations", "way", "seconds", "of the masked loop's", "predictions that differ", "MB")
     table(f"{filters} filters, {len(split):,} test images", columns, rows())
 
 
-def layers_keep_some(model: nn.Module, filters: np.ndarray) -> bool:
+def layers_keep_some(network: Filters, filters: np.ndarray) -> bool:
     """Whether an ablation leaves each layer a filter."""
-    layer_F = layers.filter_index(model).layer_F
+    layer_F = network.index.layer_F
     return len(np.unique(np.delete(layer_F, filters))) == len(np.unique(layer_F))
 
 
-def collection(filters: int, model: nn.Module, split: Split) -> Sequence[Any]:
+def collection(filters: int, network: Filters, split: Split) -> Sequence[Any]:
     """Responses and Gram matrix beside plain forward passes, and beside passes of the same modules without hooks: in
     turns, a tenth of the images at a time, after a first one."""
     tenth = len(split) // 10
     parts = [split[start : start + tenth] for start in range(0, len(split), tenth)]
-    measured = up_to_last(model, layers.filter_layers(model).values())
-    ways = (partial(passes, model), partial(passes, measured), partial(collect, model))
+    measured = up_to_last(network.model, network.sites.values())
+    ways = (partial(passes, network.model), partial(passes, measured), partial(collect, network))
     runs = [[timed(partial(way, part))[1] for way in ways] for part in [parts[0], *parts]][1:]
     seconds = [sum(of) for of in zip(*runs, strict=True)]
     ratios = (statistics.median(run[2] / run[other] for run in runs) for other in (0, 1))
@@ -190,18 +191,18 @@ def main() -> None:
     arguments, dataset = mnist(parser)
     dataset = dataset.to(torch.device(arguments.device))
     few = replace(dataset, train=dataset.train.spread(6000))
-    networks = {filters: network(few, filters) for filters in arguments.filters}
-    for filters, model in networks.items():
+    networks = {filters: trained(few, filters) for filters in arguments.filters}
+    for filters, network in networks.items():
         counts = [count * filters // 128 for count in COUNTS]
         kinds = {
-            "relevant and random": relevant_and_random(model, few.train, counts),
-            "evenly spread": evenly_spread(model, counts),
+            "relevant and random": relevant_and_random(network, few.train, counts),
+            "evenly spread": evenly_spread(network, counts),
         }
-        evaluations(model, dataset.test.spread(arguments.images), kinds)
+        evaluations(network, dataset.test.spread(arguments.images), kinds)
         alone = {"each filter alone": [np.array([f]) for f in range(5 * filters)]}
-        evaluations(model, dataset.test.spread(ALONE), alone, ("captum's `LayerFeatureAblation`", by_captum))
+        evaluations(network, dataset.test.spread(ALONE), alone, ("captum's `LayerFeatureAblation`", by_captum))
     columns = ("filters", "images", "plain passes s", "without the head s", "collected s", "of plain", "of those")
-    rows = (collection(5 * filters, model, dataset.train) for filters, model in networks.items())
+    rows = (collection(5 * filters, network, dataset.train) for filters, network in networks.items())
     table("Responses and Gram matrix", columns, rows)
 
 

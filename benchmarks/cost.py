@@ -24,9 +24,10 @@ from problems import synthetic
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from tipping import config, data, layers, models
+from tipping import config, data, models
 from tipping.data import Dataset
 from tipping.evaluation import evaluate_ablations
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.responses import collect
 from tipping.training import train
@@ -66,7 +67,7 @@ class Sample(NamedTuple):
 def work(model: nn.Module, image_1CHW: Tensor, left: float = 1.0) -> np.ndarray:
     """Multiply-accumulates, values written and images of a pass of an image through a chain, where a share of the
     filters of each layer is left."""
-    shares = dict.fromkeys(layers.filter_layers(model), left)
+    shares = {name: left for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     done, share = np.array([0.0, 0.0, 1.0]), 1.0
 
     def count(module: nn.Module, _: Any, out: Tensor, name: str) -> None:
@@ -91,13 +92,13 @@ def network_samples(size: str, options: dict[str, Any], dataset: Dataset) -> Ite
     few, image = replace(dataset, train=dataset.train.spread(TRAINED)), dataset.train.images_NCHW[:1]
     whole, half = work(model, image), work(model, image, left=0.5)
     yield Sample("training", size, TRAINED * whole, timed(lambda: train(model, few, TRAINER, seed=0))[1])
-    model.eval()
+    filters = Filters.of(model.eval(), image)
     passes(model, few.test.spread(TESTED))  # a first one takes longer
-    yield Sample("responses", size, TRAINED * whole, timed(lambda: collect(model, few.train))[1])
-    layer_F, rng = layers.filter_index(model).layer_F, np.random.default_rng(0)
+    yield Sample("responses", size, TRAINED * whole, timed(lambda: collect(filters, few.train))[1])
+    layer_F, rng = filters.index.layer_F, np.random.default_rng(0)
     parts = [np.flatnonzero(layer_F == layer) for layer in np.unique(layer_F)]
     chosen = [np.concatenate([rng.permutation(part)[: len(part) // 2] for part in parts]) for _ in range(ABLATIONS)]
-    _, seconds = timed(lambda: evaluate_ablations(model, dataset.test.spread(TESTED), chosen))
+    _, seconds = timed(lambda: evaluate_ablations(filters, dataset.test.spread(TESTED), chosen))
     yield Sample("ablation", size, ABLATIONS * TESTED * half, seconds)
 
 
@@ -178,8 +179,6 @@ def vgg16() -> nn.Module:
             nn.Linear(4096, CLASSES),
         ]
         model = nn.Sequential(*modules, nn.Flatten(), *dense)
-    convolutions = {name: name for name, module in model.named_children() if isinstance(module, nn.Conv2d)}
-    model.filter_layers = convolutions  # type: ignore[assignment]
     return model
 
 

@@ -25,6 +25,7 @@ from tipping.classifier import pick_device
 from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.evaluation import evaluate_ablations
+from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.responses import collect
 
@@ -92,21 +93,21 @@ def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[
     first, few, images = jobs[0].record, dataset.train[:COUNTED], len(dataset.train)
     trainer, scope = first["config"]["trainer"], first["protocol"]["scope"]
     seconds = {stage: sum(job.record["seconds"][stage] for job in jobs) for stage in STAGES}
-    ablations = [list(ablated(job.folder)) for job in jobs]
+    ablations, filters = [list(ablated(job.folder)) for job in jobs], Filters.of(model, few.images_NCHW[:1])
 
     def step() -> None:
         functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N).backward()
 
     def evaluate() -> None:
-        for filters in ablations:
-            evaluate_ablations(model, dataset.test[:COUNTED], filters, scope=scope)
+        for sets in ablations:
+            evaluate_ablations(filters, dataset.test[:COUNTED], sets, scope=scope)
 
     command = [sys.executable, str(ROOT / "interpret.py"), "--cfg", "job"]
     yield Stage("the command starts", timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))[1])
     trained = operations(step) / COUNTED * images * trainer["max_epochs"]
     yield Stage("training", seconds["network"], trained, trainer["precision"])
     model.eval()
-    collected = operations(lambda: collect(model, few)) / COUNTED * images
+    collected = operations(lambda: collect(filters, few)) / COUNTED * images
     yield Stage("responses and Gram matrix", seconds["responses"], collected)
     yield Stage(f"selection, {len(jobs)} times", seconds["selection"])
     evaluated = operations(evaluate) / COUNTED * len(dataset.test)

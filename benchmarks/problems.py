@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from tipping import data, models
 from tipping.classifier import find_or_train
 from tipping.config import parse
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import response_batches
 from tipping.store import Store
@@ -48,8 +49,9 @@ def network(overrides: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     dataset = data.load(config.data)
     model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
     find_or_train(model, dataset, config, Store(config.store.dir))
+    filters = Filters.of(model, dataset.train.images_NCHW[:1])
     with torch.inference_mode():
-        batches = [(x.numpy(), y.double().numpy()) for x, y in response_batches(model, dataset.train)]
+        batches = [(x.numpy(), y.double().numpy()) for x, y in response_batches(filters, dataset.train)]
     x_NF, l_NC = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return x_NF, l_NC
 

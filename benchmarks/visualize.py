@@ -45,7 +45,7 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     train(model, replace(dataset, train=dataset.train.spread(6000)), TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.of(model, dataset, chosen)
-    selection = select(subject.fresh_responses(), subject.probe, chosen)
+    selection = select(subject.fresh_responses(), subject.filters, chosen)
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from tipping import config, data
+from tipping.filters import Filters
 from tipping.responses import collect, response_batches
 from tipping.training import train
 from tipping.visualize import grid_energy, look
@@ -30,7 +31,6 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, data.CLASSES))
-    model.filter_layers = {"0": "1", "2": "3"}  # type: ignore[assignment]
     return model
 
 
@@ -39,16 +39,16 @@ def main() -> None:
     mnist = data.load(config.Data("mnist", os.environ.get("TIPPING_DATA", "data")))
     model = network()
     train(model, mnist, TRAINER, seed=0)
-    few = mnist.train[:10_000]
+    filters, few = Filters.at(model, {"0": "1", "2": "3"}), mnist.train[:10_000]
     with torch.inference_mode():
-        images_KR, _ = strongest(response_batches(model, few), 1)
-    live = (~collect(model, few).dead_F()).nonzero()[0].tolist()
+        images_KR, _ = strongest(response_batches(filters, few), 1)
+    live = (~collect(filters, few).dead_F()).nonzero()[0].tolist()
     chosen = [response for response in live if response >= 16][:FILTERS]
     images = few.images_NCHW[images_KR[0, chosen]]
-    filters = [(("2", "3"), response - 16) for response in chosen]
+    seen = [(("2", "3"), response - 16) for response in chosen]
     rows = {"the image": images}
     for resample in ("none", "nearest"):
-        signals = look(model, images, filters, rule="guided", resample=resample).signals_BCHW
+        signals = look(model, images, seen, rule="guided", resample=resample).signals_BCHW
         energy = grid_energy(signals, 4)
         rows[f"resample={resample}: grid energy {energy.mean():.3f}"] = signals
         print(f"resample={resample}: {energy.mean():.4f} ({energy.min():.4f} to {energy.max():.4f})")

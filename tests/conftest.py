@@ -18,6 +18,7 @@ from torch import nn
 
 from tipping import command, models, results
 from tipping.data import CLASSES, Split
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +75,18 @@ def model(device: torch.device) -> nn.Module:
             if name.endswith("bias"):
                 parameter.uniform_(0.05, 0.2, generator=torch.Generator().manual_seed(1))
     return model.to(device)
+
+
+def filters_of(model: nn.Module) -> Filters:
+    """The filters of a test's network: at its `sites`, if it names them, or those of its convN, but for one that gives
+    the classes, at reluN, if there is one."""
+    modules = dict(model.named_modules())
+    convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+    if not any(isinstance(module, nn.Linear) for module in modules.values()):
+        convolutions.pop()
+    relus = {name: name.replace("conv", "relu") for name in convolutions}
+    sites = {name: relu if relu in modules else name for name, relu in relus.items()}
+    return Filters.at(model, getattr(model, "sites", sites))
 
 
 def accuracy(model: nn.Module, split: Split) -> float:

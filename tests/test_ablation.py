@@ -5,18 +5,22 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import filters_of
 from torch import nn
 
-from tipping import layers, models
+from tipping import models
 from tipping.ablation import ablated
 from tipping.data import Split
-from tipping.responses import mean_activations
+from tipping.evaluation import evaluate_ablations
+from tipping.filters import Filters
+from tipping.responses import collect, mean_activations
+from tipping.store import digest
 
 
 def without(model: nn.Module, filters: list[int]) -> nn.Module:
     """The slow way for a network of ReLUs: all of the filter's weights, and its bias, are set to zero."""
     model = copy.deepcopy(model)
-    index = layers.filter_index(model)
+    index = filters_of(model).index
     with torch.no_grad():
         for f in filters:
             layer = model.get_submodule(index.layers[index.layer_F[f]])
@@ -28,7 +32,7 @@ def without(model: nn.Module, filters: list[int]) -> nn.Module:
 @pytest.mark.parametrize("filters", [[0], [17], [2, 3, 8, 12, 13], [*range(6)], [*range(18)], []])
 def test_ablated_filters_give_nothing(model: nn.Module, split: Split, filters: list[int]) -> None:
     expected = without(model, filters)(split.images_NCHW)
-    with ablated(model, np.array(filters, dtype=int)):
+    with ablated(filters_of(model), np.array(filters, dtype=int)):
         result = model(split.images_NCHW)
     assert torch.allclose(result, expected, atol=1e-6)  # float32 sums in another order
     if filters:
@@ -37,7 +41,7 @@ def test_ablated_filters_give_nothing(model: nn.Module, split: Split, filters: l
 
 def test_the_model_is_as_before_also_after_an_exception(model: nn.Module, split: Split) -> None:
     before, state = model(split.images_NCHW), copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="on purpose"), ablated(model, np.array([0, 7])):
+    with pytest.raises(RuntimeError, match="on purpose"), ablated(filters_of(model), np.array([0, 7])):
         raise RuntimeError("on purpose")
     assert torch.equal(model(split.images_NCHW), before)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
@@ -45,9 +49,9 @@ def test_the_model_is_as_before_also_after_an_exception(model: nn.Module, split:
 
 
 def test_ablation_nests(model: nn.Module, split: Split) -> None:
-    with ablated(model, np.array([0])):
+    with ablated(filters_of(model), np.array([0])):
         once = model(split.images_NCHW)
-        with ablated(model, np.array([7])):
+        with ablated(filters_of(model), np.array([7])):
             twice = model(split.images_NCHW)
         assert torch.equal(model(split.images_NCHW), once)
     assert torch.allclose(twice, without(model, [0, 7])(split.images_NCHW), atol=1e-6)
@@ -56,7 +60,7 @@ def test_ablation_nests(model: nn.Module, split: Split) -> None:
 def test_ablation_reaches_linear_convolutions_before_their_pooling() -> None:
     model = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
     images = torch.rand(5, 1, 28, 28)
-    with ablated(model, np.array([3, 25, 80])):
+    with ablated(filters_of(model), np.array([3, 25, 80])):
         result = model(images)
     assert torch.allclose(result, without(model, [3, 25, 80])(images), atol=1e-6)
 
@@ -65,7 +69,7 @@ def test_the_mean_takes_the_place_of_the_maps(model: nn.Module, split: Split) ->
     """Layer by layer in float64, with the definition of the mean and of the ablation."""
     filters = [2, 3, 8, 13]
     slow, exact = mean_activations_slowly(model, split), copy.deepcopy(model).double()
-    value = mean_activations(model, split)
+    value = mean_activations(filters_of(model), split)
     assert torch.allclose(value.double(), slow, rtol=1e-5)
     maps, layer = split.images_NCHW.double(), 0
     for name, module in exact.named_children():
@@ -75,7 +79,7 @@ def test_the_mean_takes_the_place_of_the_maps(model: nn.Module, split: Split) ->
                 if f // 6 == layer:
                     maps[:, f % 6] = slow[f]
             layer += 1
-    with ablated(model, np.array(filters), value=value):
+    with ablated(filters_of(model), np.array(filters), value=value):
         result = model(split.images_NCHW)
     assert torch.allclose(result.double(), maps, atol=1e-5)
     assert not torch.allclose(result, without(model, filters)(split.images_NCHW), atol=1e-4)
@@ -99,14 +103,17 @@ def test_first_input_channel_leaves_the_other_weights(model: nn.Module, split: S
             layer = changed.get_submodule(f"conv{f // 6 + 1}")
             layer.weight[f % 6, 0], layer.bias[f % 6] = 0, 0
     parameters = list(model.parameters())
-    with ablated(model, np.array(filters), scope="first_input_channel"):
+    with ablated(filters_of(model), np.array(filters), scope="first_input_channel"):
         assert torch.equal(model(split.images_NCHW), changed(split.images_NCHW))
-        with ablated(model, np.array([5]), scope="first_input_channel"):
+        with ablated(filters_of(model), np.array([5]), scope="first_input_channel"):
             assert not model.conv1.weight[5].any()
         assert torch.equal(model(split.images_NCHW), changed(split.images_NCHW))
     assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True)), "an optimiser still knows them"
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
-    with pytest.raises(RuntimeError, match="on purpose"), ablated(model, np.array([1]), scope="first_input_channel"):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        ablated(filters_of(model), np.array([1]), scope="first_input_channel"),
+    ):
         raise RuntimeError("on purpose")
     assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
 
@@ -118,7 +125,7 @@ class OneReLU(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
         self.dense, self.relu = nn.Linear(5 * 16, 10), nn.ReLU()
-        self.filter_layers = {"conv1": "relu", "conv2": "relu"}
+        self.sites = {"conv1": "relu", "conv2": "relu"}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.relu(self.conv2(self.relu(self.conv1(images))))
@@ -129,7 +136,7 @@ class OneReLU(nn.Module):
 def test_a_shared_activation_is_ablated_after_its_own_layer_only(split: Split, filters: list[int]) -> None:
     torch.manual_seed(0)
     model = OneReLU().to(split.images_NCHW.device)
-    with ablated(model, np.array(filters)):
+    with ablated(filters_of(model), np.array(filters)):
         result = model(split.images_NCHW)
     assert torch.allclose(result, without(model, filters)(split.images_NCHW), atol=1e-6)
 
@@ -138,7 +145,7 @@ def test_a_pass_that_fails_leaves_nothing_to_the_next(split: Split, monkeypatch:
     torch.manual_seed(0)
     model = OneReLU().to(split.images_NCHW.device)
     expected = without(model, [6])(split.images_NCHW)
-    with ablated(model, np.array([6])):
+    with ablated(filters_of(model), np.array([6])):
         monkeypatch.setattr(model.relu, "forward", lambda maps: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model.relu(model.conv2(model.conv1(split.images_NCHW)))
@@ -151,9 +158,9 @@ def test_neither_bias_nor_normalisation_brings_a_filter_back(split: Split) -> No
     model = nn.Sequential()
     for name, module in {"conv": nn.Conv2d(1, 4, 3), "norm": nn.BatchNorm2d(4), "act": nn.Sigmoid()}.items():
         model.add_module(name, module)
-    model.filter_layers = {"conv": "act"}
+    model.sites = {"conv": "act"}
     nn.init.uniform_(model.norm.bias, 1, 2)
-    with ablated(model.eval().to(split.images_NCHW.device), np.array([1, 2])):
+    with ablated(filters_of(model.eval().to(split.images_NCHW.device)), np.array([1, 2])):
         maps = model(split.images_NCHW)
     assert not maps[:, [1, 2]].any()
     assert maps[:, [0, 3]].all()
@@ -162,25 +169,45 @@ def test_neither_bias_nor_normalisation_brings_a_filter_back(split: Split) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"filters": [18]}, "filters must be positions from 0 to 17"),
-        ({"filters": [-1]}, "filters must be positions"),
-        ({"filters": [0], "scope": "kernel"}, "scope must be one of filter, first_input_channel, got 'kernel'"),
-        ({"filters": [0], "value": torch.zeros(18), "scope": "first_input_channel"}, "value must be None"),
-        ({"filters": [0], "value": torch.zeros(17)}, "value must hold a finite number for each of the 18"),
-        ({"filters": [0], "value": torch.full((18,), torch.nan)}, "value must hold a finite number"),
+        ({"gone": [18]}, "filters must be positions from 0 to 17"),
+        ({"gone": [-1]}, "filters must be positions"),
+        ({"gone": [0], "scope": "kernel"}, "scope must be one of filter, first_input_channel, got 'kernel'"),
+        ({"gone": [0], "value": torch.zeros(18), "scope": "first_input_channel"}, "value must be None"),
+        ({"gone": [0], "value": torch.zeros(17)}, "value must hold a finite number for each of the 18"),
+        ({"gone": [0], "value": torch.full((18,), torch.nan)}, "value must hold a finite number"),
     ],
 )
 def test_what_is_no_ablation_is_refused(model: nn.Module, arguments: dict, message: str) -> None:
     before = copy.deepcopy(model.state_dict())
     with (
         pytest.raises(ValueError, match=message),
-        ablated(model, **{**arguments, "filters": np.array(arguments["filters"])}),
+        ablated(filters_of(model), **{**arguments, "gone": np.array(arguments["gone"])}),
     ):
         pass
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_network_must_name_its_filter_layers() -> None:
-    with pytest.raises(ValueError, match="Sequential must have filter_layers"), ablated(nn.Sequential(), np.array([0])):
-        pass
+def test_there_must_be_a_layer_with_filters() -> None:
+    with pytest.raises(ValueError, match="sites must name a layer"):
+        Filters.at(nn.Sequential(), {})
+
+
+def test_nothing_is_written_to_a_network(model: nn.Module, split: Split) -> None:
+    """Not its attributes, hooks, mode, gradients or state, also after an exception."""
+
+    def state() -> list[object]:
+        modules = [(name, id(module), module.training, sorted(vars(module))) for name, module in model.named_modules()]
+        hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+        gradients = [parameter.grad for parameter in model.parameters()]
+        return [*modules, *hooks, *gradients, digest(model.state_dict())]
+
+    model.train()
+    before = state()
+    filters = Filters.of(model, split.images_NCHW[:1], maps="all", dense=True)
+    with ablated(filters, np.array([0, 20])):
+        evaluate_ablations(filters, split[:9], [np.array([1])])
+    collect(filters, split[:9])
+    with pytest.raises(RuntimeError, match="on purpose"), ablated(filters, np.array([0])):
+        raise RuntimeError("on purpose")
+    assert state() == before

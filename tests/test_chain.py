@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from conftest import filters_of
 from test_ablation import OneReLU
 from torch import nn
 from torch.nn import functional
@@ -24,7 +25,7 @@ class Skipping(nn.Module):
         self.conv1, self.relu1 = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
         self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
         self.flatten, self.dense = nn.Flatten(), nn.Linear(256, 10)
-        self.filter_layers = {"conv1": "relu1", "conv2": "relu2"}
+        self.sites = {"conv1": "relu1", "conv2": "relu2"}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.relu1(self.conv1(images))
@@ -126,7 +127,7 @@ class Indexed(Grouped):
     def __init__(self) -> None:
         super().__init__()
         self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.filter_layers = {"conv1": "relu2", "conv2": "relu2"}
+        self.sites = {"conv1": "relu2", "conv2": "relu2"}
 
 
 class UnequalStrides(Grouped):
@@ -169,16 +170,16 @@ def test_networks_that_are_no_chains_are_masked_and_say_so_once(
     torch.manual_seed(0)
     model = kind().to(split.images_NCHW.device).eval()
     with pytest.raises(NotAChain, match=reason):
-        Chain.of(model, split.images_NCHW[:1])
+        Chain.of(filters_of(model), split.images_NCHW[:1])
     chosen = [rng.choice(8, count, replace=False) for count in (0, 1, 4, 7)]
     evaluation._say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
-        predictions_AN = evaluate_ablations(model, split, chosen)
-        evaluate_ablations(model, split, chosen[:1])
+        predictions_AN = evaluate_ablations(filters_of(model), split, chosen)
+        evaluate_ablations(filters_of(model), split, chosen[:1])
     assert [record.message for record in caplog.records] == [caplog.messages[0]]
     assert caplog.messages[0].startswith(f"{kind.__name__} runs whole for each ablation: {reason}")
     for filters, predictions_N in zip(chosen, predictions_AN, strict=True):
-        with torch.no_grad(), ablated(model, filters):
+        with torch.no_grad(), ablated(filters_of(model), filters):
             assert np.array_equal(predictions_N, model(split.images_NCHW).argmax(1).cpu())
 
 
@@ -211,7 +212,7 @@ class Elsewhere(Grouped):
     def __init__(self) -> None:
         super().__init__()
         self.conv2, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
-        self.filter_layers = {"conv1": "unused"}
+        self.sites = {"conv1": "unused"}
 
 
 @pytest.mark.parametrize(
@@ -232,4 +233,4 @@ class Elsewhere(Grouped):
 def test_what_cannot_be_narrowed_is_no_chain(kind: type[nn.Module], reason: str, split: Split) -> None:
     images = split.images_NCHW[:1].bfloat16() if kind is LowPrecision else split.images_NCHW[:1]
     with pytest.raises(NotAChain, match=reason):
-        Chain.of(kind().to(images.device).eval(), images)
+        Chain.of(filters_of(kind().to(images.device).eval()), images)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import accuracy
+from conftest import accuracy, filters_of
 
 from tipping import config, data, models
 from tipping.callbacks import AccuracyDropCurve
@@ -51,7 +51,7 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
     split = digits.test.spread(100)
 
     def measure(model: torch.nn.Module) -> DropCurve:
-        return drop_curve(model, split, order_K, [order_K[::-1].copy()], points=2)
+        return drop_curve(filters_of(model), split, order_K, [order_K[::-1].copy()], points=2)
 
     measured: dict[int, DropCurve] = {}
     callback = AccuracyDropCurve(measure, lambda curve, epoch: measured.update({epoch: curve}), every_n_epochs=2)
@@ -59,7 +59,7 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
     settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3, precision="float32")
     train(model, digits, settings, seed=0, callbacks=[callback])
     assert list(measured) == [2, 4]
-    assert measured[4] == drop_curve(model, split, order_K, [order_K[::-1]], points=2)
+    assert measured[4] == drop_curve(filters_of(model), split, order_K, [order_K[::-1]], points=2)
     assert measured[2] != measured[4]
     plain = trained(digits, seed=0, epochs=4)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))

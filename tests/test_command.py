@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, accuracy
+from conftest import ROOT, accuracy, filters_of
 from test_ablation import without
 
-from tipping import charts, config, data, layers, models, results
-from tipping.controls import Filters, controls
+from tipping import charts, config, data, models, results
+from tipping.controls import Candidates, controls
 from tipping.mu_lasso import spg
 from tipping.records import SCHEMA
 from tipping.responses import collect
@@ -146,12 +146,12 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
     with np.load(tmp_path / "out" / "selection.npz") as saved:
         weights_FC = saved["weights"]
-    expected = spg(collect(model, dataset.train), [1.0]).weights_MFC[0].numpy()
+    expected = spg(collect(filters_of(model), dataset.train), [1.0]).weights_MFC[0].numpy()
     assert np.allclose(weights_FC, expected, atol=1e-9)
     order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
     assert 2 < len(order) < 16
-    layer_F, rest = layers.filter_index(model).layer_F, np.zeros(16)
-    drawn = controls(np.array(order), Filters(layer_F, rest > 0, rest, rest, rest == 0), seed=0, mu=1.0, draws=2)
+    layer_F, rest = filters_of(model).index.layer_F, np.zeros(16)
+    drawn = controls(np.array(order), Candidates(layer_F, rest > 0, rest, rest, rest == 0), seed=0, mu=1.0, draws=2)
 
     def left(filters: list[int]) -> float:
         return accuracy(without(model, filters), dataset.test)

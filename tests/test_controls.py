@@ -9,14 +9,14 @@ import pytest
 from scipy.stats import chisquare
 
 from tipping import config
-from tipping.controls import MATCHES, Filters, control, controls
+from tipping.controls import MATCHES, Candidates, control, controls
 
 LAYER_F = np.repeat([0, 1, 2], [5, 8, 3])
 DEAD_F = np.isin(np.arange(16), [3, 9, 10])
 MASS_F = np.where(DEAD_F, 0, np.linspace(0.2, 1.7, 16))
 ORDER = np.array([0, 6, 1, 5, 7])  # two of layer 0, three of layer 1
 STRENGTH_F = np.where(np.isin(np.arange(16), ORDER), 2.0, 0)
-FILTERS = Filters(LAYER_F, DEAD_F, MASS_F, STRENGTH_F, np.ones(16, dtype=bool))
+FILTERS = Candidates(LAYER_F, DEAD_F, MASS_F, STRENGTH_F, np.ones(16, dtype=bool))
 
 
 def uniform(counts: list[int]) -> bool:
@@ -93,10 +93,10 @@ def test_norm_matches_number_and_mass_of_each_layer_uniformly(mass_F: np.ndarray
 
 def test_norm_takes_the_relevant_ones_where_no_others_have_their_mass(rng: np.random.Generator) -> None:
     layer_F, alive_F = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
-    filters = Filters(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4), ~alive_F)
+    filters = Candidates(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4), ~alive_F)
     assert {control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
     assert {control(np.array([1]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {1, 2}
-    pair = Filters(layer_F[:2], alive_F[:2], np.ones(2), np.zeros(2), ~alive_F[:2])
+    pair = Candidates(layer_F[:2], alive_F[:2], np.ones(2), np.zeros(2), ~alive_F[:2])
     drawn = [control(np.array([0]), pair, rng, "norm")[0] for _ in range(400)]
     assert uniform([drawn.count(0), drawn.count(1)])
 
@@ -104,7 +104,7 @@ def test_norm_takes_the_relevant_ones_where_no_others_have_their_mass(rng: np.ra
 def test_norm_mixes_in_a_layer_of_real_size() -> None:
     """Sixty-four of 128 filters of one mass: as many draws contain each filter as chance would have it."""
     nothing = np.zeros(128)
-    filters = Filters(np.zeros(128, dtype=int), nothing > 0, nothing + 1, nothing, nothing == 0)
+    filters = Candidates(np.zeros(128, dtype=int), nothing > 0, nothing + 1, nothing, nothing == 0)
     rng = np.random.default_rng(0)
     drawn = np.concatenate([control(np.arange(64), filters, rng, "norm") for _ in range(200)])
     assert uniform([(drawn < 64).sum(), (drawn >= 64).sum()])
@@ -115,7 +115,7 @@ def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:
     drawn = np.array(draws("least_relevant"))
     assert not (STRENGTH_F[drawn] > 0).any()
     assert uniform([(drawn == member).sum() for member in (2, 3, 4)])
-    filters = Filters(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0), np.ones(16, dtype=bool))
+    filters = Candidates(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0), np.ones(16, dtype=bool))
     whole = control(np.array([4, 3, 2, 1]), filters, np.random.default_rng(0), "least_relevant")
     assert whole.tolist() == [0, 1, 2, 3]
 

@@ -14,8 +14,9 @@ from tipping import models
 from tipping.ablation import ablated
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.finding import FilterLayer, Probe, find, modular
-from tipping.responses import Measure, collect
+from tipping.filters import Filters
+from tipping.finding import FilterLayer, find, modular
+from tipping.responses import collect
 
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -78,7 +79,7 @@ def test_the_report_s_networks_have_their_filters_after_the_relu_before_pooling(
         {"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 2, "dropout": 0}, (1, 8, 8), 10, 0
     )
     assert located(keras) == {"conv1": "relu1", "conv2": "relu2", "dense1": "dense1_relu", "dense2": "dense2_relu"}
-    assert keras.filter_layers == {"conv1": "relu1", "conv2": "relu2"}
+    assert Filters.of(keras, IMAGE).sites == {"conv1": "relu1", "conv2": "relu2"}
     matconvnet = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, 0)
     first, second, third = find(matconvnet, torch.rand(1, 1, 28, 28))
     assert first == FilterLayer("conv1", "conv1", "conv1", ("conv1", "pool1"), single=False)
@@ -211,12 +212,12 @@ def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module, spl
 def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -> None:
     """Every filter in turn: the next layers see zeros in its place, and the output no longer depends on its weights."""
     torch.manual_seed(0)
-    probe = Probe.of(kind().eval().to(split.images_NCHW.device), split.images_NCHW[:1])
-    model, index = probe.model, probe.index
+    filters = Filters.of(kind().eval().to(split.images_NCHW.device), split.images_NCHW[:1])
+    model, index = filters.model, filters.index
     images = split.images_NCHW[:20]
     for f, (layer, channel) in enumerate(zip(index.layer_F, index.channel_F, strict=True)):
         weight = model.get_parameter(f"{index.layers[layer]}.weight")
-        with torch.no_grad(), ablated(model, np.array([f])):
+        with torch.no_grad(), ablated(filters, np.array([f])):
             before, kept = model(images), weight[channel].clone()
             weight[channel] = torch.randn_like(kept)
             assert torch.equal(model(images), before), f"{index.layers[layer]}, channel {channel}"
@@ -227,8 +228,8 @@ def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -
 def test_responses_of_a_network_with_function_calls_are_those_after_relu(split: Split) -> None:
     torch.manual_seed(0)
     model = Functional().eval().to(split.images_NCHW.device)
-    probe = Probe.of(model, split.images_NCHW[:1])
-    problem = collect(probe.model, split, Measure(probe.maps))
+    filters = Filters.of(model, split.images_NCHW[:1])
+    problem = collect(filters, split)
     with torch.no_grad():
         one = model.conv1(split.images_NCHW).relu().double()
         two = model.conv2(one.float()).relu().double()
@@ -259,8 +260,8 @@ def test_what_lets_maps_pass_does_not_take_them(dropout: nn.Module, norm: nn.Mod
 def test_dense_layers_are_not_left_out_in_silence() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 7), nn.ReLU(), nn.Linear(7, 10))
     with pytest.raises(InputError, match=r"protocol\.dense=false: model\.layers names dense layers; give true"):
-        Probe.of(model, IMAGE, only=["0", "3"])
-    assert list(Probe.of(model, IMAGE, only=["0", "3"], dense=True).index.layers) == ["0", "3"]
+        Filters.of(model, IMAGE, only=["0", "3"])
+    assert list(Filters.of(model, IMAGE, only=["0", "3"], dense=True).index.layers) == ["0", "3"]
 
 
 class FunctionalHead(nn.Module):

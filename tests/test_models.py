@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import filters_of
 from torch import nn
 
-from tipping import layers, models
+from tipping import models
 from tipping.errors import InputError
+from tipping.filters import Filters
 
 KERAS = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 128, "depth": 5, "dropout": 0.5}
 
@@ -34,7 +36,7 @@ def test_keras_cnn_starts_as_keras_does() -> None:
 
 def test_matconvnet_has_its_filters() -> None:
     model = models.build({"name": "matconvnet", "_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
-    index = layers.filter_index(model)
+    index = Filters.of(model, torch.zeros(1, 1, 28, 28)).index
     assert np.bincount(index.layer_F).tolist() == [20, 50, 500]
     assert layer_parameters(model) == [520, 25050, 400500, 5010]
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
@@ -43,7 +45,7 @@ def test_matconvnet_has_its_filters() -> None:
 def test_maps_are_taken_after_the_relu_where_there_is_one() -> None:
     model = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
     images, smallest = torch.rand(3, 1, 28, 28), {}
-    for layer, module in layers.filter_layers(model).items():
+    for layer, module in Filters.of(model, images[:1]).sites.items():
         model.get_submodule(module).register_forward_hook(
             lambda _, __, maps, layer=layer: smallest.update({layer: maps.min().item()})
         )
@@ -55,7 +57,7 @@ def test_maps_are_taken_after_the_relu_where_there_is_one() -> None:
 
 
 def test_filter_index_counts_channels_in_each_layer(model: nn.Module) -> None:
-    index = layers.filter_index(model)
+    index = filters_of(model).index
     assert index.layers == ("conv1", "conv2", "conv3")
     assert index.layer_F.tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert index.channel_F.tolist() == [*range(6)] * 3

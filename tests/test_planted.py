@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import accuracy
+from conftest import accuracy, filters_of
 from torch import nn
 
 from tipping import config, data, models, planted
@@ -79,13 +79,13 @@ def test_the_network_reads_its_planted_filters_and_no_others(dataset: data.Datas
     assert accuracy(model, dataset.train) == accuracy(model, test) == 1
     assert np.array_equal(shown(test) // 2 + 1, test.labels_N)
     spared = np.setdiff1d(np.arange(STEM + len(PATTERNS) + 1), [*places(model), model.carrier])
-    with ablated(model, spared):
+    with ablated(filters_of(model), spared):
         assert accuracy(model, test) == 1
     for c in range(CLASSES):
-        with ablated(model, places(model)[2 * c : 2 * c + 2]), torch.no_grad():
+        with ablated(filters_of(model), places(model)[2 * c : 2 * c + 2]), torch.no_grad():
             wrong_N = model(test.images_NCHW).argmax(1) != test.labels_N
         assert torch.equal(wrong_N, test.labels_N == c + 1)
-    with ablated(model, [model.carrier]):
+    with ablated(filters_of(model), [model.carrier]):
         assert accuracy(model, test) == 0
 
 

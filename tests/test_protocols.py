@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, accuracy
+from conftest import ROOT, accuracy, filters_of
 from hydra import compose, initialize_config_dir
 from test_ablation import without
 from test_finding import SmallResNet
@@ -23,8 +23,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from tipping import config, data, models
 from tipping.ablation import ablated
 from tipping.data import CLASSES, Split
-from tipping.finding import Probe
-from tipping.layers import filter_index
+from tipping.filters import Filters
 from tipping.responses import NORMS, Measure, collect, normalize
 
 
@@ -94,8 +93,8 @@ def test_norms_of_dense_units_are_their_size() -> None:
 
 
 def test_all_maps_and_dense_units_are_measured_where_they_are(model: nn.Module, split: Split) -> None:
-    probe = Probe.of(model, split.images_NCHW[:1], maps="all", dense=True)
-    problem = collect(probe.model, split, Measure(probe.maps, "squared"))
+    filters = Filters.of(model, split.images_NCHW[:1], maps="all", dense=True)
+    problem = collect(filters, split, Measure("squared"))
     maps, places = split.images_NCHW, []
     with torch.no_grad():
         for name, module in model.named_children():
@@ -103,24 +102,26 @@ def test_all_maps_and_dense_units_are_measured_where_they_are(model: nn.Module, 
             if name.startswith(("conv", "relu", "dense1", "dense2")):
                 places.append(normalize(maps.double().square().flatten(2).sum(2) if maps.ndim > 2 else maps.square()))
     responses_NR = torch.cat(places, 1)
-    assert responses_NR.shape[1] == len(probe.filter_R) == 2 * (18 + 256)
+    assert responses_NR.shape[1] == len(filters.filter_R) == 2 * (18 + 256)
     assert torch.allclose(problem.gram_FF, responses_NR.T @ responses_NR, rtol=1e-4, atol=1e-9)
 
 
 def test_labels_are_the_network_s_predictions_or_permuted(model: nn.Module, split: Split) -> None:
     with torch.no_grad():
         predicted_N = model(split.images_NCHW).argmax(1)
-    true = collect(model, split)
-    by_hand = collect(model, Split(split.images_NCHW, predicted_N))
+    true = collect(filters_of(model), split)
+    by_hand = collect(filters_of(model), Split(split.images_NCHW, predicted_N))
     assert not torch.equal(predicted_N, split.labels_N)
-    predicted = collect(model, split, Measure(labels="predicted"))
+    predicted = collect(filters_of(model), split, Measure(labels="predicted"))
     assert torch.equal(predicted.cross_FC, by_hand.cross_FC)
-    permuted, other = (collect(model, split, Measure(labels="permuted", seed=seed)) for seed in (0, 1))
+    permuted, other = (collect(filters_of(model), split, Measure(labels="permuted", seed=seed)) for seed in (0, 1))
     assert torch.equal(permuted.label_sq_C, true.label_sq_C), "as many images of each class"
     assert torch.allclose(permuted.cross_FC.sum(1), true.cross_FC.sum(1))
     assert not torch.allclose(permuted.cross_FC, true.cross_FC)
     assert not torch.allclose(permuted.cross_FC, other.cross_FC)
-    assert torch.equal(permuted.cross_FC, collect(model, split, Measure(labels="permuted", seed=0)).cross_FC)
+    assert torch.equal(
+        permuted.cross_FC, collect(filters_of(model), split, Measure(labels="permuted", seed=0)).cross_FC
+    )
 
 
 def record_of(folder: Path) -> dict:
@@ -310,9 +311,9 @@ def test_a_network_of_one_s_own(run_script, tmp_path: Path) -> None:
     assert record["filters"]["total"] == 4 + 3 * 6 + 3 * 6
     train = data.load(config.Data("digits", None)).train
     assert record["accuracy"]["intact"] == accuracy(theirs, train)
-    theirs.filter_layers = {**Probe.of(theirs, train.images_NCHW[:1]).model.filter_layers}
-    assert len(filter_index(theirs).layer_F) == 40
-    with ablated(theirs, np.array(relevant_of(tmp_path / "out"))):
+    filters = Filters.of(theirs, train.images_NCHW[:1])
+    assert len(filters.index.layer_F) == 40
+    with ablated(filters, np.array(relevant_of(tmp_path / "out"))):
         assert record["accuracy"]["selected"] == accuracy(theirs, train)
 
     layers = "model.layers=[stem.0,blocks.1.conv1]"

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import filters_of
 from torch import nn
 
 from tipping.data import Split
 from tipping.errors import InputError
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import Measure, collect, find_or_collect, normalize, recorded, response_batches
 from tipping.store import Store, digest
@@ -27,7 +29,7 @@ def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 
 def test_gram_is_that_of_the_slow_responses(model: nn.Module, split: Split) -> None:
-    problem = collect(model, split)
+    problem = collect(filters_of(model), split)
     model.double().cpu()
     with torch.no_grad():
         responses_NF = slow_responses(model, split.images_NCHW.cpu())
@@ -42,7 +44,7 @@ def test_gram_is_that_of_the_slow_responses(model: nn.Module, split: Split) -> N
 def test_responses_are_never_held_whole(model: nn.Module, split: Split) -> None:
     threefold = Split(split.images_NCHW.repeat(3, 1, 1, 1), split.labels_N.repeat(3))
     with torch.no_grad():
-        rows = [len(responses_NF) for responses_NF, _ in response_batches(model, threefold)]
+        rows = [len(responses_NF) for responses_NF, _ in response_batches(filters_of(model), threefold)]
     assert sum(rows) == 2100
     assert max(rows) <= 1000
 
@@ -58,27 +60,28 @@ def test_what_follows_the_last_map_of_a_chain_is_not_computed(
         return dense(module, inputs)
 
     monkeypatch.setattr(nn.Linear, "forward", counting)  # all filters lie before the dense layers
-    short = collect(model, split)
+    short = collect(filters_of(model), split)
     assert passes == []
-    collect(model, split, Measure(labels="predicted"))
+    collect(filters_of(model), split, Measure(labels="predicted"))
     assert max(passes) > 1
-    with recorded(model, list(model.filter_layers.items())):  # with hooks, it is no chain
-        whole = collect(model, split)
+    with recorded(model, filters_of(model).maps):  # with hooks, it is no chain
+        whole = collect(filters_of(model), split)
     assert torch.equal(short.gram_FF, whole.gram_FF)
     assert torch.equal(short.cross_FC, whole.cross_FC)
 
 
 def test_places_of_any_network_can_be_measured(split: Split) -> None:
-    """Without filter_layers, with a container among the places, and with dense units, beside a pass that is not cut."""
+    """With a container among the places, and with dense units, beside a pass that is not cut."""
     torch.manual_seed(0)
     block = nn.Sequential(nn.Conv2d(1, 4, 3, groups=1), nn.PReLU(4))
     model = nn.Sequential(block, nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 10)).eval()
     model.to(split.images_NCHW.device)
-    for maps in ([("0.0", "0.1")], [("0.0", "0")], [("0.0", "0.1"), ("2", "3")], [("2", "2")]):
-        measure = Measure(maps=maps)
-        short = collect(model, split, measure)
+    for maps in ((("0.0", "0.1"),), (("0.0", "0"),), (("0.0", "0.1"), ("2", "3")), (("2", "2"),)):
+        filters = Filters.at(model, dict(maps))
+        assert filters.maps == maps
+        short = collect(filters, split)
         with recorded(model, maps):  # with hooks, all of it runs
-            assert torch.equal(collect(model, split, measure).gram_FF, short.gram_FF)
+            assert torch.equal(collect(filters, split).gram_FF, short.gram_FF)
 
 
 def test_each_layer_of_each_image_sums_to_one() -> None:
@@ -91,13 +94,13 @@ def test_an_all_zero_layer_stays_zero_and_a_dead_filter_is_found(model: nn.Modul
         model.get_parameter("conv2.weight").zero_()
         model.get_parameter("conv2.bias").fill_(-1)  # a dead layer
         model.get_parameter("conv1.bias")[3] = -100  # a dead filter
-    problem = collect(model, split)
+    problem = collect(filters_of(model), split)
     assert problem.gram_FF.isfinite().all()
     assert np.flatnonzero(problem.dead_F()).tolist() == [3, *range(6, 12)]
 
 
 def test_hooks_are_gone_after_an_exception(model: nn.Module) -> None:
-    with pytest.raises(RuntimeError, match="on purpose"), recorded(model, list(model.filter_layers.items())):
+    with pytest.raises(RuntimeError, match="on purpose"), recorded(model, filters_of(model).maps):
         raise RuntimeError("on purpose")
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -106,14 +109,14 @@ def test_a_diverged_network_is_refused(model: nn.Module, split: Split) -> None:
     with torch.no_grad():
         model.get_parameter("conv1.weight").fill_(float("nan"))
     with pytest.raises(InputError, match="not finite"):
-        collect(model, split)
+        collect(filters_of(model), split)
 
 
 def test_other_weights_or_images_are_other_responses(model: nn.Module, split: Split, tmp_path) -> None:
     store = Store(tmp_path)
 
     def collected(split: Split) -> tuple[MuLassoProblem, bool]:
-        problem, item = find_or_collect(model, digest(model.state_dict()), split, store)
+        problem, item = find_or_collect(filters_of(model), digest(model.state_dict()), split, store)
         return problem, item.found
 
     (first, made), (again, found) = collected(split), collected(split)

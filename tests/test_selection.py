@@ -11,19 +11,16 @@ from torch import nn
 
 from tipping.config import parse
 from tipping.data import Split
-from tipping.finding import Probe
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.selection import by_filter, explainable, explained, masses, select, select_each, strongest_first
 
 
-def probe(sizes: list[int], places: list[int]) -> Probe:
+def chain(sizes: list[int], places: list[int]) -> Filters:
     """A chain of dense layers of those sizes; the responses are of these layers, some more than once."""
     model = nn.Sequential(*(nn.Linear(1, size) for size in sizes))
-    model.filter_layers = {str(layer): str(layer) for layer in range(len(sizes))}
-    starts = np.cumsum([0, *sizes])
-    filter_R = np.concatenate([np.arange(starts[layer], starts[layer + 1]) for layer in places])
-    maps = tuple((str(layer), str(layer)) for layer in places)
-    return Probe(model, maps, filter_R, np.ones(sum(sizes), dtype=bool))
+    sites = {str(layer): str(layer) for layer in range(len(sizes))}
+    return Filters.at(model, sites, tuple((str(layer), str(layer)) for layer in places))
 
 
 def test_strongest_first_among_the_chosen_ties_in_order() -> None:
@@ -33,14 +30,14 @@ def test_strongest_first_among_the_chosen_ties_in_order() -> None:
 
 
 def test_a_filter_has_the_sum_of_its_responses() -> None:
-    assert by_filter(np.arange(7.0), probe([2, 3], [0, 1, 0])).tolist() == [0 + 5, 1 + 6, 2, 3, 4]
+    assert by_filter(np.arange(7.0), chain([2, 3], [0, 1, 0])).tolist() == [0 + 5, 1 + 6, 2, 3, 4]
 
 
 def test_mass_is_the_sum_of_a_response_over_images(rng: np.random.Generator, device: torch.device) -> None:
     responses = responses_like(rng, images=50, sizes=[4, 6, 4], dead=1)
     responses[7, :4] = 0  # an image to which a layer gives nothing
     problem = problem_of(responses, np.ones((50, 1)), device)
-    assert np.allclose(masses(problem, probe([4, 6], [0, 1, 0])), responses.sum(0), rtol=1e-12)
+    assert np.allclose(masses(problem, chain([4, 6], [0, 1, 0])), responses.sum(0), rtol=1e-12)
 
 
 def test_explained_is_r_squared(rng: np.random.Generator, device: torch.device) -> None:
@@ -75,12 +72,12 @@ def test_with_as_many_responses_as_images_noise_explains_all(rng: np.random.Gene
     assert noise == 1
 
 
-def test_probe_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, split: Split) -> None:
-    everywhere = Probe.of(model, split.images_NCHW[:1], maps="all")
+def test_filters_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, split: Split) -> None:
+    everywhere = Filters.of(model, split.images_NCHW[:1], maps="all")
     assert everywhere.maps[:3] == (("conv1", "conv1"), ("conv1", "relu1"), ("conv2", "conv2"))
     expected = [range(6), range(6), range(6, 12), range(6, 12), range(12, 18), range(12, 18)]
     assert everywhere.filter_R.tolist() == [f for place in expected for f in place]
-    dense = Probe.of(model, split.images_NCHW[:1], dense=True, sites="conv")
+    dense = Filters.of(model, split.images_NCHW[:1], dense=True, sites="conv")
     assert [layer for layer, _ in dense.maps] == ["conv1", "conv2", "conv3", "dense1", "dense2"]
     assert dense.ablatable_F.tolist() == [True] * 18 + [False] * 256
 
@@ -88,7 +85,7 @@ def test_probe_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, 
 @pytest.mark.parametrize("solver", ["spg", "homotopy"])
 def test_selections_at_several_mu_are_those_at_each(solver: str, problem: MuLassoProblem) -> None:
     """In any order of mu, and with each one's own controls."""
-    own = probe([12, 20, 15], [0, 1, 2])
+    own = chain([12, 20, 15], [0, 1, 2])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         options = parse(compose("config", [f"selection={solver}", "protocol.control=norm", "seed=3"]))
     mus = [9.0, 1.0, 3.0]

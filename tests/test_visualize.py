@@ -48,14 +48,14 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
 
     def under(*more: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, options(*more))
-        return subject, select(subject.fresh_responses(), subject.probe, subject.options)
+        return subject, select(subject.fresh_responses(), subject.filters, subject.options)
 
     return under
 
 
 @torch.no_grad()
 def responses_to(subject: Subject, split: Split) -> np.ndarray:
-    return torch.cat([part for part, _ in response_batches(subject.probe.model, split, subject.measure)]).numpy()
+    return torch.cat([part for part, _ in response_batches(subject.filters, split, subject.measure)]).numpy()
 
 
 def test_strongest_images_are_those_of_all_sorted(rng: np.random.Generator) -> None:
@@ -77,7 +77,7 @@ def test_a_portrait_is_what_it_says(trained) -> None:
     subject, selection = trained("visualize.rules=[deconvnet,guided]", "visualize.seed=maximum")
     few = subject.train.spread(200)
     found = portraits(subject, selection, few, None)
-    model, index = subject.probe.model, subject.probe.index
+    model, index = subject.filters.model, subject.filters.index
     responses_NR = responses_to(subject, subject.train)
     assert {portrait.label for portrait in found} == set(np.flatnonzero(selection.weights_RC.any(0)).tolist())
     for portrait in found:
@@ -118,7 +118,7 @@ def sent_back(
 def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]) -> None:
     subject, selection = trained(*more, "visualize.rules=[gradient]", "visualize.seed=maximum")
     images = subject.train.spread(6)
-    model = subject.probe.model
+    model = subject.filters.model
     responses_NR = responses_to(subject, images)
     with torch.no_grad():
         predicted_N = model(images.images_NCHW).argmax(1).tolist()
@@ -130,13 +130,13 @@ def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]
         w_R = selection.weights_RC[:, one.predicted]
         shares_R = x_R / np.sqrt((x_R**2).sum()) * (w_R / sum(abs(w) for w in w_R)) if w_R.any() else 0 * x_R
         best = [r for r in np.argsort(-shares_R, kind="stable")[:3] if shares_R[r] > 0]
-        places = [subject.probe.places[r] for r in best]
+        places = [subject.filters.places[r] for r in best]
         at = {layer: f" at {maps}" if more else "" for layer, _, maps in places}
         assert one.names == [f"{layer}{at[layer]}, filter {channel}" for layer, channel, _ in places]
         assert np.allclose(one.contributions, shares_R[best])
         assert all(w_R[r] > 0 for r in best), "what speaks against the class does not explain it"
         for r, heat_HW in zip(best, one.heats_THW, strict=True):
-            layer, channel, module = subject.probe.places[r]
+            layer, channel, module = subject.filters.places[r]
             if module == layer.replace("conv", "relu"):
                 modules = 2 * int(layer.removeprefix("conv"))
                 signal, _ = sent_back(model, torch.from_numpy(one.image_CHW), modules, channel, "gradient")

@@ -59,9 +59,9 @@ def of_network(work: Work, dropout: float, seed: int) -> Iterator[dict[str, Any]
 def selected(work: Work, subject: Subject) -> dict[tuple[float, str], Selection]:
     """The selection at each mu, with each kind of control."""
     problem, _ = subject.responses(work.store)
-    path = select_each(problem, subject.probe, subject.options, work.size.mu)
+    path = select_each(problem, subject.filters, subject.options, work.size.mu)
     return {
-        (mu, control): with_controls(selection, problem, subject.probe, at(subject.options, mu, control), mu)
+        (mu, control): with_controls(selection, problem, subject.filters, at(subject.options, mu, control), mu)
         for mu, selection in zip(work.size.mu, path, strict=True)
         for control in CONTROLS
     }
@@ -77,11 +77,10 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one protocol, all of whose ablations are evaluated together."""
     images = dataset.split(subject.options.protocol.evaluated_on)
-    model, index = subject.probe.model, subject.probe.index
-    intact_N = find_or_predict(model, subject.weights, images, work.store)
+    intact_N = find_or_predict(subject.filters, subject.weights, images, work.store)
     sets = [[selection.order_K, *selection.controls] for selection in drawn.values()]
     predictions = evaluate_ablations(
-        model, images, [one for some in sets for one in some], **subject.manner(work.store)
+        subject.filters, images, [one for some in sets for one in some], **subject.manner(work.store)
     )
     parts = np.split(predictions, np.cumsum([len(some) for some in sets])[:-1])
     for (key, selection), predictions_AN in zip(drawn.items(), parts, strict=True):
@@ -89,7 +88,7 @@ def rows_of(
         curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
         record = {
             **work.described(options),
-            **records.outcome(options, index, selection, images, intact_N, predictions_AN, curve),
+            **records.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve),
         }
         row = results.row(record | {"job": "", "overlap": None, "signals_alike": {}, "seconds": {}}, [])
         yield row | {"curve_selected": "", "curve_random": ""}  # a curve of two points is none

@@ -69,7 +69,7 @@ def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     here = Subject.of(model.eval(), dataset, options)
     there = Subject.of(copied(model, work.device), dataset.to(work.device), options)
     problem, other = here.fresh_responses(), there.fresh_responses().to("cpu")
-    selection, selected = select(problem, here.probe, options), select(other, there.probe, options)
+    selection, selected = select(problem, here.filters, options), select(other, there.filters, options)
 
     far = float((other.gram_FF - problem.gram_FF).norm() / problem.gram_FF.norm())
     yield _row("responses", len(problem.gram_FF), far, RESPONSES)
@@ -101,8 +101,8 @@ def predictions_alike(here: Subject, there: Subject, dataset: Dataset, selection
     images = dataset.split(here.options.protocol.evaluated_on)
     ablations = [np.array([], dtype=int), selection.order_K, *selection.controls]
     device = there.train.labels_N.device
-    one_AN = evaluate_ablations(here.probe.model, images, ablations, **here.manner())
-    other_AN = evaluate_ablations(there.probe.model, images.to(device), ablations, **there.manner())
+    one_AN = evaluate_ablations(here.filters, images, ablations, **here.manner())
+    other_AN = evaluate_ablations(there.filters, images.to(device), ablations, **there.manner())
     unexplained = 0
     for filters, differ_N in zip(ablations, one_AN != other_AN, strict=True):
         if differ_N.any():
@@ -114,8 +114,8 @@ def predictions_alike(here: Subject, there: Subject, dataset: Dataset, selection
 
 def logits(subject: Subject, images_NCHW: Tensor, filters: np.ndarray) -> Tensor:
     """The logits (N, C) of a network without some filters."""
-    model = subject.probe.model
-    with evaluating(model), ablated(model, filters, **subject.manner()), torch.inference_mode():
+    model = subject.filters.model
+    with evaluating(model), ablated(subject.filters, filters, **subject.manner()), torch.inference_mode():
         found: Tensor = model(images_NCHW)
     return found
 
@@ -128,7 +128,7 @@ def signals_alike(here: Subject, there: Subject, selection: Selection) -> dict[s
     squares, apart = 0.0, 0.0
     for rule in here.options.visualize.rules:
         both = [
-            look(subject.probe.model, subject.train.images_NCHW[[i for _, i in items]], filters, rule=rule)
+            look(subject.filters.model, subject.train.images_NCHW[[i for _, i in items]], filters, rule=rule)
             for subject in (here, there)
         ]
         one, other = (sight.signals_BCHW.cpu().double() for sight in both)

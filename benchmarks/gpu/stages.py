@@ -24,6 +24,7 @@ from tipping.classifier import find_or_train
 from tipping.comparison import FIGURE_4
 from tipping.data import Dataset, evaluation_batches
 from tipping.evaluation import evaluate_ablations
+from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.responses import collect
@@ -94,9 +95,12 @@ class Timed:
 
     def responses(self) -> Iterator[dict[str, Any]]:
         self._trained()
-        done = operations(lambda: collect(self._here(), self.few.train)) / COUNTED * len(self.dataset.train)
-        collect(self.model, self.dataset.train[:COUNTED])
-        yield self._row(timed(lambda: collect(self.model, self.dataset.train))[1], done)
+        done = (
+            operations(lambda: collect(self._filters(self._here()), self.few.train)) / COUNTED * len(self.dataset.train)
+        )
+        filters = self._filters(self.model)
+        collect(filters, self.dataset.train[:COUNTED])
+        yield self._row(timed(lambda: collect(filters, self.dataset.train))[1], done)
 
     def selection(self) -> Iterator[dict[str, Any]]:
         problem, mu = self._problem()[1], list(self._mu)
@@ -104,12 +108,12 @@ class Timed:
         yield {**self._row(timed(lambda: spg(problem, mu))[1]), "note": "spg, on the device"}
 
     def ablations(self) -> Iterator[dict[str, Any]]:
-        sets, here = self._sets(), self._here()
+        sets, here, there = self._sets(), self._filters(self._here()), self._filters(self.model)
         for scope in ("filter", "first_input_channel"):
             ablate = partial(evaluate_ablations, ablations=sets, scope=scope)
             done = operations(lambda ablate=ablate: ablate(here, self.few.test)) / COUNTED * len(self.dataset.test)
-            ablate(self.model, self.dataset.test[:COUNTED])
-            seconds = timed(lambda ablate=ablate: ablate(self.model, self.dataset.test))[1]
+            ablate(there, self.dataset.test[:COUNTED])
+            seconds = timed(lambda ablate=ablate: ablate(there, self.dataset.test))[1]
             yield {**self._row(seconds, done), "note": f"scope={scope}"}
 
     def passes(self) -> Iterator[dict[str, Any]]:
@@ -141,8 +145,8 @@ class Timed:
         yield self._busy(lambda: train(second, few, options, seed=0))
 
     def busy_ablations(self) -> Iterator[dict[str, Any]]:
-        sets = self._sets()
-        yield self._busy(lambda: evaluate_ablations(self.model, self.dataset.test, sets))
+        sets, filters = self._sets(), self._filters(self.model)
+        yield self._busy(lambda: evaluate_ablations(filters, self.dataset.test, sets))
 
     def _busy(self, run: Callable[[], object]) -> dict[str, Any]:
         """The share of its seconds in which the device computes, and in which of its operations it does so longest."""
@@ -177,6 +181,11 @@ class Timed:
         """The network on the CPU, where operations are counted."""
         return copy.deepcopy(self.model).cpu().eval()
 
+    def _filters(self, model: nn.Module) -> Filters:
+        """Its filters; the network is on the CPU, or on the device."""
+        device = next(model.parameters()).device
+        return Filters.of(model, self.dataset.train.images_NCHW[:1].to(device))
+
     def _problem(self) -> tuple[Subject, MuLassoProblem]:
         self._trained()
         subject = Subject.of(self.model, self.dataset, self.options)
@@ -184,7 +193,7 @@ class Timed:
 
     def _selected(self) -> list[Any]:
         subject, problem = self._problem()
-        return select_each(problem, subject.probe, self.options, self._mu)
+        return select_each(problem, subject.filters, self.options, self._mu)
 
     def _sets(self) -> list[np.ndarray]:
         """The relevant filters at five mu, and five controls of each."""

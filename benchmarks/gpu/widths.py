@@ -53,17 +53,17 @@ def searched(work: Work, options: Config) -> dict[str, object]:
 
 def evaluated(work: Work, found: Searched, options: Config) -> Job:
     """A job at one mu, as interpret.py does it, without a folder."""
-    subject, probe = found.subject, found.subject.probe
+    subject, filters = found.subject, found.subject.filters
     images = work.dataset(options).split(options.protocol.evaluated_on)
-    (selection,) = selections(found.path.problem, probe, options, [options.mu], found.path.solution([options.mu]))
-    intact_N = find_or_predict(probe.model, subject.weights, images, work.store)
+    (selection,) = selections(found.path.problem, filters, options, [options.mu], found.path.solution([options.mu]))
+    intact_N = find_or_predict(filters, subject.weights, images, work.store)
     manner = subject.manner(work.store)
-    predictions_AN = evaluate_ablations(probe.model, images, [selection.order_K, *selection.controls], **manner)
+    predictions_AN = evaluate_ablations(filters, images, [selection.order_K, *selection.controls], **manner)
     few = images.spread(options.curve.images)
-    curve = drop_curve(probe.model, few, selection.order_K, selection.controls, options.curve.points, **manner)
+    curve = drop_curve(filters, few, selection.order_K, selection.controls, options.curve.points, **manner)
     record = {
         **work.described(options),
-        **records.outcome(options, probe.index, selection, images, intact_N, predictions_AN, curve),
+        **records.outcome(options, filters.index, selection, images, intact_N, predictions_AN, curve),
         "store": {"weights": subject.weights},
     }
     selected_N, random_DN = predictions_AN[0], predictions_AN[1:]

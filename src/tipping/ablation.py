@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tipping.layers import Hook, filter_index, filter_layers, hooked
+from tipping.filters import Filters
+from tipping.layers import Hook, hooked
 
 SCOPES = ("filter", "first_input_channel")
 
 
 @contextmanager
 def ablated(
-    model: nn.Module, filters: np.ndarray, *, value: Tensor | None = None, scope: str = "filter"
+    filters: Filters, gone: np.ndarray, *, value: Tensor | None = None, scope: str = "filter"
 ) -> Iterator[None]:
-    """Within it, the network is without the given filters; afterwards it is as before. Nests.
+    """Within it, the network is without some filters; afterwards it is as before. Nests.
 
     Args:
-        model: a network whose filter layers are named.
-        filters: positions in the network's filter index.
+        filters: of the network.
+        gone: positions of those to ablate in the network's filter index.
         value: what each of the F filters gives, all over its map, when it is ablated: (F,). By default zero;
             `responses.mean_activations` gives each filter's mean.
         scope: `filter` replaces the filter's maps after the activation, where no bias or normalisation brings it back;
@@ -32,31 +33,31 @@ def ablated(
         ValueError: unknown filters or scope, a value of another shape, or one for `first_input_channel`, which takes
             no parametrized layer either.
     """
-    gone = gone_channels(model, filters)
+    channels = gone_channels(filters, gone)
     check_scope(scope, value)
     with ExitStack() as stack:
         if scope == "filter":
-            values, sites = layer_values(model, value), filter_layers(model)
-            hooks = [(layer, sites[layer], _replacing(gone[layer], values[layer])) for layer in gone]
-            stack.enter_context(hooked(model, hooks))
+            values, sites = layer_values(filters, value), filters.sites
+            hooks = [(layer, sites[layer], _replacing(channels[layer], values[layer])) for layer in channels]
+            stack.enter_context(hooked(filters.model, hooks))
         else:
-            for layer, gone_C in gone.items():
-                stack.enter_context(_without_first_input(model.get_submodule(layer), gone_C))
+            for layer, gone_C in channels.items():
+                stack.enter_context(_without_first_input(filters.model.get_submodule(layer), gone_C))
         yield
 
 
-def gone_channels(model: nn.Module, filters: np.ndarray) -> dict[str, Tensor]:
-    """Which channels of each layer that loses some are among the filters: boolean (C,), by layer.
+def gone_channels(filters: Filters, gone: np.ndarray) -> dict[str, Tensor]:
+    """Which channels of each layer that loses some are gone: boolean (C,), by layer.
 
     Raises:
         ValueError: a position is not in the network's filter index.
     """
-    index, device = filter_index(model), next(model.parameters()).device
-    filters = np.asarray(filters)
-    whole = len(filters) == 0 or np.issubdtype(filters.dtype, np.integer)
-    if not whole or not ((filters >= 0) & (filters < len(index.layer_F))).all():
-        raise ValueError(f"filters must be positions from 0 to {len(index.layer_F) - 1}, got {filters.tolist()}")
-    gone_F = np.isin(np.arange(len(index.layer_F)), filters)
+    index, device = filters.index, next(filters.model.parameters()).device
+    gone = np.asarray(gone)
+    whole = len(gone) == 0 or np.issubdtype(gone.dtype, np.integer)
+    if not whole or not ((gone >= 0) & (gone < len(index.layer_F))).all():
+        raise ValueError(f"filters must be positions from 0 to {len(index.layer_F) - 1}, got {gone.tolist()}")
+    gone_F = np.isin(np.arange(len(index.layer_F)), gone)
     by_layer = {layer: gone_F[index.layer_F == position] for position, layer in enumerate(index.layers)}
     return {layer: torch.from_numpy(gone_C).to(device) for layer, gone_C in by_layer.items() if gone_C.any()}
 
@@ -69,13 +70,13 @@ def check_scope(scope: str, value: Tensor | None) -> None:
         raise ValueError("value must be None with scope='first_input_channel', which sets weights to zero")
 
 
-def layer_values(model: nn.Module, value: Tensor | None) -> dict[str, Tensor]:
+def layer_values(filters: Filters, value: Tensor | None) -> dict[str, Tensor]:
     """What each channel gives when ablated, by layer: (C,).
 
     Raises:
         ValueError: there is not one finite value for each filter.
     """
-    index, example = filter_index(model), next(model.parameters())
+    index, example = filters.index, next(filters.model.parameters())
     value = torch.zeros(len(index.layer_F)) if value is None else value
     if value.shape != index.layer_F.shape or not bool(value.isfinite().all()):
         raise ValueError(f"value must hold a finite number for each of the {len(index.layer_F)} filters")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Tracer
 
-from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING, filter_layers
+from tipping.filters import Filters
+from tipping.layers import ACTIVATIONS, MIXING, PASSING, POOLING
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # which has a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
@@ -39,17 +40,17 @@ class Chain:
     image_1CHW: Tensor
 
     @classmethod
-    def of(cls, model: nn.Module, image_1CHW: Tensor) -> Chain:
+    def of(cls, filters: Filters, image_1CHW: Tensor) -> Chain:
         """The chain of a network in eval mode, proven on its graph and tried on an image.
 
         Raises:
             NotAChain: the network is none, or cannot be shown to be.
         """
+        model, wanted = filters.model, filters.sites
         names = _traced(model)
         modules = tuple(model.get_submodule(name) for name in names)
         for name, module in zip(names, modules, strict=True):
             _check(name, module)
-        wanted = filter_layers(model)
         for name in (*wanted, *wanted.values()):
             if name not in names:
                 raise NotAChain(f"{name} is not among its modules")

@@ -17,7 +17,7 @@ NEAR, EXCHANGES = 0.1, 100  # of the response matched, and exchanges tried for e
 
 
 @dataclass(frozen=True)
-class Filters:
+class Candidates:
     """What controls may depend on, of every filter of a network.
 
     Attributes:
@@ -35,7 +35,7 @@ class Filters:
     ablatable_F: np.ndarray
 
 
-def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
+def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
     """One control of an order of filters, itself an order; without replacement, and uniform given what it matches.
 
     Args:
@@ -68,7 +68,7 @@ def control(order_K: np.ndarray, filters: Filters, rng: np.random.Generator, mat
 
 
 def _draw(
-    relevant_K: np.ndarray, layer: np.ndarray, filters: Filters, rng: np.random.Generator, match: str
+    relevant_K: np.ndarray, layer: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str
 ) -> np.ndarray:
     """A control of the relevant filters of one layer among all of that layer."""
     if match in ("live", "norm"):
@@ -102,7 +102,7 @@ def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng:
 
 
 def controls(
-    order_K: np.ndarray, filters: Filters, seed: int, mu: float, draws: int, match: str = "layer"
+    order_K: np.ndarray, filters: Candidates, seed: int, mu: float, draws: int, match: str = "layer"
 ) -> list[np.ndarray]:
     """Independent controls that depend on (seed, mu, draw), the filters and the match only."""
     rng = np.random.default_rng((seed, int(np.float64(mu).view(np.uint64))))

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from tipping.ablation import ablated, check_scope, gone_channels, layer_values
 from tipping.chain import Chain, NotAChain
 from tipping.data import Split, evaluation_batches
+from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.narrowing import Pass, Prefix, first_layer, without, without_first_input
 from tipping.store import Store
@@ -28,7 +29,7 @@ HELD = 2**29  # bytes that the narrowed networks may take which are held from so
 
 
 def evaluate_ablations(
-    model: nn.Module,
+    filters: Filters,
     split: Split,
     ablations: Sequence[np.ndarray],
     *,
@@ -52,11 +53,11 @@ def evaluate_ablations(
     Raises:
         ValueError: as `ablated`, or the network does not give logits (N, C).
     """
-    for filters in ablations:
-        gone_channels(model, filters)  # or a mask would be taken for positions
-    sets = [tuple(np.unique(filters).tolist()) for filters in ablations]
-    row_of = {filters: row for row, filters in enumerate(dict.fromkeys(sets))}
-    distinct = [np.array(filters, dtype=int) for filters in row_of]
+    for gone in ablations:
+        gone_channels(filters, gone)  # or a mask would be taken for positions
+    sets = [tuple(np.unique(gone).tolist()) for gone in ablations]
+    row_of = {gone: row for row, gone in enumerate(dict.fromkeys(sets))}
+    distinct, model = [np.array(gone, dtype=int) for gone in row_of], filters.model
     with evaluating(model), torch.inference_mode():
         image_1CHW = split.images_NCHW[:1]
         logits_1C = model(image_1CHW.clone())
@@ -64,12 +65,12 @@ def evaluate_ablations(
             got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
             raise ValueError(f"{type(model).__name__} must give logits (N, C), got {got} for an image")
         try:
-            chain = Chain.of(model, image_1CHW)
+            chain = Chain.of(filters, image_1CHW)
         except NotAChain as reason:
             _say_once(f"{type(model).__name__} runs whole for each ablation: {reason}")
-            batches = _masked(model, split, distinct, value, scope)
+            batches = _masked(filters, split, distinct, value, scope)
         else:
-            batches = _narrowed(chain, model, split, distinct, value, scope)
+            batches = _narrowed(chain, filters, split, distinct, value, scope)
         found_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
         total = len(distinct) * len(split)
         bar = tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None)
@@ -78,7 +79,7 @@ def evaluate_ablations(
                 found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
                 bar.update(len(logits_NC))
     predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
-    return predictions_AN[[row_of[filters] for filters in sets]]
+    return predictions_AN[[row_of[gone] for gone in sets]]
 
 
 Logits = Generator[
@@ -87,25 +88,25 @@ Logits = Generator[
 
 
 def _masked(
-    model: nn.Module, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
+    filters: Filters, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
 ) -> Logits:
-    for row, filters in enumerate(ablations):
-        with ablated(model, filters, value=value, scope=scope):
+    for row, gone in enumerate(ablations):
+        with ablated(filters, gone, value=value, scope=scope):
             start = 0
             for images_NCHW, _ in evaluation_batches(split):
-                yield row, start, model(images_NCHW.clone())
+                yield row, start, filters.model(images_NCHW.clone())
                 start += len(images_NCHW)
 
 
 def _narrowed(
-    chain: Chain, model: nn.Module, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
+    chain: Chain, filters: Filters, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
 ) -> Logits:
     """Some images at a time, whose intact maps go with them from one ablation to the next."""
     check_scope(scope, value)
-    values, gone = layer_values(model, value), [gone_channels(model, filters) for filters in ablations]
+    values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
     size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
-    room = HELD // sum(parameter.nbytes for parameter in model.parameters())  # none is larger than the whole
+    room = HELD // sum(parameter.nbytes for parameter in filters.model.parameters())  # none is larger than the whole
 
     def narrowed(row: int) -> Pass:
         return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
@@ -119,8 +120,8 @@ def _narrowed(
             for number, (prefix, images_NCHW) in enumerate(prefixes):
                 logits_NC = prefix.finish(left)
                 if left.rounded and bool((tied_N := nearly_tied(logits_NC)).any()):
-                    with ablated(model, ablations[row], value=value, scope=scope):
-                        logits_NC[tied_N] = model(images_NCHW[tied_N])
+                    with ablated(filters, ablations[row], value=value, scope=scope):
+                        logits_NC[tied_N] = filters.model(images_NCHW[tied_N])
                 yield row, start + number * batches.size, logits_NC
 
 
@@ -137,7 +138,7 @@ def _say_once(sentence: str) -> None:
     log.warning(sentence)
 
 
-def find_or_predict(model: nn.Module, weights: str, split: Split, store: Store) -> np.ndarray:
+def find_or_predict(filters: Filters, weights: str, split: Split, store: Store) -> np.ndarray:
     """The intact network's predictions (N,): from the store, or made now and kept there.
 
     Args:
@@ -145,7 +146,7 @@ def find_or_predict(model: nn.Module, weights: str, split: Split, store: Store) 
     """
 
     def make() -> dict[str, Tensor]:
-        (predictions_N,) = evaluate_ablations(model, split, [np.array([], dtype=int)])
+        (predictions_N,) = evaluate_ablations(filters, split, [np.array([], dtype=int)])
         return {"predictions": torch.from_numpy(predictions_N)}
 
     recipe = {"weights": weights, "images": split.fingerprint}
@@ -201,7 +202,7 @@ class DropCurve:
 
 
 def drop_curve(
-    model: nn.Module,
+    filters: Filters,
     split: Split,
     order_K: np.ndarray,
     controls: Sequence[np.ndarray],
@@ -218,7 +219,7 @@ def drop_curve(
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
     orders = [order_K, order_K[::-1], *controls]
     ablations = [order[:count] for order in orders for count in removed]
-    predictions_AN = evaluate_ablations(model, split, ablations, value=value, scope=scope)
+    predictions_AN = evaluate_ablations(filters, split, ablations, value=value, scope=scope)
     predictions_OPN = predictions_AN.reshape(len(orders), len(removed), len(split))
     selected, weakest, *random = (accuracies(predictions_PN, split.labels_N) for predictions_PN in predictions_OPN)
     return DropCurve(len(split), removed, selected, weakest, random, predictions_OPN)

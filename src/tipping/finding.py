@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -21,9 +20,7 @@ from tipping.layers import (
     NORMALISING,
     PASSING,
     POOLING,
-    FilterIndex,
     evaluating,
-    filter_index,
 )
 
 RELUS = {
@@ -32,76 +29,6 @@ RELUS = {
 }
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What of a network is measured and ablated.
-
-    Attributes:
-        model: the network, whose `filter_layers` say where its filters are ablated.
-        maps: what is measured, in order: layers, and submodules that give their maps.
-        filter_R: the filter that each response is of.
-        ablatable_F: whether each filter may be ablated.
-    """
-
-    model: nn.Module
-    maps: tuple[tuple[str, str], ...]
-    filter_R: np.ndarray
-    ablatable_F: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        image_1CHW: Tensor,
-        *,
-        maps: str = "after_relu",
-        dense: bool = False,
-        sites: str = "conv+dense",
-        only: Sequence[str] | None = None,
-    ) -> Probe:
-        """The filters of a network.
-
-        Args:
-            maps: where they are measured, as in `FilterLayer.measured`.
-            dense: whether the units of dense layers are among them.
-            sites: `conv+dense` ablates all of them, `conv` only those whose maps have more than one value.
-            only: the layers that count; by default all but the last.
-
-        Raises:
-            InputError: as `find`.
-        """
-        model = modular(model, image_1CHW)
-        found = find(model, image_1CHW, only)
-        layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
-        if only and len(layers) < len(found):
-            raise InputError("protocol.dense=false: model.layers names dense layers; give true")
-        if not layers:
-            raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
-        setattr(model, "filter_layers", {layer.name: layer.activation for layer in layers})  # noqa: B010
-        layer_F = filter_index(model).layer_F
-        measured = [(i, module) for i, layer in enumerate(layers) for module in layer.measured(maps)]
-        return cls(
-            model,
-            maps=tuple((layers[i].name, module) for i, module in measured),
-            filter_R=np.concatenate([np.flatnonzero(layer_F == i) for i, _ in measured]),
-            ablatable_F=np.array([sites == "conv+dense" or not layer.single for layer in layers])[layer_F],
-        )
-
-    @property
-    def index(self) -> FilterIndex:
-        """Layer and channel of each filter."""
-        return filter_index(self.model)
-
-    @property
-    def places(self) -> list[tuple[str, int, str]]:
-        """Of each response, the layer and channel of its filter, and the submodule whose maps are measured."""
-        index = self.index
-        sizes = np.bincount(index.layer_F)
-        modules = [module for layer, module in self.maps for _ in range(sizes[index.layers.index(layer)])]
-        layers = [index.layers[layer] for layer in index.layer_F[self.filter_R]]
-        return list(zip(layers, index.channel_F[self.filter_R].tolist(), modules, strict=True))
 
 
 @dataclass(frozen=True)
@@ -151,12 +78,6 @@ def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None
     if not found:
         raise InputError(f"{type(model).__name__} has no nn.Conv2d or nn.Linear before its last: it has no filters")
     return [layer for name, layer in found.items() if not only or name in only]
-
-
-def convolutions(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> dict[str, str]:
-    """The convolutions that `find` finds, as in `filter_layers`."""
-    found = find(model, image_1CHW, only)
-    return {layer.name: layer.activation for layer in found if isinstance(model.get_submodule(layer.name), nn.Conv2d)}
 
 
 Version = tuple[int, int]  # a tensor, and how often it was written to

@@ -1,16 +1,10 @@
-"""Which layers of a network have filters, and where their maps are.
-
-A network says so in ``filter_layers``: for each layer, the submodule whose output holds its activation maps, an
-(N, filters, H, W) tensor. Responses are measured and filters are ablated there.
-"""
+"""What kinds of modules do to channels; networks in eval mode; hooks on the maps of layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -24,37 +18,6 @@ ACTIVATIONS = (
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
-
-
-class FilterIndex(NamedTuple):
-    """Which layer and channel each of the network's F filters is."""
-
-    layers: tuple[str, ...]  # names, in the order of the network
-    layer_F: np.ndarray  # position in `layers`
-    channel_F: np.ndarray
-
-
-def filter_layers(model: nn.Module) -> dict[str, str]:
-    """For each filter layer, the name of the submodule whose output holds its activation maps.
-
-    Raises:
-        ValueError: the network does not name its filter layers.
-    """
-    names = getattr(model, "filter_layers", None)
-    if not isinstance(names, dict) or not names:
-        raise ValueError(f"{type(model).__name__} must have filter_layers, such as {{'conv1': 'relu1'}}")
-    return names
-
-
-def filter_index(model: nn.Module) -> FilterIndex:
-    """The (layer, channel) of every filter of the network, layer after layer."""
-    layers = tuple(filter_layers(model))
-    sizes = [len(model.get_submodule(layer).weight) for layer in layers]  # type: ignore[arg-type]
-    return FilterIndex(
-        layers,
-        layer_F=np.repeat(np.arange(len(layers)), sizes),
-        channel_F=np.concatenate([np.arange(size) for size in sizes]),
-    )
 
 
 @contextmanager

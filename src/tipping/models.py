@@ -16,7 +16,6 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
 from tipping.errors import InputError, require, require_whole
-from tipping.finding import convolutions
 from tipping.layers import evaluating
 from tipping.store import is_state, load
 
@@ -91,8 +90,7 @@ class MatConvNet(nn.Sequential):
 def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A new network of the configured class; its initial weights depend on the seed only.
 
-    The class is given `image_shape` and `classes` if it takes them. Its `filter_layers` are its convolutions, unless it
-    names others; a `Probe` finds them anew.
+    The class is given `image_shape` and `classes` if it takes them.
 
     Raises:
         InputError: `_target_` is no network's class, an argument is out of its range, or the network does not make
@@ -111,9 +109,6 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
         model: nn.Module = instantiate(arguments, **known)
     channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far faster on CPU
     _try(channels_last, options, image_shape, classes)
-    if not hasattr(channels_last, "filter_layers"):
-        image_1CHW, only = torch.zeros(1, *image_shape), options.get("layers")
-        channels_last.filter_layers = convolutions(channels_last, image_1CHW, only)  # type: ignore[assignment]
     return channels_last
 
 

@@ -31,8 +31,7 @@ from tipping.controls import MATCHES
 from tipping.data import Split
 from tipping.errors import InputError
 from tipping.evaluation import DropCurve, accuracies, chance_of
-from tipping.finding import Probe
-from tipping.layers import FilterIndex
+from tipping.filters import FilterIndex, Filters
 from tipping.models import file_digests
 from tipping.selection import Selection
 from tipping.store import parsing
@@ -229,12 +228,12 @@ def certificate(selection: Selection) -> dict[str, Any]:
     }
 
 
-def relevant_filters(probe: Probe, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+def relevant_filters(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
     the weight of each class."""
     columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
-    places = probe.places
-    strongest = np.argsort(-selection.strength_F[probe.filter_R], kind="stable")
+    places = filters.places
+    strongest = np.argsort(-selection.strength_F[filters.filter_R], kind="stable")
     rows = [[*places[r], *selection.weights_RC[r].tolist()] for r in strongest if selection.weights_RC[r].any()]
     return columns, rows
 
@@ -330,11 +329,11 @@ def _clear(directory: Path) -> None:
     shutil.rmtree(directory / PICTURES, ignore_errors=True)
 
 
-def write_selection(directory: Path, selection: Selection, probe: Probe) -> None:
+def write_selection(directory: Path, selection: Selection, filters: Filters) -> None:
     """Write a job's ``selection.npz``: W (R, C), of each response the layer and channel of its filter, and the
     submodule whose maps were measured; and the filters ablated, positions in the network's index: ``order`` (K,),
     strongest first, and ``controls`` (draws, K)."""
-    layer_R, channel_R, map_R = zip(*probe.places, strict=True)
+    layer_R, channel_R, map_R = zip(*filters.places, strict=True)
     arrays: dict[str, Any] = {"weights": selection.weights_RC, "layer": layer_R, "channel": channel_R, "maps": map_R}
     arrays |= {"order": selection.order_K, "controls": np.array(selection.controls)}
     with replacing(directory / SELECTION) as part, part.open("wb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,14 +16,14 @@ from tqdm import tqdm
 from tipping.chain import up_to_last
 from tipping.data import CLASSES, Split, evaluation_batches
 from tipping.errors import InputError
-from tipping.layers import Hook, evaluating, filter_layers, hooked
+from tipping.filters import Filters, Maps
+from tipping.layers import Hook, evaluating, hooked
 from tipping.mu_lasso import MuLassoProblem
 from tipping.store import Item, Store
 
 log = logging.getLogger(__name__)
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
 TOGETHER = 1000  # images at most whose responses are normalised at once
-Maps = Sequence[tuple[str, str]]  # layers, and submodules that give their maps
 
 
 def frobenius(maps_NFHW: Tensor) -> Tensor:
@@ -83,32 +83,26 @@ class Measure:
     """What is measured of a network, and what it is to explain.
 
     Attributes:
-        maps: layers, and submodules that give their maps; by default one for each filter layer, so that R = F.
         norm: of each map: frobenius, squared or spectral.
         labels: true, predicted (by the network) or permuted (at random among the images).
         seed: of that permutation.
     """
 
-    maps: Maps | None = None
     norm: str = "frobenius"
     labels: str = "true"
     seed: int = 0
 
-    def recipe(self, model: nn.Module) -> dict[str, Any]:
-        """What of it decides the responses of a network."""
+    def recipe(self, filters: Filters) -> dict[str, Any]:
+        """What decides the responses of a network's filters."""
         labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
-        return {"norm": self.norm, "labels": labels, "maps": self.maps_of(model)}
-
-    def maps_of(self, model: nn.Module) -> Maps:
-        """The places measured."""
-        return list(filter_layers(model).items() if self.maps is None else self.maps)
+        return {"norm": self.norm, "labels": labels, "maps": filters.maps}
 
 
 PLAIN = Measure()
 
 
 def find_or_collect(
-    model: nn.Module, weights: str, split: Split, store: Store, measure: Measure = PLAIN
+    filters: Filters, weights: str, split: Split, store: Store, measure: Measure = PLAIN
 ) -> tuple[MuLassoProblem, Item]:
     """The mu-lasso problem of a network: from the store, or collected now and kept there.
 
@@ -118,8 +112,8 @@ def find_or_collect(
     Raises:
         InputError: a response is not finite, or the stored problem cannot be read.
     """
-    recipe = {"weights": weights, "images": split.fingerprint, **measure.recipe(model)}
-    item = store.fetch("responses", recipe, lambda: asdict(collect(model, split, measure)))
+    recipe = {"weights": weights, "images": split.fingerprint, **measure.recipe(filters)}
+    item = store.fetch("responses", recipe, lambda: asdict(collect(filters, split, measure)))
     log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
     try:
         problem = MuLassoProblem(**item.tensors)
@@ -129,13 +123,13 @@ def find_or_collect(
 
 
 def find_or_collect_parts(
-    model: nn.Module, weights: str, split: Split, store: Store, measure: Measure = PLAIN, parts: int = 20
+    filters: Filters, weights: str, split: Split, store: Store, measure: Measure = PLAIN, parts: int = 20
 ) -> list[MuLassoProblem]:
     """The mu-lasso problems of equal parts of the images, of every so manieth: from the store, or collected now."""
-    recipe = {"weights": weights, "images": split.fingerprint, "parts": parts, **measure.recipe(model)}
+    recipe = {"weights": weights, "images": split.fingerprint, "parts": parts, **measure.recipe(filters)}
 
     def make() -> dict[str, Tensor]:
-        problems = [asdict(collect(model, split[start::parts], measure)) for start in range(parts)]
+        problems = [asdict(collect(filters, split[start::parts], measure)) for start in range(parts)]
         return {name: torch.stack([problem[name] for problem in problems]) for name in problems[0]}
 
     tensors = store.fetch("parts", recipe, make).tensors
@@ -144,7 +138,7 @@ def find_or_collect_parts(
 
 
 @torch.inference_mode()
-def collect(model: nn.Module, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
+def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
     """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
@@ -153,10 +147,10 @@ def collect(model: nn.Module, split: Split, measure: Measure = PLAIN) -> MuLasso
     Raises:
         InputError: a response is not finite.
     """
-    return MuLassoProblem.stream(response_batches(model, split, measure))
+    return MuLassoProblem.stream(response_batches(filters, split, measure))
 
 
-def response_batches(model: nn.Module, split: Split, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
+def response_batches(filters: Filters, split: Split, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
     """Responses (N, R) and one-hot labels (N, C) of all images, some at a time.
 
     Raises:
@@ -165,7 +159,7 @@ def response_batches(model: nn.Module, split: Split, measure: Measure = PLAIN) -
     if measure.labels == "permuted":
         order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(measure.seed))
         split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
-    batches, maps = evaluation_batches(split), measure.maps_of(model)
+    batches, model, maps = evaluation_batches(split), filters.model, filters.maps
     waiting: list[tuple[list[Tensor], Tensor]] = []
     predicted = measure.labels == "predicted"
     network = model if predicted else up_to_last(model, [module for _, module in maps])
@@ -189,21 +183,16 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Ten
     return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)
 
 
-def find_or_average(model: nn.Module, weights: str, split: Split, store: Store) -> Tensor:
+def find_or_average(filters: Filters, weights: str, split: Split, store: Store) -> Tensor:
     """The `mean_activations` of a network: from the store, or measured now and kept there."""
-    maps = PLAIN.maps_of(model)
-    recipe = {"weights": weights, "images": split.fingerprint, "maps": maps}
-    item = store.fetch("means", recipe, lambda: {"means": mean_activations(model, split)})
-    return item.tensors["means"].to(next(model.parameters()))
+    recipe = {"weights": weights, "images": split.fingerprint, "maps": list(filters.sites.items())}
+    item = store.fetch("means", recipe, lambda: {"means": mean_activations(filters, split)})
+    return item.tensors["means"].to(next(filters.model.parameters()))
 
 
 @torch.inference_mode()
-def mean_activations(model: nn.Module, split: Split) -> Tensor:
-    """The mean of each filter's activations over all images and positions: (F,), in the type of the weights.
-
-    Raises:
-        ValueError: the network does not name its filter layers.
-    """
+def mean_activations(filters: Filters, split: Split) -> Tensor:
+    """The mean of each filter's activations over all images and positions: (F,), in the type of the weights."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}  # of images; of their passes, where a layer is used more than once
 
@@ -215,7 +204,7 @@ def mean_activations(model: nn.Module, split: Split) -> Tensor:
 
         return hook
 
-    maps = PLAIN.maps_of(model)
+    model, maps = filters.model, list(filters.sites.items())
     network = up_to_last(model, [module for _, module in maps])
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):

@@ -44,7 +44,7 @@ def as_trained(
     options = unchecked(options)
     subject = Subject.of(copy.deepcopy(model), dataset, options)
     problem, _ = subject.responses(store)
-    return subject, select(problem, subject.probe, options)
+    return subject, select(problem, subject.filters, options)
 
 
 def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:

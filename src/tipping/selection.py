@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from tipping import config
-from tipping.controls import Filters, controls
+from tipping.controls import Candidates, controls
 from tipping.errors import InputError
-from tipping.finding import Probe
+from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
 log = logging.getLogger(__name__)
@@ -47,31 +47,33 @@ class Selection:
     noise: float
 
 
-def select(problem: MuLassoProblem, probe: Probe, options: config.Config) -> Selection:
+def select(problem: MuLassoProblem, filters: Filters, options: config.Config) -> Selection:
     """Solve the mu-lasso at the configured mu, order its relevant filters and draw controls of that order."""
-    return select_each(problem, probe, options, [options.mu])[0]
+    return select_each(problem, filters, options, [options.mu])[0]
 
 
-def select_each(problem: MuLassoProblem, probe: Probe, options: config.Config, mu: Sequence[float]) -> list[Selection]:
+def select_each(
+    problem: MuLassoProblem, filters: Filters, options: config.Config, mu: Sequence[float]
+) -> list[Selection]:
     """Select at several mu in place of the configured one, with one call of the solver."""
     solution = solve(problem, mu, options.selection)
     for sentence in solution.stopped.values():
         log.warning(sentence)
-    return selections(problem, probe, options, mu, solution)
+    return selections(problem, filters, options, mu, solution)
 
 
 def selections(
-    problem: MuLassoProblem, probe: Probe, options: config.Config, mu: Sequence[float], solution: Solution
+    problem: MuLassoProblem, filters: Filters, options: config.Config, mu: Sequence[float], solution: Solution
 ) -> list[Selection]:
     """The selections of a solution at several mu; what does not depend on mu is computed once."""
-    live_F = by_filter(~problem.dead_F(), probe) > 0
+    live_F = by_filter(~problem.dead_F(), filters) > 0
     best = explainable(problem)
-    return [_selected(problem, probe, options, each, solution.at(m), live_F, best) for m, each in enumerate(mu)]
+    return [_selected(problem, filters, options, each, solution.at(m), live_F, best) for m, each in enumerate(mu)]
 
 
 def _selected(
     problem: MuLassoProblem,
-    probe: Probe,
+    filters: Filters,
     options: config.Config,
     mu: float,
     solution: Solution,
@@ -79,21 +81,21 @@ def _selected(
     best: tuple[np.ndarray, float],
 ) -> Selection:
     weights_RC = solution.weights_MFC[0].cpu().numpy()
-    strength_F = by_filter(np.abs(weights_RC).sum(1), probe)
-    relevant_F = by_filter((weights_RC != 0).any(1), probe) > 0
-    order_K = strongest_first(strength_F, relevant_F & probe.ablatable_F)
+    strength_F = by_filter(np.abs(weights_RC).sum(1), filters)
+    relevant_F = by_filter((weights_RC != 0).any(1), filters) > 0
+    order_K = strongest_first(strength_F, relevant_F & filters.ablatable_F)
     shares_C = explained(problem, weights_RC)
     selection = Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
-    return with_controls(selection, problem, probe, options, mu)
+    return with_controls(selection, problem, filters, options, mu)
 
 
 def with_controls(
-    selection: Selection, problem: MuLassoProblem, probe: Probe, options: config.Config, mu: float
+    selection: Selection, problem: MuLassoProblem, filters: Filters, options: config.Config, mu: float
 ) -> Selection:
     """Draw the controls of a selection at some mu as the protocol says, in place of any it has."""
-    mass_F, protocol = by_filter(masses(problem, probe), probe), options.protocol
-    filters = Filters(probe.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, probe.ablatable_F)
-    drawn = controls(selection.order_K, filters, options.seed, mu, protocol.draws, protocol.control)
+    mass_F, protocol = by_filter(masses(problem, filters), filters), options.protocol
+    candidates = Candidates(filters.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, filters.ablatable_F)
+    drawn = controls(selection.order_K, candidates, options.seed, mu, protocol.draws, protocol.control)
     return replace(selection, controls=drawn)
 
 
@@ -108,9 +110,9 @@ def solve(problem: MuLassoProblem, mu: Sequence[float], options: config.Selectio
     return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
-def by_filter(values_R: np.ndarray, probe: Probe) -> np.ndarray:
+def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:
     """The sum over each filter's responses: (F,)."""
-    sums_F: np.ndarray = np.bincount(probe.filter_R, weights=values_R, minlength=len(probe.ablatable_F))
+    sums_F: np.ndarray = np.bincount(filters.filter_R, weights=values_R, minlength=len(filters.ablatable_F))
     return sums_F
 
 
@@ -120,13 +122,13 @@ def strongest_first(strength_F: np.ndarray, chosen_F: np.ndarray) -> np.ndarray:
     return order_F[chosen_F[order_F]]
 
 
-def masses(problem: MuLassoProblem, probe: Probe) -> np.ndarray:
+def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
     """Each response, its share of those at its place, summed over images: (R,).
 
     Σ_n x_nr is Σ_s Σ_n x_nr x_ns over the responses s of its place, since they sum to 1.
     """
     gram_RR = problem.gram_FF.cpu().numpy()
-    sizes = [int((probe.index.layer_F == probe.index.layers.index(layer)).sum()) for layer, _ in probe.maps]
+    sizes = [int((filters.index.layer_F == filters.index.layers.index(layer)).sum()) for layer, _ in filters.maps]
     place_R = np.repeat(np.arange(len(sizes)), sizes)
     masses_R: np.ndarray = (gram_RR * (place_R[:, None] == place_R)).sum(1)
     return masses_R

@@ -13,7 +13,7 @@ from tipping import config
 from tipping.ablation import ablated
 from tipping.data import Dataset, Split
 from tipping.errors import InputError
-from tipping.finding import Probe
+from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem
 from tipping.responses import (
@@ -35,13 +35,13 @@ class Subject:
     """A network, and how the configured protocol treats it.
 
     Attributes:
-        probe: what of it is measured and ablated.
+        filters: what of it is measured and ablated.
         weights: a digest of its tensors, and of what it makes of some images.
         options: of the job.
         train: the images it is measured on.
     """
 
-    probe: Probe
+    filters: Filters
     weights: str
     options: config.Config
     train: Split
@@ -55,10 +55,12 @@ class Subject:
         """
         protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
         only = options.model.get("layers")
-        probe = Probe.of(model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only)
+        filters = Filters.of(
+            model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only
+        )
         with evaluating(model), torch.no_grad():  # other code may make something else of the same weights
             logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
-        return cls(probe, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
+        return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
 
     def check(self) -> None:
         """Try on an image whether the network can be measured and ablated as the protocol says.
@@ -66,10 +68,10 @@ class Subject:
         Raises:
             InputError: it cannot.
         """
-        protocol, model = self.options.protocol, self.probe.model
+        protocol, everything = self.options.protocol, np.arange(len(self.filters.ablatable_F))
         try:
-            with ablated(model, np.arange(len(self.probe.ablatable_F)), scope=protocol.scope), torch.no_grad():
-                next(iter(response_batches(model, self.train[:1], self.measure)))
+            with ablated(self.filters, everything, scope=protocol.scope), torch.no_grad():
+                next(iter(response_batches(self.filters, self.train[:1], self.measure)))
         except (ValueError, RuntimeError) as error:
             raise InputError(f"protocol={protocol.name} does not suit the network: {error}") from error
 
@@ -77,25 +79,25 @@ class Subject:
     def measure(self) -> Measure:
         """What is measured of it."""
         protocol = self.options.protocol
-        return Measure(self.probe.maps, protocol.norm, protocol.labels, self.options.seed)
+        return Measure(protocol.norm, protocol.labels, self.options.seed)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
-        return find_or_collect(self.probe.model, self.weights, self.train, store, self.measure)
+        return find_or_collect(self.filters, self.weights, self.train, store, self.measure)
 
     def responses_of_parts(self, store: Store) -> list[MuLassoProblem]:
         """The same of twenty parts of the images."""
-        return find_or_collect_parts(self.probe.model, self.weights, self.train, store, self.measure)
+        return find_or_collect_parts(self.filters, self.weights, self.train, store, self.measure)
 
     def fresh_responses(self) -> MuLassoProblem:
         """The mu-lasso problem of its responses, collected now."""
-        return collect(self.probe.model, self.train, self.measure)
+        return collect(self.filters, self.train, self.measure)
 
     def manner(self, store: Store | None = None) -> dict[str, Any]:
         """How `ablated` ablates its filters; means of activations are from the store, if there is one."""
         protocol, value = self.options.protocol, None
         if protocol.value == "mean" and store:
-            value = find_or_average(self.probe.model, self.weights, self.train, store)
+            value = find_or_average(self.filters, self.weights, self.train, store)
         elif protocol.value == "mean":
-            value = mean_activations(self.probe.model, self.train)
+            value = mean_activations(self.filters, self.train)
         return {"value": value, "scope": protocol.scope}

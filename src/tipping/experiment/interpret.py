@@ -45,24 +45,24 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         with stage("responses"):
             problem, responses = subject.responses(store)
         with stage("selection"):
-            selection = select(problem, subject.probe, config)
+            selection = select(problem, subject.filters, config)
         with stage("intact"):
             manner = subject.manner(store)
-            intact_N = find_or_predict(subject.probe.model, subject.weights, images, store)
+            intact_N = find_or_predict(subject.filters, subject.weights, images, store)
         with stage("ablation"):
             ablations = [selection.order_K, *selection.controls]
-            predictions_AN = evaluate_ablations(subject.probe.model, images, ablations, **manner)
+            predictions_AN = evaluate_ablations(subject.filters, images, ablations, **manner)
         with stage("curve"):
             few = images.spread(config.curve.images)
             curve = drop_curve(
-                subject.probe.model, few, selection.order_K, selection.controls, config.curve.points, **manner
+                subject.filters, few, selection.order_K, selection.controls, config.curve.points, **manner
             )
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):
                 both = beside(*trained, subject, store)
 
-        index = subject.probe.index
+        index = subject.filters.index
         record = {
             **described,
             **records.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
@@ -78,10 +78,10 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
             "seconds": stage.seconds,
             "pictures": None if config.visualize.enabled else [],
         }
-        records.write_selection(directory, selection, subject.probe)
+        records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
         records.write(directory, record)
-        run.log_result(record, records.relevant_filters(subject.probe, selection))
+        run.log_result(record, records.relevant_filters(subject.filters, selection))
         if config.visualize.enabled:  # when all else is safe
             from tipping.visualize.draw import picture_beside, pictures  # with matplotlib
 

@@ -52,12 +52,12 @@ class Searched:
         find_or_train(model, dataset, config, store)
         subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
-        (intact,) = accuracies(find_or_predict(model, subject.weights, images, store)[None], images.labels_N)
+        (intact,) = accuracies(find_or_predict(subject.filters, subject.weights, images, store)[None], images.labels_N)
         try:
             path = homotopy(problem, options.high)
         except ArithmeticError as error:
             raise InputError(f"{config.model['name']}: its breakpoints cannot be told: {error}") from error
-        edges = breakpoints(path, subject.probe.filter_R, options.low)
+        edges = breakpoints(path, subject.filters.filter_R, options.low)
         bracketing = Bracketing(options.low, options.high, options.grid, options.precision, edges)
         saturation = float(problem.saturation().max())
         return cls(subject, store, path, (intact + chance_of(images)) / 2, bracketing, saturation)
@@ -68,7 +68,7 @@ class Searched:
         facts: dict[str, Any] = {"level": self.level, "saturation_mu": self.saturation}
         crossings = self.bracketing.brackets(known)
         if crossings:
-            filter_R, parts = self.subject.probe.filter_R, self.subject.responses_of_parts(self.store)
+            filter_R, parts = self.subject.filters.filter_R, self.subject.responses_of_parts(self.store)
             chosen_MF = on_halves(parts, crossings[0].at, filter_R, np.random.default_rng(0))
             live_R = ~reduce(add, parts).dead_F()
             index = stability(chosen_MF[:, np.bincount(filter_R, weights=live_R) > 0])

@@ -46,12 +46,12 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
     def interpreted(weights: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, config)
-        return subject, select(subject.fresh_responses(), subject.probe, config)
+        return subject, select(subject.fresh_responses(), subject.filters, config)
 
     def curve(model: nn.Module) -> DropCurve:
         subject, selection = interpreted(digest(model.state_dict()))
         order_K, controls, points = selection.order_K, selection.controls, config.curve.points
-        return drop_curve(subject.probe.model, images, order_K, controls, points, **subject.manner())
+        return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
         from tipping.visualize.draw import pictures  # with matplotlib

@@ -30,7 +30,7 @@ def check_resampling(subject: Subject) -> None:
     Raises:
         InputError: no convolution, or pooling, of the network has a stride.
     """
-    options, model, image_1CHW = subject.options.visualize, subject.probe.model, subject.train.images_NCHW[:1]
+    options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train.images_NCHW[:1]
     for pooling, asked in ((False, options.resample == "nearest"), (True, options.pooling)):
         if options.enabled and asked and not has_stride(model, image_1CHW, pooling):
             what, option = ("pooling", "pooling=true") if pooling else ("convolution", "resample=nearest")

@@ -41,7 +41,7 @@ def beside(first: Subject, selection: Selection, second: Subject, store: Store) 
     images_BCHW = first.train.images_NCHW[images_KR[0, responses]]
     signals: list[dict[str, np.ndarray]] = []
     for subject in (first, second) if filters else ():
-        sights = {rule: look(subject.probe.model, images_BCHW, filters, rule=rule, **manner(first)) for rule in RULES}
+        sights = {rule: look(subject.filters.model, images_BCHW, filters, rule=rule, **manner(first)) for rule in RULES}
         signals.append({rule: sight.signals_BCHW.cpu().numpy() for rule, sight in sights.items()})
     return Beside(
         names=[all_names[response] for response in responses],

@@ -106,12 +106,12 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[Tensor, Tensor]:
     """`strongest` of a network's training images: from the store, if there is one, or found now and kept there, with as
     many as any picture takes."""
-    model, train, measure = subject.probe.model, subject.train, replace(subject.measure, labels="true")  # none matter
-    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": MOST_IMAGES, **measure.recipe(model)}
+    filters, train, measure = subject.filters, subject.train, replace(subject.measure, labels="true")  # none matter
+    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": MOST_IMAGES, **measure.recipe(filters)}
 
     def make() -> dict[str, Tensor]:
         with torch.inference_mode():
-            images_KR, values_KR = strongest(response_batches(model, train, measure), MOST_IMAGES)
+            images_KR, values_KR = strongest(response_batches(filters, train, measure), MOST_IMAGES)
         return {"images": images_KR, "values": values_KR}
 
     tensors = store.fetch("strongest", recipe, make).tensors if store else make()
@@ -133,13 +133,13 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     Args:
         evaluated: the images on which each filter is ablated alone.
     """
-    options, probe, places = subject.options.visualize, subject.probe, subject.probe.places
+    options, filter_R, places = subject.options.visualize, subject.filters.filter_R, subject.filters.places
     images_KR, values_KR = find_strongest(subject, options.images, store)
     pairs = strongest_of_each_class(selection.weights_RC, options.filters_per_class)
     responses = sorted({response for _, response in pairs})
     if not responses:
         return []
-    drop_F = _drops_alone(subject, [int(probe.filter_R[response]) for response in responses], evaluated, store)
+    drop_F = _drops_alone(subject, [int(filter_R[response]) for response in responses], evaluated, store)
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
     crops, signals = _seen(subject, items)
@@ -155,7 +155,7 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
                 channel=channel,
                 maps=maps,
                 weight=float(selection.weights_RC[response, label]),
-                drop=drop_F[int(probe.filter_R[response])],
+                drop=drop_F[int(filter_R[response])],
                 images_K=best_K[response].numpy(),
                 responses_K=values_KR[: len(rows), response].numpy(),
                 crops_KCHW=np.stack([crops[row] for row in rows]),
@@ -168,23 +168,23 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
 def names(subject: Subject) -> list[str]:
     """Of each response, the name of its filter; with that of its maps where several of each filter are measured."""
     several = subject.options.protocol.maps == "all"
-    places = subject.probe.places
+    places = subject.filters.places
     return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in places]
 
 
 def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
     """For pairs of a response and an image, what of the image, and of the signal by each rule, lies in the receptive
     field of the largest value of the filter's map."""
-    probe, images_NCHW = subject.probe, subject.train.images_NCHW
+    model, images_NCHW = subject.filters.model, subject.train.images_NCHW
     images_BCHW = images_NCHW[[image for _, image in items]]
     filters = filters_of(subject, [response for response, _ in items])
     sights = {
-        rule: look(probe.model, images_BCHW, filters, rule=rule, **manner(subject))
+        rule: look(model, images_BCHW, filters, rule=rule, **manner(subject))
         for rule in subject.options.visualize.rules
     }
     first, sites = next(iter(sights.values())), [site for site, _ in filters]
     shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, first.maps, strict=True)}
-    reach = {site: spans(probe.model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
+    reach = {site: spans(model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
 
     def cropped(pictures_BCHW: Tensor) -> list[np.ndarray]:
         three = zip(pictures_BCHW.cpu().numpy(), sites, first.peaks, strict=True)
@@ -195,7 +195,7 @@ def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.n
 
 def filters_of(subject: Subject, responses: Sequence[int]) -> list[tuple[Site, int]]:
     """The filters of some responses, as `look` takes them."""
-    places = subject.probe.places
+    places = subject.filters.places
     return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
@@ -220,16 +220,18 @@ def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, sto
     """By how much accuracy falls without each filter alone."""
     each = list(dict.fromkeys(filters))
     ablations = [np.array([], dtype=int), *(np.array([one]) for one in each)]
-    predictions_AN = evaluate_ablations(subject.probe.model, evaluated, ablations, **subject.manner(store))
+    predictions_AN = evaluate_ablations(subject.filters, evaluated, ablations, **subject.manner(store))
     intact, *without = accuracies(predictions_AN, evaluated.labels_N)
     return {one: intact - left for one, left in zip(each, without, strict=True)}
 
 
 def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
     """Why each of some images got its class: the filters that contribute most to it, and where."""
-    measure, model, all_names = replace(subject.measure, labels="predicted"), subject.probe.model, names(subject)
+    measure, all_names = replace(subject.measure, labels="predicted"), names(subject)
     with torch.inference_mode():
-        parts = [(responses, onehot.argmax(1)) for responses, onehot in response_batches(model, images, measure)]
+        parts = [
+            (responses, onehot.argmax(1)) for responses, onehot in response_batches(subject.filters, images, measure)
+        ]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     weights_NR = selection.weights_RC.T[predicted_N]
     shares_NR = np.stack([contributions(*pair) for pair in zip(responses_NR, weights_NR, strict=True)])
@@ -273,7 +275,7 @@ def _heats(subject: Subject, images_NCHW: Tensor, items: Sequence[tuple[int, int
     filters = filters_of(subject, [response for _, response in items])
     images_BCHW = images_NCHW[[image for image, _ in items]]
     rule = subject.options.visualize.rules[0]
-    signals_BCHW = look(subject.probe.model, images_BCHW, filters, rule=rule, **manner(subject)).signals_BCHW
+    signals_BCHW = look(subject.filters.model, images_BCHW, filters, rule=rule, **manner(subject)).signals_BCHW
     return np.stack([_heat(signal_CHW) for signal_CHW in signals_BCHW.cpu().numpy()])
 
 
