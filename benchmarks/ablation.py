@@ -25,7 +25,7 @@ from torch import nn
 
 from tipping import config, data, models
 from tipping.chain import up_to_last
-from tipping.controls import Candidates, controls
+from tipping.controls import Candidates, Draws, controls
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import evaluate_ablations
 from tipping.filters import Filters
@@ -68,7 +68,7 @@ def evenly_spread(network: Filters, counts: Sequence[int]) -> Ablations:
 
 def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
     nothing = np.zeros(len(layer_F))
-    return controls(filters, Candidates(layer_F, nothing > 0, nothing, nothing, nothing == 0), seed=0, mu=1.0, draws=5)
+    return controls(filters, Candidates(layer_F, nothing > 0, nothing, nothing, nothing == 0), 1.0, Draws())
 
 
 # ---- what a user would do instead

@@ -20,7 +20,6 @@ from measuring import mnist, passes, table, timed
 
 from tipping import config, data, models
 from tipping.data import Dataset
-from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
 from tipping.training import train
@@ -45,7 +44,7 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     train(model, replace(dataset, train=dataset.train.spread(6000)), TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.of(model, dataset, chosen)
-    selection = select(subject.fresh_responses(), subject.filters, chosen)
+    selection = subject.select(subject.fresh_responses())
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)

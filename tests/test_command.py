@@ -20,7 +20,7 @@ from conftest import ROOT, accuracy, filters_of
 from test_ablation import without
 
 from tipping import charts, config, data, models, results
-from tipping.controls import Candidates, controls
+from tipping.controls import Candidates, Draws, controls
 from tipping.mu_lasso import spg
 from tipping.records import SCHEMA
 from tipping.responses import collect
@@ -151,7 +151,7 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
     assert 2 < len(order) < 16
     layer_F, rest = filters_of(model).index.layer_F, np.zeros(16)
-    drawn = controls(np.array(order), Candidates(layer_F, rest > 0, rest, rest, rest == 0), seed=0, mu=1.0, draws=2)
+    drawn = controls(np.array(order), Candidates(layer_F, rest > 0, rest, rest, rest == 0), 1.0, Draws(2))
 
     def left(filters: list[int]) -> float:
         return accuracy(without(model, filters), dataset.test)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 from tipping import config
-from tipping.controls import MATCHES, Candidates, control, controls
+from tipping.controls import MATCHES, Candidates, Draws, control, controls
 
 LAYER_F = np.repeat([0, 1, 2], [5, 8, 3])
 DEAD_F = np.isin(np.arange(16), [3, 9, 10])
@@ -122,7 +122,7 @@ def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:
 
 def test_controls_depend_on_seed_mu_and_draw_only() -> None:
     def orders(seed: int = 0, mu: float = 10.0, draws: int = 3) -> list[list[int]]:
-        return [order.tolist() for order in controls(ORDER, FILTERS, seed, mu, draws)]
+        return [order.tolist() for order in controls(ORDER, FILTERS, mu, Draws(draws, seed=seed))]
 
     assert orders() == orders()
     assert orders(draws=5)[:3] == orders()

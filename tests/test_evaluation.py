@@ -19,7 +19,7 @@ from tipping import evaluation, models
 from tipping.ablation import ablated, gone_channels, layer_values
 from tipping.callbacks import AccuracyDropCurve
 from tipping.chain import Chain
-from tipping.controls import Candidates, controls
+from tipping.controls import Candidates, Draws, controls
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations, find_or_predict
 from tipping.narrowing import Pass, Prefix, _largest, without_first_input
@@ -296,7 +296,7 @@ def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Spli
     split = teacher(model, split)
     order_K, rest = np.array([6, 0, 13, 7, 1, 8, 14]), np.zeros(18)
     candidates = Candidates(filters_of(model).index.layer_F, rest > 0, rest, rest, rest == 0)
-    drawn = controls(order_K, candidates, seed=0, mu=1.0, draws=2)
+    drawn = controls(order_K, candidates, 1.0, Draws(2))
     curve = drop_curve(filters_of(model), split, order_K, drawn, points=4)
     assert curve.removed == [0, 2, 4, 5, 7]
     assert curve.selected[0] == 1

@@ -17,9 +17,9 @@ from tipping import config, data, models, planted
 from tipping.ablation import ablated
 from tipping.controls import MATCHES
 from tipping.data import Split
-from tipping.experiment import interpret
 from tipping.planted import CLASSES, PATTERNS, PLANTED, STEM, PlantedNet
-from tipping.selection import Selection, select
+from tipping.selection import Selection
+from tipping.subject import Subject
 
 JOB = ("data=planted", "model=planted", "selection=homotopy", "mu=4", "curve.points=1")
 
@@ -58,7 +58,8 @@ def left(without: np.ndarray, model: PlantedNet, split: Split) -> float:
 def selections(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
     """The selection of each job that runs."""
     made: list[Selection] = []
-    monkeypatch.setattr(interpret, "select", lambda *given: made.append(select(*given)) or made[-1])
+    select = Subject.select
+    monkeypatch.setattr(Subject, "select", lambda *given: made.append(select(*given)) or made[-1])
     return made
 
 

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from tipping import records
-from tipping.experiment import interpret
+from tipping.subject import Subject
 
 TWO = ("interpret", "mu=1,20")
 
@@ -212,7 +212,7 @@ def test_two_sweeps_at_once_in_one_folder(run_script, tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    select, looks = interpret.select, []
+    select, looks = Subject.select, []
 
     def looking(*given: Any) -> Any:
         with pytest.raises(Timeout):
@@ -220,7 +220,7 @@ def test_a_sweep_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypa
         looks.append(1)
         return select(*given)
 
-    monkeypatch.setattr(interpret, "select", looking)
+    monkeypatch.setattr(Subject, "select", looking)
     assert run_script(*TWO, multirun=True)[0] == 0
     assert len(looks) == 2
 

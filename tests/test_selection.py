@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, problem_of, responses_like
-from hydra import compose, initialize_config_dir
+from conftest import problem_of, responses_like
 from torch import nn
 
-from tipping.config import parse
+from tipping.controls import Draws
 from tipping.data import Split
 from tipping.filters import Filters
-from tipping.mu_lasso import MuLassoProblem, spg
+from tipping.mu_lasso import MuLassoProblem, homotopy, spg
 from tipping.selection import by_filter, explainable, explained, masses, select, select_each, strongest_first
 
 
@@ -82,16 +79,17 @@ def test_filters_of_all_maps_measures_each_filter_at_each_place(model: nn.Module
     assert dense.ablatable_F.tolist() == [True] * 18 + [False] * 256
 
 
-@pytest.mark.parametrize("solver", ["spg", "homotopy"])
+SOLVERS = {"spg": spg, "homotopy": lambda problem, mu: homotopy(problem, max(mu)).solution(mu)}
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
 def test_selections_at_several_mu_are_those_at_each(solver: str, problem: MuLassoProblem) -> None:
     """In any order of mu, and with each one's own controls."""
     own = chain([12, 20, 15], [0, 1, 2])
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        options = parse(compose("config", [f"selection={solver}", "protocol.control=norm", "seed=3"]))
     mus = [9.0, 1.0, 3.0]
-    several = select_each(problem, own, options, mus)
+    several = select_each(problem, own, mus, solver=SOLVERS[solver], draws=Draws(match="norm", seed=3))
     for mu, found in zip(mus, several, strict=True):
-        alone = select(problem, own, replace(options, mu=mu))
+        alone = select(problem, own, mu, solver=SOLVERS[solver], draws=Draws(match="norm", seed=3))
         assert np.allclose(found.weights_RC, alone.weights_RC, rtol=1e-6, atol=1e-9)  # gaps of 1e-8 leave no more
         assert np.array_equal(found.weights_RC != 0, alone.weights_RC != 0)
         assert found.order_K.tolist() == alone.order_K.tolist()

@@ -22,7 +22,7 @@ from tipping import data, models
 from tipping.config import Config, parse
 from tipping.data import CLASSES, Split
 from tipping.responses import response_batches
-from tipping.selection import Selection, select
+from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject
 from tipping.training import train
@@ -48,7 +48,7 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
 
     def under(*more: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, options(*more))
-        return subject, select(subject.fresh_responses(), subject.filters, subject.options)
+        return subject, subject.select(subject.fresh_responses())
 
     return under
 

@@ -14,7 +14,7 @@ from tipping.classifier import find_or_train
 from tipping.config import Config
 from tipping.data import Dataset
 from tipping.evaluation import DropCurve, evaluate_ablations, find_or_predict
-from tipping.selection import Selection, select_each, with_controls
+from tipping.selection import Selection, with_controls
 from tipping.subject import Subject
 
 FILE = "answer.csv"
@@ -59,9 +59,9 @@ def of_network(work: Work, dropout: float, seed: int) -> Iterator[dict[str, Any]
 def selected(work: Work, subject: Subject) -> dict[tuple[float, str], Selection]:
     """The selection at each mu, with each kind of control."""
     problem, _ = subject.responses(work.store)
-    path = select_each(problem, subject.filters, subject.options, work.size.mu)
+    path = subject.select_each(problem, work.size.mu)
     return {
-        (mu, control): with_controls(selection, problem, subject.filters, at(subject.options, mu, control), mu)
+        (mu, control): with_controls(selection, problem, subject.filters, mu, replace(subject.draws, match=control))
         for mu, selection in zip(work.size.mu, path, strict=True)
         for control in CONTROLS
     }

@@ -23,7 +23,7 @@ from tipping.ablation import ablated
 from tipping.data import Dataset
 from tipping.evaluation import evaluate_ablations, nearly_tied
 from tipping.layers import evaluating
-from tipping.selection import Selection, select
+from tipping.selection import Selection
 from tipping.subject import Subject
 from tipping.training import train
 from tipping.visualize.gallery import filters_of
@@ -69,7 +69,7 @@ def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     here = Subject.of(model.eval(), dataset, options)
     there = Subject.of(copied(model, work.device), dataset.to(work.device), options)
     problem, other = here.fresh_responses(), there.fresh_responses().to("cpu")
-    selection, selected = select(problem, here.filters, options), select(other, there.filters, options)
+    selection, selected = here.select(problem), there.select(other)
 
     far = float((other.gram_FF - problem.gram_FF).norm() / problem.gram_FF.norm())
     yield _row("responses", len(problem.gram_FF), far, RESPONSES)

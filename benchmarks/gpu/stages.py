@@ -28,7 +28,6 @@ from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem, spg
 from tipping.responses import collect
-from tipping.selection import select_each
 from tipping.subject import Subject
 from tipping.training import train
 
@@ -193,7 +192,7 @@ class Timed:
 
     def _selected(self) -> list[Any]:
         subject, problem = self._problem()
-        return select_each(problem, subject.filters, self.options, self._mu)
+        return subject.select_each(problem, self._mu)
 
     def _sets(self) -> list[np.ndarray]:
         """The relevant filters at five mu, and five controls of each."""

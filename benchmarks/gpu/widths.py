@@ -55,7 +55,8 @@ def evaluated(work: Work, found: Searched, options: Config) -> Job:
     """A job at one mu, as interpret.py does it, without a folder."""
     subject, filters = found.subject, found.subject.filters
     images = work.dataset(options).split(options.protocol.evaluated_on)
-    (selection,) = selections(found.path.problem, filters, options, [options.mu], found.path.solution([options.mu]))
+    solution = found.path.solution([options.mu])
+    (selection,) = selections(found.path.problem, filters, [options.mu], solution, subject.draws)
     intact_N = find_or_predict(filters, subject.weights, images, work.store)
     manner = subject.manner(work.store)
     predictions_AN = evaluate_ablations(filters, images, [selection.order_K, *selection.controls], **manner)

@@ -35,6 +35,19 @@ class Candidates:
     ablatable_F: np.ndarray
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Which controls are drawn: how many, what they have in common with the relevant filters, as in `control`, and the
+    seed."""
+
+    count: int = 5
+    match: str = "layer"
+    seed: int = 0
+
+
+LAYER_MATCHED = Draws()
+
+
 def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
     """One control of an order of filters, itself an order; without replacement, and uniform given what it matches.
 
@@ -101,9 +114,7 @@ def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng:
     return rng.permutation(taken)
 
 
-def controls(
-    order_K: np.ndarray, filters: Candidates, seed: int, mu: float, draws: int, match: str = "layer"
-) -> list[np.ndarray]:
-    """Independent controls that depend on (seed, mu, draw), the filters and the match only."""
-    rng = np.random.default_rng((seed, int(np.float64(mu).view(np.uint64))))
-    return [control(order_K, filters, stream, match) for stream in rng.spawn(draws)]
+def controls(order_K: np.ndarray, filters: Candidates, mu: float, draws: Draws) -> list[np.ndarray]:
+    """Independent controls that depend on (seed, mu, number of the draw), the filters and the match only."""
+    rng = np.random.default_rng((draws.seed, int(np.float64(mu).view(np.uint64))))
+    return [control(order_K, filters, stream, draws.match) for stream in rng.spawn(draws.count)]

@@ -15,7 +15,7 @@ from tipping import config, models
 from tipping.data import CLASSES, Dataset
 from tipping.errors import InputError
 from tipping.layers import evaluating
-from tipping.selection import Selection, select
+from tipping.selection import Selection
 from tipping.store import Store
 from tipping.subject import Subject
 
@@ -44,7 +44,7 @@ def as_trained(
     options = unchecked(options)
     subject = Subject.of(copy.deepcopy(model), dataset, options)
     problem, _ = subject.responses(store)
-    return subject, select(problem, subject.filters, options)
+    return subject, subject.select(problem)
 
 
 def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from tipping import config
-from tipping.controls import Candidates, controls
-from tipping.errors import InputError
+from tipping.controls import LAYER_MATCHED, Candidates, Draws, controls
 from tipping.filters import Filters
-from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
+from tipping.mu_lasso import MuLassoProblem, Solution, spg
 
 log = logging.getLogger(__name__)
 
@@ -47,35 +45,48 @@ class Selection:
     noise: float
 
 
-def select(problem: MuLassoProblem, filters: Filters, options: config.Config) -> Selection:
-    """Solve the mu-lasso at the configured mu, order its relevant filters and draw controls of that order."""
-    return select_each(problem, filters, options, [options.mu])[0]
+Solver = Callable[[MuLassoProblem, Sequence[float]], Solution]
+
+
+def select(
+    problem: MuLassoProblem, filters: Filters, mu: float, *, solver: Solver = spg, draws: Draws = LAYER_MATCHED
+) -> Selection:
+    """Solve the mu-lasso at one mu, order its relevant filters and draw controls of that order."""
+    return select_each(problem, filters, [mu], solver=solver, draws=draws)[0]
 
 
 def select_each(
-    problem: MuLassoProblem, filters: Filters, options: config.Config, mu: Sequence[float]
+    problem: MuLassoProblem,
+    filters: Filters,
+    mu: Sequence[float],
+    *,
+    solver: Solver = spg,
+    draws: Draws = LAYER_MATCHED,
 ) -> list[Selection]:
-    """Select at several mu in place of the configured one, with one call of the solver."""
-    solution = solve(problem, mu, options.selection)
+    """Select at several mu with one call of the solver."""
+    solution = solver(problem, mu)
     for sentence in solution.stopped.values():
         log.warning(sentence)
-    return selections(problem, filters, options, mu, solution)
+    return selections(problem, filters, mu, solution, draws)
 
 
 def selections(
-    problem: MuLassoProblem, filters: Filters, options: config.Config, mu: Sequence[float], solution: Solution
+    problem: MuLassoProblem,
+    filters: Filters,
+    mu: Sequence[float],
+    solution: Solution,
+    draws: Draws = LAYER_MATCHED,
 ) -> list[Selection]:
     """The selections of a solution at several mu; what does not depend on mu is computed once."""
     live_F = by_filter(~problem.dead_F(), filters) > 0
     best = explainable(problem)
-    return [_selected(problem, filters, options, each, solution.at(m), live_F, best) for m, each in enumerate(mu)]
+    each = [_selected(problem, filters, solution.at(m), live_F, best) for m in range(len(mu))]
+    return [with_controls(one, problem, filters, value, draws) for one, value in zip(each, mu, strict=True)]
 
 
 def _selected(
     problem: MuLassoProblem,
     filters: Filters,
-    options: config.Config,
-    mu: float,
     solution: Solution,
     live_F: np.ndarray,
     best: tuple[np.ndarray, float],
@@ -85,29 +96,16 @@ def _selected(
     relevant_F = by_filter((weights_RC != 0).any(1), filters) > 0
     order_K = strongest_first(strength_F, relevant_F & filters.ablatable_F)
     shares_C = explained(problem, weights_RC)
-    selection = Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
-    return with_controls(selection, problem, filters, options, mu)
+    return Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
 
 
 def with_controls(
-    selection: Selection, problem: MuLassoProblem, filters: Filters, options: config.Config, mu: float
+    selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
 ) -> Selection:
-    """Draw the controls of a selection at some mu as the protocol says, in place of any it has."""
-    mass_F, protocol = by_filter(masses(problem, filters), filters), options.protocol
+    """Draw the controls of a selection at some mu, in place of any it has."""
+    mass_F = by_filter(masses(problem, filters), filters)
     candidates = Candidates(filters.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, filters.ablatable_F)
-    drawn = controls(selection.order_K, candidates, options.seed, mu, protocol.draws, protocol.control)
-    return replace(selection, controls=drawn)
-
-
-def solve(problem: MuLassoProblem, mu: Sequence[float], options: config.Selection) -> Solution:
-    """The solutions at some mu, by the configured solver."""
-    if options.solver == "homotopy":
-        try:
-            return homotopy(problem, largest_mu=max(mu)).solution(mu, tolerance=options.tolerance)
-        except ArithmeticError as error:
-            raise InputError(f"selection=homotopy: {error}") from error
-    assert options.max_iterations is not None, "checked in config"
-    return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
+    return replace(selection, controls=controls(selection.order_K, candidates, mu, draws))
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch import nn
 
 from tipping import config
 from tipping.ablation import ablated
+from tipping.controls import Draws
 from tipping.data import Dataset, Split
 from tipping.errors import InputError
 from tipping.filters import Filters
 from tipping.layers import evaluating
-from tipping.mu_lasso import MuLassoProblem
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 from tipping.responses import (
     Measure,
     collect,
@@ -25,6 +27,7 @@ from tipping.responses import (
     mean_activations,
     response_batches,
 )
+from tipping.selection import Selection, select_each
 from tipping.store import Item, Store, digest
 
 TRIED = 4  # images
@@ -92,6 +95,35 @@ class Subject:
     def fresh_responses(self) -> MuLassoProblem:
         """The mu-lasso problem of its responses, collected now."""
         return collect(self.filters, self.train, self.measure)
+
+    @property
+    def draws(self) -> Draws:
+        """The controls of its selections."""
+        protocol = self.options.protocol
+        return Draws(protocol.draws, protocol.control, self.options.seed)
+
+    def select(self, problem: MuLassoProblem) -> Selection:
+        """Select at the configured mu."""
+        return self.select_each(problem, [self.options.mu])[0]
+
+    def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
+        """Select at several mu in place of the configured one, by the configured solver."""
+        return select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws)
+
+    def solve(self, problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
+        """The solutions at some mu, by the configured solver.
+
+        Raises:
+            InputError: ties between filters lead homotopy's path in circles.
+        """
+        options = self.options.selection
+        if options.solver == "homotopy":
+            try:
+                return homotopy(problem, largest_mu=max(mu)).solution(mu, tolerance=options.tolerance)
+            except ArithmeticError as error:
+                raise InputError(f"selection=homotopy: {error}") from error
+        assert options.max_iterations is not None, "checked in config"
+        return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
 
     def manner(self, store: Store | None = None) -> dict[str, Any]:
         """How `ablated` ablates its filters; means of activations are from the store, if there is one."""

@@ -10,7 +10,6 @@ from tipping import data, models, records, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config
 from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
-from tipping.selection import select
 from tipping.store import Store
 from tipping.subject import Subject
 from tipping.visualize import beside, check_resampling
@@ -45,7 +44,7 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         with stage("responses"):
             problem, responses = subject.responses(store)
         with stage("selection"):
-            selection = select(problem, subject.filters, config)
+            selection = subject.select(problem)
         with stage("intact"):
             manner = subject.manner(store)
             intact_N = find_or_predict(subject.filters, subject.weights, images, store)

@@ -14,7 +14,7 @@ from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config
 from tipping.errors import require
 from tipping.evaluation import DropCurve, chance_of, drop_curve
-from tipping.selection import Selection, select
+from tipping.selection import Selection
 from tipping.store import Store, digest
 from tipping.subject import Subject
 from tipping.visualize import check_resampling
@@ -46,7 +46,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
     def interpreted(weights: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, config)
-        return subject, select(subject.fresh_responses(), subject.filters, config)
+        return subject, subject.select(subject.fresh_responses())
 
     def curve(model: nn.Module) -> DropCurve:
         subject, selection = interpreted(digest(model.state_dict()))
