@@ -13,10 +13,12 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 from tipping import command, models, results
+from tipping.config import Config, parse
 from tipping.data import CLASSES, Split
 from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem
@@ -87,6 +89,12 @@ def filters_of(model: nn.Module) -> Filters:
     relus = {name: name.replace("conv", "relu") for name in convolutions}
     sites = {name: relu if relu in modules else name for name, relu in relus.items()}
     return Filters.at(model, getattr(model, "sites", sites))
+
+
+def options_of(*overrides: str) -> Config:
+    """The options of a job with this command line."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return parse(compose("config", list(overrides)))
 
 
 def accuracy(model: nn.Module, split: Split) -> float:

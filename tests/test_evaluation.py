@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import accuracy, filters_of
+from conftest import accuracy, filters_of, options_of
 from test_ablation import without
 from test_chain import Parametrized, Skipping
 from torch import nn
@@ -21,11 +21,12 @@ from tipping.callbacks import AccuracyDropCurve
 from tipping.chain import Chain
 from tipping.controls import Candidates, Draws, controls
 from tipping.data import Dataset, Split, evaluation_batches
-from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations, find_or_predict
+from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations
 from tipping.narrowing import Pass, Prefix, _largest, without_first_input
 from tipping.narrowing import without as narrowed
 from tipping.responses import collect, mean_activations
 from tipping.store import Store, digest
+from tipping.subject import Subject
 from tipping.training import evaluate
 
 Build = Callable[[], nn.Module]
@@ -277,14 +278,15 @@ def test_more_than_256_classes_take_two_bytes(split: Split) -> None:
 
 
 def test_intact_predictions_are_made_once(model: nn.Module, split: Split, tmp_path) -> None:
-    store, key = Store(tmp_path), digest(model.state_dict())
+    store, options = Store(tmp_path), options_of()
+    subject = Subject(filters_of(model), digest(model.state_dict()), options, split)
     expected = model(split.images_NCHW).argmax(1).cpu().numpy()
-    assert np.array_equal(find_or_predict(filters_of(model), key, split, store), expected)
+    assert np.array_equal(subject.intact(split, store), expected)
     with torch.no_grad():
         model.get_parameter("dense3.bias")[0] = 1e6
-    assert np.array_equal(find_or_predict(filters_of(model), key, split, store), expected), "found in the store"
-    assert not find_or_predict(filters_of(model), digest(model.state_dict()), split, store).any()
-    assert find_or_predict(filters_of(model), key, split[:9], store).shape == (9,)
+    assert np.array_equal(subject.intact(split, store), expected), "found in the store"
+    assert not Subject(filters_of(model), digest(model.state_dict()), options, split).intact(split, store).any()
+    assert subject.intact(split[:9], store).shape == (9,)
 
 
 def teacher(model: nn.Module, split: Split) -> Split:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import filters_of
+from conftest import filters_of, options_of
 from torch import nn
 
 from tipping.data import Split
 from tipping.errors import InputError
 from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import Measure, collect, find_or_collect, normalize, recorded, response_batches
+from tipping.responses import Measure, collect, normalize, recorded, response_batches
 from tipping.store import Store, digest
+from tipping.subject import Subject
 
 
 def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -116,7 +117,7 @@ def test_other_weights_or_images_are_other_responses(model: nn.Module, split: Sp
     store = Store(tmp_path)
 
     def collected(split: Split) -> tuple[MuLassoProblem, bool]:
-        problem, item = find_or_collect(filters_of(model), digest(model.state_dict()), split, store)
+        problem, item = Subject(filters_of(model), digest(model.state_dict()), options_of(), split).responses(store)
         return problem, item.found
 
     (first, made), (again, found) = collected(split), collected(split)

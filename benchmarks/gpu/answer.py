@@ -13,7 +13,7 @@ from tipping import data, models, records, results
 from tipping.classifier import find_or_train
 from tipping.config import Config
 from tipping.data import Dataset
-from tipping.evaluation import DropCurve, evaluate_ablations, find_or_predict
+from tipping.evaluation import DropCurve, evaluate_ablations
 from tipping.selection import Selection, with_controls
 from tipping.subject import Subject
 
@@ -77,7 +77,7 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one protocol, all of whose ablations are evaluated together."""
     images = dataset.split(subject.options.protocol.evaluated_on)
-    intact_N = find_or_predict(subject.filters, subject.weights, images, work.store)
+    intact_N = subject.intact(images, work.store)
     sets = [[selection.order_K, *selection.controls] for selection in drawn.values()]
     predictions = evaluate_ablations(
         subject.filters, images, [one for some in sets for one in some], **subject.manner(work.store)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpu.work import Pace, Rows, Work, columns_of
 from tipping import networks, records, tipping_map
 from tipping.config import Config, Search
-from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
+from tipping.evaluation import drop_curve, evaluate_ablations
 from tipping.experiment.searched import Searched
 from tipping.networks import Job
 from tipping.selection import selections
@@ -57,7 +57,7 @@ def evaluated(work: Work, found: Searched, options: Config) -> Job:
     images = work.dataset(options).split(options.protocol.evaluated_on)
     solution = found.path.solution([options.mu])
     (selection,) = selections(found.path.problem, filters, [options.mu], solution, subject.draws)
-    intact_N = find_or_predict(filters, subject.weights, images, work.store)
+    intact_N = subject.intact(images, work.store)
     manner = subject.manner(work.store)
     predictions_AN = evaluate_ablations(filters, images, [selection.order_K, *selection.controls], **manner)
     few = images.spread(options.curve.images)

@@ -20,7 +20,6 @@ from tipping.data import Split, evaluation_batches
 from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.narrowing import Pass, Prefix, first_layer, without, without_first_input
-from tipping.store import Store
 
 log = logging.getLogger(__name__)
 TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
@@ -136,21 +135,6 @@ def nearly_tied(logits_NC: Tensor) -> Tensor:
 @functools.cache
 def _say_once(sentence: str) -> None:
     log.warning(sentence)
-
-
-def find_or_predict(filters: Filters, weights: str, split: Split, store: Store) -> np.ndarray:
-    """The intact network's predictions (N,): from the store, or made now and kept there.
-
-    Args:
-        weights: the digest of the network's tensors.
-    """
-
-    def make() -> dict[str, Tensor]:
-        (predictions_N,) = evaluate_ablations(filters, split, [np.array([], dtype=int)])
-        return {"predictions": torch.from_numpy(predictions_N)}
-
-    recipe = {"weights": weights, "images": split.fingerprint}
-    return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
 
 
 def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:

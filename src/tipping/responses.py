@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,9 +18,7 @@ from tipping.errors import InputError
 from tipping.filters import Filters, Maps
 from tipping.layers import Hook, evaluating, hooked
 from tipping.mu_lasso import MuLassoProblem
-from tipping.store import Item, Store
 
-log = logging.getLogger(__name__)
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
 TOGETHER = 1000  # images at most whose responses are normalised at once
 
@@ -101,42 +98,6 @@ class Measure:
 PLAIN = Measure()
 
 
-def find_or_collect(
-    filters: Filters, weights: str, split: Split, store: Store, measure: Measure = PLAIN
-) -> tuple[MuLassoProblem, Item]:
-    """The mu-lasso problem of a network: from the store, or collected now and kept there.
-
-    Args:
-        weights: the digest of the network's tensors.
-
-    Raises:
-        InputError: a response is not finite, or the stored problem cannot be read.
-    """
-    recipe = {"weights": weights, "images": split.fingerprint, **measure.recipe(filters)}
-    item = store.fetch("responses", recipe, lambda: asdict(collect(filters, split, measure)))
-    log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
-    try:
-        problem = MuLassoProblem(**item.tensors)
-    except ValueError as error:
-        raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
-    return problem.to(split.labels_N.device), item
-
-
-def find_or_collect_parts(
-    filters: Filters, weights: str, split: Split, store: Store, measure: Measure = PLAIN, parts: int = 20
-) -> list[MuLassoProblem]:
-    """The mu-lasso problems of equal parts of the images, of every so manieth: from the store, or collected now."""
-    recipe = {"weights": weights, "images": split.fingerprint, "parts": parts, **measure.recipe(filters)}
-
-    def make() -> dict[str, Tensor]:
-        problems = [asdict(collect(filters, split[start::parts], measure)) for start in range(parts)]
-        return {name: torch.stack([problem[name] for problem in problems]) for name in problems[0]}
-
-    tensors = store.fetch("parts", recipe, make).tensors
-    problems = [dict(zip(tensors, of, strict=True)) for of in zip(*tensors.values(), strict=True)]
-    return [MuLassoProblem(**problem).to(split.labels_N.device) for problem in problems]
-
-
 @torch.inference_mode()
 def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
     """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
@@ -181,13 +142,6 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Ten
     if not responses_NR.isfinite().all():
         raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
     return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)
-
-
-def find_or_average(filters: Filters, weights: str, split: Split, store: Store) -> Tensor:
-    """The `mean_activations` of a network: from the store, or measured now and kept there."""
-    recipe = {"weights": weights, "images": split.fingerprint, "maps": list(filters.sites.items())}
-    item = store.fetch("means", recipe, lambda: {"means": mean_activations(filters, split)})
-    return item.tensors["means"].to(next(filters.model.parameters()))
 
 
 @torch.inference_mode()

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tipping import config
 from tipping.ablation import ablated
 from tipping.controls import Draws
 from tipping.data import Dataset, Split
 from tipping.errors import InputError
+from tipping.evaluation import evaluate_ablations
 from tipping.filters import Filters
 from tipping.layers import evaluating
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 from tipping.responses import (
     Measure,
     collect,
-    find_or_average,
-    find_or_collect,
-    find_or_collect_parts,
     mean_activations,
     response_batches,
 )
@@ -31,6 +30,7 @@ from tipping.selection import Selection, select_each
 from tipping.store import Item, Store, digest
 
 TRIED = 4  # images
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,50 @@ class Subject:
         return Measure(protocol.norm, protocol.labels, self.options.seed)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
-        """The mu-lasso problem of its responses: from the store, or collected now and kept there."""
-        return find_or_collect(self.filters, self.weights, self.train, store, self.measure)
+        """Find the mu-lasso problem of its responses in the store, or collect it now and keep it there.
 
-    def responses_of_parts(self, store: Store) -> list[MuLassoProblem]:
-        """The same of twenty parts of the images."""
-        return find_or_collect_parts(self.filters, self.weights, self.train, store, self.measure)
+        Raises:
+            InputError: a response is not finite, or the stored problem cannot be read.
+        """
+        make = self.fresh_responses
+        item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), lambda: asdict(make()))
+        log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
+        try:
+            problem = MuLassoProblem(**item.tensors)
+        except ValueError as error:
+            raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
+        return problem.to(self.train.labels_N.device), item
+
+    def responses_of_parts(self, store: Store, parts: int = 20) -> list[MuLassoProblem]:
+        """Find, or collect, the same of equal parts of the images, of every so manieth."""
+
+        def make() -> dict[str, Tensor]:
+            each = [asdict(collect(self.filters, self.train[start::parts], self.measure)) for start in range(parts)]
+            return {name: torch.stack([problem[name] for problem in each]) for name in each[0]}
+
+        tensors = store.fetch("parts", self._recipe(parts=parts, **self.measure.recipe(self.filters)), make).tensors
+        problems = [dict(zip(tensors, part, strict=True)) for part in zip(*tensors.values(), strict=True)]
+        return [MuLassoProblem(**problem).to(self.train.labels_N.device) for problem in problems]
+
+    def means(self, store: Store) -> Tensor:
+        """Find its filters' mean activations, or measure them now and keep them."""
+        recipe = self._recipe(maps=list(self.filters.sites.items()))
+        item = store.fetch("means", recipe, lambda: {"means": mean_activations(self.filters, self.train)})
+        return item.tensors["means"].to(next(self.filters.model.parameters()))
+
+    def intact(self, split: Split, store: Store) -> np.ndarray:
+        """Find the intact network's predictions (N,) for some images, or make them now and keep them."""
+
+        def make() -> dict[str, Tensor]:
+            (predictions_N,) = evaluate_ablations(self.filters, split, [np.array([], dtype=int)])
+            return {"predictions": torch.from_numpy(predictions_N)}
+
+        recipe = {"weights": self.weights, "images": split.fingerprint}
+        return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
+
+    def _recipe(self, **more: Any) -> dict[str, Any]:
+        """What decides something made of its training images."""
+        return {"weights": self.weights, "images": self.train.fingerprint, **more}
 
     def fresh_responses(self) -> MuLassoProblem:
         """The mu-lasso problem of its responses, collected now."""
@@ -129,7 +167,7 @@ class Subject:
         """How `ablated` ablates its filters; means of activations are from the store, if there is one."""
         protocol, value = self.options.protocol, None
         if protocol.value == "mean" and store:
-            value = find_or_average(self.filters, self.weights, self.train, store)
+            value = self.means(store)
         elif protocol.value == "mean":
             value = mean_activations(self.filters, self.train)
         return {"value": value, "scope": protocol.scope}

@@ -9,7 +9,7 @@ from typing import Any
 from tipping import data, models, records, sanity, tracking
 from tipping.classifier import find_or_train, pick_device
 from tipping.config import Config
-from tipping.evaluation import drop_curve, evaluate_ablations, find_or_predict
+from tipping.evaluation import drop_curve, evaluate_ablations
 from tipping.store import Store
 from tipping.subject import Subject
 from tipping.visualize import beside, check_resampling
@@ -47,7 +47,7 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
             selection = subject.select(problem)
         with stage("intact"):
             manner = subject.manner(store)
-            intact_N = find_or_predict(subject.filters, subject.weights, images, store)
+            intact_N = subject.intact(images, store)
         with stage("ablation"):
             ablations = [selection.order_K, *selection.controls]
             predictions_AN = evaluate_ablations(subject.filters, images, ablations, **manner)

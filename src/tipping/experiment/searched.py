@@ -15,7 +15,7 @@ from tipping.bracketing import Bracketing, breakpoints
 from tipping.classifier import find_or_train
 from tipping.config import Config, Search
 from tipping.errors import InputError
-from tipping.evaluation import accuracies, chance_of, find_or_predict
+from tipping.evaluation import accuracies, chance_of
 from tipping.mu_lasso import Path, homotopy
 from tipping.stability import on_halves, stability
 from tipping.store import Store
@@ -52,7 +52,7 @@ class Searched:
         find_or_train(model, dataset, config, store)
         subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
-        (intact,) = accuracies(find_or_predict(subject.filters, subject.weights, images, store)[None], images.labels_N)
+        (intact,) = accuracies(subject.intact(images, store)[None], images.labels_N)
         try:
             path = homotopy(problem, options.high)
         except ArithmeticError as error:
