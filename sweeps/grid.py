@@ -39,7 +39,7 @@ def main() -> None:
     mnist = data.load(config.Data("mnist", os.environ.get("TIPPING_DATA", "data")))
     model = network()
     train(model, mnist, TRAINER, seed=0)
-    filters, few = Filters.at(model, {"0": "1", "2": "3"}), mnist.train[:10_000]
+    filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=data.CLASSES), mnist.train[:10_000]
     with torch.inference_mode():
         images_KR, _ = strongest(response_batches(filters, few), 1)
     live = (~collect(filters, few).dead_F()).nonzero()[0].tolist()

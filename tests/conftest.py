@@ -88,7 +88,7 @@ def filters_of(model: nn.Module) -> Filters:
         convolutions.pop()
     relus = {name: name.replace("conv", "relu") for name in convolutions}
     sites = {name: relu if relu in modules else name for name, relu in relus.items()}
-    return Filters.at(model, getattr(model, "sites", sites))
+    return Filters.at(model, getattr(model, "sites", sites), classes=CLASSES)
 
 
 def options_of(*overrides: str) -> Config:

@@ -190,7 +190,7 @@ def test_what_is_no_ablation_is_refused(model: nn.Module, arguments: dict, messa
 
 def test_there_must_be_a_layer_with_filters() -> None:
     with pytest.raises(ValueError, match="sites must name a layer"):
-        Filters.at(nn.Sequential(), {})
+        Filters.at(nn.Sequential(), {}, classes=2)
 
 
 def test_nothing_is_written_to_a_network(model: nn.Module, split: Split) -> None:

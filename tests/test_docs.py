@@ -17,6 +17,8 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from tipping.config import FewestFilters, Search, parse, split_off
 
@@ -81,11 +83,20 @@ def test_there_are_examples() -> None:
     assert {line[0] for line in lines()} >= {"interpret.py", "train.py", "-m", *SEARCHES}
 
 
+def own_network() -> dict[str, object]:
+    """What a reader has: a network of three classes, and loaders of colour images."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(120, 3, 12, 12, generator=generator), torch.arange(120) % 3
+    layers = (nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(768, 3))
+    loader = DataLoader(TensorDataset(images, labels), batch_size=50)
+    return {"model": nn.Sequential(*layers), "loader": loader, "test_loader": loader, "images": images[:5]}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name)
 def test_python_runs(page: Path) -> None:
     responses = torch.rand(200, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(4, dtype=torch.float64)[torch.arange(200) % 4]
-    names = {"batches": [(responses, labels)]}
+    names = {"batches": [(responses, labels)], **own_network()}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
 

@@ -78,7 +78,7 @@ def test_places_of_any_network_can_be_measured(split: Split) -> None:
     model = nn.Sequential(block, nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 10)).eval()
     model.to(split.images_NCHW.device)
     for maps in ((("0.0", "0.1"),), (("0.0", "0"),), (("0.0", "0.1"), ("2", "3")), (("2", "2"),)):
-        filters = Filters.at(model, dict(maps))
+        filters = Filters.at(model, dict(maps), classes=10)
         assert filters.maps == maps
         short = collect(filters, split)
         with recorded(model, maps):  # with hooks, all of it runs

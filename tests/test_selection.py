@@ -17,7 +17,7 @@ def chain(sizes: list[int], places: list[int]) -> Filters:
     """A chain of dense layers of those sizes; the responses are of these layers, some more than once."""
     model = nn.Sequential(*(nn.Linear(1, size) for size in sizes))
     sites = {str(layer): str(layer) for layer in range(len(sizes))}
-    return Filters.at(model, sites, tuple((str(layer), str(layer)) for layer in places))
+    return Filters.at(model, sites, classes=3, maps=tuple((str(layer), str(layer)) for layer in places))
 
 
 def test_strongest_first_among_the_chosen_ties_in_order() -> None:

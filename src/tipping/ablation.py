@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tipping.errors import InputError
 from tipping.filters import Filters
 from tipping.layers import Hook, hooked
 
@@ -36,6 +37,8 @@ def ablated(
     channels = gone_channels(filters, gone)
     check_scope(scope, value)
     with ExitStack() as stack:
+        if filters.given is not filters.model:  # whose own calls of functions no hook reaches
+            stack.callback(filters.given.register_forward_pre_hook(_refuse).remove)
         if scope == "filter":
             values, sites = layer_values(filters, value), filters.sites
             hooks = [(layer, sites[layer], _replacing(channels[layer], values[layer])) for layer in channels]
@@ -44,6 +47,13 @@ def ablated(
             for layer, gone_C in channels.items():
                 stack.enter_context(_without_first_input(filters.model.get_submodule(layer), gone_C))
         yield
+
+
+def _refuse(given: nn.Module, _: object) -> None:
+    raise InputError(
+        f"{type(given).__name__} calls its activations as functions, out of reach: call filters.model, which shares "
+        "its weights"
+    )
 
 
 def gone_channels(filters: Filters, gone: np.ndarray) -> dict[str, Tensor]:

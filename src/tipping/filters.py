@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tipping.errors import InputError
 from tipping.finding import find, modular
+from tipping.layers import evaluating
 
 Maps = tuple[tuple[str, str], ...]  # layers, and submodules that give their maps
 
@@ -34,12 +36,16 @@ class Filters:
             (N, filters, H, W) tensor, or (N, units): they are ablated there.
         maps: what is measured, in order; for each layer the maps at its site, unless told otherwise.
         ablatable_F: whether each filter may be ablated.
+        classes: how many logits the network gives.
+        given: the network whose filters were looked for; `model`, or the one that this shares its modules with.
     """
 
     model: nn.Module
     sites: Mapping[str, str]
     maps: Maps
     ablatable_F: np.ndarray
+    classes: int
+    given: nn.Module
 
     @classmethod
     def of(
@@ -63,7 +69,7 @@ class Filters:
         Raises:
             InputError: as `find`.
         """
-        model = modular(model, image_1CHW)
+        given, model = model, modular(model, image_1CHW)
         found = find(model, image_1CHW, only)
         layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
         if only and len(layers) < len(found):
@@ -71,12 +77,14 @@ class Filters:
         if not layers:
             raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
         measured = tuple((layer.name, module) for layer in layers for module in layer.measured(maps))
-        whole = cls.at(model, {layer.name: layer.activation for layer in layers}, measured)
+        with evaluating(model), torch.no_grad():
+            classes = model(image_1CHW.clone()).shape[-1]
+        whole = cls.at(model, {layer.name: layer.activation for layer in layers}, classes=classes, maps=measured)
         ablatable = np.array([sites == "conv+dense" or not layer.single for layer in layers])
-        return cls(model, whole.sites, measured, ablatable[whole.index.layer_F])
+        return replace(whole, ablatable_F=ablatable[whole.index.layer_F], given=given)
 
     @classmethod
-    def at(cls, model: nn.Module, sites: Mapping[str, str], maps: Maps | None = None) -> Filters:
+    def at(cls, model: nn.Module, sites: Mapping[str, str], *, classes: int, maps: Maps | None = None) -> Filters:
         """The filters of layers that are known, each of which may be ablated.
 
         Raises:
@@ -85,7 +93,8 @@ class Filters:
         if not sites:
             raise ValueError("sites must name a layer with filters, such as {'conv1': 'relu1'}")
         everywhere = np.ones(sum(_sizes(model, sites)), dtype=bool)
-        return cls(model, dict(sites), tuple(sites.items()) if maps is None else maps, everywhere)
+        measured = tuple(sites.items()) if maps is None else maps
+        return cls(model, dict(sites), measured, everywhere, classes, model)
 
     @cached_property
     def index(self) -> FilterIndex:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from tipping.chain import up_to_last
-from tipping.data import CLASSES, Split, evaluation_batches
+from tipping.data import Split, evaluation_batches
 from tipping.errors import InputError
 from tipping.filters import Filters, Maps
 from tipping.layers import Hook, evaluating, hooked
@@ -129,19 +129,19 @@ def response_batches(filters: Filters, split: Split, measure: Measure = PLAIN) -
             outputs = network(images_NCHW.clone())  # its first module may work in place
             waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
             if (len(waiting) + 1) * batches.size > TOGETHER:
-                yield _normalized(waiting)
+                yield _normalized(waiting, filters.classes)
                 waiting.clear()
     if waiting:
-        yield _normalized(waiting)
+        yield _normalized(waiting, filters.classes)
 
 
-def _normalized(batches: list[tuple[list[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
+def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:
     """Responses and one-hot labels of batches of norms, place by place, and labels."""
     places = zip(*(norms for norms, _ in batches), strict=True)
     responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
     if not responses_NR.isfinite().all():
         raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
-    return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), CLASSES)
+    return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), classes)
 
 
 @torch.inference_mode()
