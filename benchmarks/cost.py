@@ -37,7 +37,7 @@ TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, preci
 TRAINED, TESTED, ABLATIONS = 2_000, 500, 12  # images of MNIST, and how many ablations of half of the filters
 KERAS = {"_target_": "tipping.models.KerasCNN", "depth": 5, "dropout": 0.5}
 SMALL = {f"keras_cnn, {filters} filters a layer": {**KERAS, "filters": filters} for filters in (8, 16, 32, 64, 96)}
-HELD_OUT = {
+HELD_OUT: dict[str, dict[str, Any]] = {
     "keras_cnn, 128 filters a layer": {**KERAS, "filters": 128},
     "matconvnet": {"_target_": "tipping.models.MatConvNet"},
 }
@@ -107,7 +107,7 @@ def problem_samples(filters: int, classes: int) -> Iterator[Sample]:
     size, batches = f"{filters:,} filters, {classes} classes", list(synthetic(4 * filters, filters, classes))
     problem, seconds = timed(lambda: MuLassoProblem.stream(batches))
     yield Sample("Gram matrix", size, 4 * filters * np.array([filters**2, filters]), seconds)
-    solution, seconds = timed(lambda: spg(problem, filters * MUS))
+    solution, seconds = timed(lambda: spg(problem, (filters * MUS).tolist()))
     weights = int((solution.weights_MFC != 0).sum())
     yield Sample("selection", size, np.array([filters * weights, len(MUS) * classes]), seconds)
 
@@ -217,8 +217,8 @@ def main() -> None:
     rates_of = {stage: zip(COUNTED[stage], 1e9 * rate, strict=True) for stage, rate in of.items()}
     rows = ((stage, what, seconds) for stage, each in rates_of.items() for what, seconds in each)
     table("Rates", ("stage", "what it does", "seconds for 10⁹"), rows)
-    columns = ("stage", "largest error of the fit", "held out", "seconds", "predicted", "ratio")
-    table("Sizes that the fit has not seen", columns, checks(small, held_out, of))
+    heads = ("stage", "largest error of the fit", "held out", "seconds", "predicted", "ratio")
+    table("Sizes that the fit has not seen", heads, checks(small, held_out, of))
     table("Files of a job of 320 filters on the digits", ("file", "bytes", "predicted", "ratio"), sizes(64))
     columns = ("stage", "hours on these cores", "on one card", "on a hundred")
     table(f"{NETWORKS} networks of {sum(VGG16):,} filters, {MUS_OF_MAP} mu, {DRAWS} draws", columns, plan(of))

@@ -96,7 +96,7 @@ def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[
     ablations, filters = [list(ablated(job.folder)) for job in jobs], Filters.of(model, few.images_NCHW[:1])
 
     def step() -> None:
-        functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N).backward()
+        torch.autograd.backward(functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N))
 
     def evaluate() -> None:
         for sets in ablations:
@@ -168,10 +168,9 @@ def main() -> None:
     print(f"{record['device']}, torch {torch.__version__}, {record['protocol']['name']}")
     with evaluating(model):
         found = list(stages(jobs, dataset, model))
-        columns = ("stage", "seconds", "of all", "10¹² operations", "10¹² a second", "of a product's")
-        table("Where the time goes", columns, shares(found, device))
-    columns = ("mu", "ablated passes s", "besides s", "of it, selection s")
-    table("Each further mu", columns, further(jobs))
+        heads = ("stage", "seconds", "of all", "10¹² operations", "10¹² a second", "of a product's")
+        table("Where the time goes", heads, shares(found, device))
+    table("Each further mu", ("mu", "ablated passes s", "besides s", "of it, selection s"), further(jobs))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def measure(run: Callable[[], Any], repeats: int = 1) -> Measured:
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     """What a run returns, and its seconds, to the end of what it started on a GPU."""
-    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+    wait: Callable[[], None] = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None  # type: ignore[no-untyped-call]
     wait()
     start = time.perf_counter()
     result = run()

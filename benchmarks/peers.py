@@ -41,6 +41,10 @@ class Penalised:
     def __init__(self, x: np.ndarray, label: np.ndarray, multiplier: float) -> None:
         self.x, self.label, self.alpha = x, label, multiplier / len(x)
 
+    def go_on(self, iterations: int) -> np.ndarray:
+        """Go on from the weights so far."""
+        raise NotImplementedError
+
 
 class ScikitLearn(Penalised):
     name = "scikit-learn `Lasso(precompute)`"

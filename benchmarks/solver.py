@@ -15,7 +15,7 @@ import functools
 import logging
 import platform
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,8 @@ def columns(
         yield "`spg`", value, own
         multiplier = float(column.gradient(torch.as_tensor(own.result)[:, None]).abs().max())
         for kind in (ScikitLearn, Celer, Skglm):
-            peer = measure(lambda kind=kind: until_certified(kind(x, label, multiplier), column, limit / 10))
+            made = functools.partial(kind, x, label, multiplier)
+            peer = measure(functools.partial(_made_and_certified, made, column, limit / 10))
             yield kind.name, float(np.abs(peer.result).sum()), peer
         if value in slow:
             yield "spgl1, defaults", value, measure(lambda: by_spgl1(column, *every_row, value, limit))
@@ -87,7 +88,7 @@ def columns(
 
     def rows() -> Iterator[Sequence[Any]]:
         for value in mu:
-            own = measure(lambda value=value: by_spg(column, [value])[0, :, 0].numpy(), 5)
+            own = measure(functools.partial(_alone, column, value), 5)
             for name, radius, run in runs(value, own):
                 times, gap = f"{run.seconds / own.seconds:,.2g}×", f"{gap_of(column, run.result, radius):.0e}"
                 nonzero = str(int((np.abs(run.result) > 1e-9).sum()))
@@ -104,7 +105,7 @@ def growth() -> None:
     def row(images: int, filters: int) -> Sequence[Any]:
         streamed = measure(lambda: MuLassoProblem.stream(synthetic(images, filters)))
         problem = streamed.result
-        own = [measure(lambda solve=solve: solve(problem, mu), 3) for solve in (by_spg, by_homotopy)]
+        own = [measure(functools.partial(solve, problem, mu), 3) for solve in (by_spg, by_homotopy)]
         gap = max(float(problem.relative_gap(run.result, torch.tensor(mu)[:, None].double()).max()) for run in own)
         relevant = [str(int((weights != 0).any(1).sum())) for weights in own[0].result]
         last = problem.gradient(own[0].result[-1]).abs().amax(0).tolist()
@@ -133,6 +134,15 @@ def gpu() -> None:
     table(
         "Synthetic, 4,096 filters, 10 mu from 1 to 100", heads, (row(*size) for size in (("cuda", 1_000), ("cpu", 10)))
     )
+
+
+def _made_and_certified(made: Callable[[], Any], column: MuLassoProblem, limit: float) -> Any:
+    return until_certified(made(), column, limit)
+
+
+def _alone(column: MuLassoProblem, value: float) -> np.ndarray:
+    weights: np.ndarray = by_spg(column, [value])[0, :, 0].numpy()
+    return weights
 
 
 def main() -> None:

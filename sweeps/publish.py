@@ -187,7 +187,7 @@ def tipping_points() -> str:
                 percent(numbers(rows, "intact").tolist()),
                 "{:.3g} ({:.2g} to {:.3g})".format(*mu),
                 " / ".join(f"{float(row['crosses_at']):.3g}" if row["crosses_at"] else "–" for row in rows),
-                "{:.1f} ({:.1f} to {:.1f}) of {}".format(*removed.clip(0), rows[0]["filters"]),
+                "{:.1f} ({:.1f} to {:.1f}) of ".format(*removed.clip(0)) + rows[0]["filters"],
                 f"{numbers(rows, 'tipping_random_filters').mean():.1f}",
                 f"{numbers(rows, 'saturation_mu').mean():.0f}",
                 " / ".join(f"{float(row['stability']):.2f}" if row["stability"] else "–" for row in rows),

@@ -23,9 +23,8 @@ import torch
 
 from gpu import summary
 from gpu.work import SIZES, OutOfTime, Work, using, versions
-from tipping import config
 from tipping.command import Arguments
-from tipping.errors import InputError
+from tipping.errors import InputError, require_positive
 from tipping.store import Store
 
 LOG = "log.txt"
@@ -73,7 +72,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError(
             f"STAGES={','.join(sorted(unknown))}: give some of {', '.join(stage.name for stage in STAGES)}"
         )
-    config.require_positive("MINUTES", given.minutes)
+    require_positive("MINUTES", given.minutes)
     if given.device == "cuda" and not torch.cuda.is_available():
         raise InputError("make gpu: this machine has no GPU that torch can use; DEVICE=cpu tries it in tiny sizes")
     return given
@@ -135,7 +134,7 @@ def begin(given: argparse.Namespace) -> dict[str, Any]:
     noted = summary.read_calls(given.out)
     if noted["calls"] and noted["size"] != given.size:
         raise InputError(f"OUT={given.out} holds rows of the {noted['size']} size: give another folder")
-    all_versions = {**versions(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    all_versions = {**versions(), "cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     described = {"device": device_name(given.device), "size": given.size, "versions": all_versions}
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     call = {**described, "began": began, "minutes": given.minutes, "stages": []}

@@ -82,37 +82,36 @@ class Timed:
 
     def training(self) -> Iterator[dict[str, Any]]:
         def step() -> None:
-            functional.cross_entropy(counted.train()(self.few.train.images_NCHW), self.few.train.labels_N).backward()
+            logits_NC = counted.train()(self.few.train.images_NCHW)
+            torch.autograd.backward(functional.cross_entropy(logits_NC, self.few.train.labels_N))
 
         counted = self._new()
         done = operations(step) / COUNTED * len(self.dataset.train)
         for precision in self._precisions:
             options = replace(self.options.trainer, max_epochs=1, precision=precision)
             model = self._new().to(self.work.device)
-            seconds = timed(lambda model=model, options=options: train(model, self.dataset, options, seed=0))[1]
+            seconds = timed(partial(train, model, self.dataset, options, seed=0))[1]
             yield self._row(seconds, done, precision)
 
     def responses(self) -> Iterator[dict[str, Any]]:
         self._trained()
-        done = (
-            operations(lambda: collect(self._filters(self._here()), self.few.train)) / COUNTED * len(self.dataset.train)
-        )
-        filters = self._filters(self.model)
+        here, filters = self._filters(self._here()), self._filters(self.model)
+        done = operations(lambda: collect(here, self.few.train)) / COUNTED * len(self.dataset.train)
         collect(filters, self.dataset.train[:COUNTED])
         yield self._row(timed(lambda: collect(filters, self.dataset.train))[1], done)
 
     def selection(self) -> Iterator[dict[str, Any]]:
-        problem, mu = self._problem()[1], list(self._mu)
-        yield {**self._row(timed(lambda: self._selected())[1]), "note": "homotopy, on the CPU"}
+        (subject, problem), mu = self._problem(), list(self._mu)
+        yield {**self._row(timed(lambda: subject.select_each(problem, mu))[1]), "note": "homotopy, on the CPU"}
         yield {**self._row(timed(lambda: spg(problem, mu))[1]), "note": "spg, on the device"}
 
     def ablations(self) -> Iterator[dict[str, Any]]:
         sets, here, there = self._sets(), self._filters(self._here()), self._filters(self.model)
         for scope in ("filter", "first_input_channel"):
             ablate = partial(evaluate_ablations, ablations=sets, scope=scope)
-            done = operations(lambda ablate=ablate: ablate(here, self.few.test)) / COUNTED * len(self.dataset.test)
+            done = operations(partial(ablate, here, self.few.test)) / COUNTED * len(self.dataset.test)
             ablate(there, self.dataset.test[:COUNTED])
-            seconds = timed(lambda ablate=ablate: ablate(there, self.dataset.test))[1]
+            seconds = timed(partial(ablate, there, self.dataset.test))[1]
             yield {**self._row(seconds, done), "note": f"scope={scope}"}
 
     def passes(self) -> Iterator[dict[str, Any]]:
@@ -129,7 +128,7 @@ class Timed:
 
     def _channels_first(self) -> float:
         """Seconds of the same passes with maps that are not interleaved, as no pass of the package has them."""
-        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
+        model: nn.Module = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         batches = [images_NCHW.contiguous() for images_NCHW, _ in evaluation_batches(self.dataset.test)]
         with evaluating(model), torch.inference_mode():
             return statistics.median(

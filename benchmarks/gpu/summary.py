@@ -122,18 +122,8 @@ def stages(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
 
 def selection(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
     """Seconds, memory and gap of each problem."""
-    columns = (
-        "filters",
-        "classes",
-        "mu",
-        "on",
-        "seconds",
-        "megabytes",
-        "relative_gap",
-        "certified",
-        "relevant",
-        "device",
-    )
+    columns = ["filters", "classes", "mu", "on", "seconds", "megabytes", "relative_gap", "certified", "relevant"]
+    columns += ["device", "code"]
     return [columns, *([_short(row[column]) for column in columns] for row in rows)]
 
 
