@@ -20,6 +20,7 @@ from conftest import ROOT, accuracy
 from test_ablation import without
 
 from tipping import charts, config, data, layers, models, results
+from tipping.commands import table as table_command
 from tipping.controls import Filters, controls
 from tipping.mu_lasso import spg
 from tipping.records import SCHEMA
@@ -247,7 +248,7 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "1" / "result.json").exists()
     rows = rows_of(tmp_path / "out")
     assert [row["job"] for row in rows] == ["0", "2"]
-    assert results.main([str(tmp_path / "out")]) == 1
+    assert table_command.main([str(tmp_path / "out")]) == 1
     (tmp_path / "out" / "2" / "result.json").write_text('{"schema": 1, "mu"')
     assert results.gather(tmp_path / "out") == ["1", "2"]
     assert len(rows_of(tmp_path / "out")) == 1

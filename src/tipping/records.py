@@ -165,11 +165,11 @@ def _version(package: str) -> str | None:
 
 
 def _code(conf: Path) -> str:
-    """A hash of the package, the presets and the scripts beside them."""
+    """A hash of the package, the presets and the scripts beside them, which a wheel does without."""
     package = Path(__file__).parent
     of = {path.relative_to(package): path for path in package.rglob("*.py")}
     of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
-    of |= {Path(name): conf.parent / name for name in SCRIPTS}
+    of |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
     content = hashlib.sha256()
     for name, path in sorted(of.items()):
         content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
