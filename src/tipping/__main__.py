@@ -11,6 +11,7 @@ from pathlib import Path
 COMMANDS = {  # what each does, and its room in `tipping.commands`
     "train": ("train networks", "train"),
     "interpret": ("find the filters a network relies on, and what is left without them", "interpret"),
+    "layers": ("say what of a network is measured and ablated, without training it", "layers"),
     "search": ("search the mu at which networks tip", "tipping_point"),
     "fewest": ("search the fewest filters that tip a network, over mu and its options", "fewest_filters"),
     "table": ("write the table and the chart of a sweep", "table"),

@@ -17,6 +17,8 @@ MODULES = {  # of the others, for ``python -m``
     "map": "tipping.tipping_map",
     "report": "tipping.report",
     "store": "tipping.store",
+    "dashboard": "tipping.tracking dashboard",
+    "layers": "tipping layers",
 }
 JOBS = {"tipping_point": "search", "fewest_filters": "fewest"}  # of Hydra, whose sub-commands are named otherwise
 used: list[str] = []  # the words that called the command `tipping` in this process, where it was
@@ -30,7 +32,9 @@ def words(name: str) -> list[str]:
     scripts = presets().parent
     if used or not (scripts / SCRIPTS["interpret"]).is_file():
         return [*(used or ["tipping"]), name]
-    return ["python", "-m", MODULES[name]] if name in MODULES else ["python", os.path.relpath(scripts / SCRIPTS[name])]
+    if name in SCRIPTS:
+        return ["python", os.path.relpath(scripts / SCRIPTS[name])]
+    return ["python", "-m", *MODULES[name].split()]
 
 
 def words_of_job(job: str) -> list[str]:
