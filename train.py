@@ -1,37 +1,10 @@
 """Train a network, or several with -m: python train.py model.filters=32 trainer.max_epochs=2 seed=0
 
-The job is in tipping.experiment.train. It is imported where it begins, as is what gathers a sweep where that ends: the
-help, and a mistake in the options, need not wait for torch.
+The same as `tipping train`. Its function under @hydra.main, a word that completion by the tab key looks for in this
+file, is in tipping.commands.train, and the job in tipping.experiment.train.
 """
 
-from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from tipping import command
-
-CONF = Path(__file__).parent / "conf"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def train(composed: DictConfig) -> None:
-    """One job, in Hydra's folder for it."""
-    from tipping import records
-    from tipping.experiment.train import job
-
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    if config := records.begin(directory, composed, CONF, records.OF_TRAINING):
-        job(config, directory, CONF)
-
-
-def gather(sweep: Path) -> list[str]:
-    """Write the table and the page of a sweep; the names of jobs without a readable record."""
-    from tipping import report, results
-
-    return report.after(results.gather_trainings)(sweep)
-
+from tipping.commands.train import main
 
 if __name__ == "__main__":
-    command.run(train, gather)
+    main()

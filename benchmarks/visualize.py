@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -26,7 +25,7 @@ from tipping.training import train
 from tipping.visualize.draw import pictures
 from tipping.visualize.gallery import find_strongest
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = config.presets()
 TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
 
 

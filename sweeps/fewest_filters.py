@@ -1,36 +1,10 @@
 """The fewest relevant filters that tip a network, over mu and its architecture: python sweeps/fewest_filters.py
 
-Each trial takes the mean over networks of some seeds; each of these is a job of interpret.py, in a folder of its own.
-Called again, the search goes on where it was. Its storage is open to `optuna-dashboard`.
+The same as `tipping fewest`. Its function under @hydra.main, a word that completion by the tab key looks for in this
+file, is in tipping.commands.fewest_filters.
 """
 
-from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from tipping import command
-from tipping.config import FewestFilters, parse, split_off
-from tipping.errors import InputError, require
-
-CONF = Path(__file__).parents[1] / "conf"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="fewest_filters")
-def search(composed: DictConfig) -> None:
-    """The search, in the folder of its options."""
-    plain, options = split_off(composed, FewestFilters)
-    config = parse(plain)
-    given = {option.lstrip("+").split("=")[0] for option in HydraConfig.get().overrides.task}
-    for option in sorted(given & options.over.keys()):
-        raise InputError(f"{option}: it is searched; leave it out, or say 'search.over={{{option}:null}}'")
-    require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
-
-    from tipping.experiment.fewest_filters import job  # with torch, which the help and these mistakes do without
-
-    job(plain, config, options, Path(HydraConfig.get().runtime.output_dir), CONF)
-
+from tipping.commands.fewest_filters import main
 
 if __name__ == "__main__":
-    command.run(search)
+    main()

@@ -1,41 +1,10 @@
 """At which mu does a network tip? A search for each network: python sweeps/tipping_point.py seed=0,1,2
 
-Each evaluation is a job of interpret.py, in its own folder under that of the network; called again, it goes on where it
-was. Its storage is open to `optuna-dashboard`.
+The same as `tipping search`. Its function under @hydra.main, a word that completion by the tab key looks for in this
+file, is in tipping.commands.tipping_point.
 """
 
-from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from tipping import command
-from tipping.config import Search, parse, split_off
-from tipping.errors import require
-
-CONF = Path(__file__).parents[1] / "conf"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="tipping_point")
-def search(composed: DictConfig) -> None:
-    """The search of one network."""
-    plain, options = split_off(composed, Search)
-    config = parse(plain)
-    given = [option for option in HydraConfig.get().overrides.task if option.lstrip("+").startswith("mu=")]
-    require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
-
-    from tipping.experiment.tipping_point import job  # with torch, which the help and these mistakes do without
-
-    job(config, options, Path(HydraConfig.get().sweep.dir), CONF)
-
-
-def gather(sweep: Path) -> list[str]:
-    """Write the table, the chart and the page of the searches; a line for each network that had to be left out."""
-    from tipping import report, tipping_map
-
-    return report.after(tipping_map.gather)(sweep)
-
+from tipping.commands.tipping_point import main
 
 if __name__ == "__main__":
-    command.run(search, gather)
+    main()

@@ -154,8 +154,7 @@ def run_script(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
-    import interpret
-    import train
+    from tipping.commands import interpret, train
 
     mains = {"train": (train.train, None), "interpret": (interpret.interpret, results.gather)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]

@@ -20,6 +20,7 @@ from conftest import ROOT, accuracy, filters_of
 from test_ablation import without
 
 from tipping import charts, config, data, models, results
+from tipping.commands import table as table_command
 from tipping.controls import Candidates, Draws, controls
 from tipping.mu_lasso import spg
 from tipping.records import SCHEMA
@@ -209,7 +210,7 @@ def test_memory_that_is_short_is_one_line(run_script, monkeypatch, error: Except
     def short(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("tipping.experiment.interpret.select", short)
+    monkeypatch.setattr("tipping.subject.Subject.select", short)
     code, _, err = run_script("interpret", "mu=1")
     assert code == 1
     assert err.startswith("out of memory: give ")
@@ -247,7 +248,7 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "1" / "result.json").exists()
     rows = rows_of(tmp_path / "out")
     assert [row["job"] for row in rows] == ["0", "2"]
-    assert results.main([str(tmp_path / "out")]) == 1
+    assert table_command.main([str(tmp_path / "out")]) == 1
     (tmp_path / "out" / "2" / "result.json").write_text('{"schema": 1, "mu"')
     assert results.gather(tmp_path / "out") == ["1", "2"]
     assert len(rows_of(tmp_path / "out")) == 1

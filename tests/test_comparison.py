@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from tipping import comparison, results
+from tipping.commands import table as table_command
 from tipping.comparison import against_report, count_at, difference, read
 from tipping.errors import InputError
 
@@ -161,7 +162,7 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     )
     assert len(row["random"]) == 2
     assert float(row["random_mean"]) == pytest.approx(np.mean(row["random"]))
-    assert results.main([str(tmp_path / "out"), "--against", "report"]) == 1
+    assert table_command.main([str(tmp_path / "out"), "--against", "report"]) == 1
     assert "no job of keras_cnn or matconvnet on mnist" in capfd.readouterr().err
     table = tmp_path / "out" / results.TABLE
     table.write_text(table.read_text().replace("digits", "mnist"))
@@ -180,7 +181,7 @@ def test_a_sweep_s_lines_are_told_apart(run_script, tmp_path: Path, capfd: pytes
     code, out, err = run_script("interpret", *options, multirun=True)
     assert code == 0, err
     heads, *lines = [line.split() for line in out.split("random ones")[-1].splitlines() if line.strip()][:5]
-    assert results.main([str(tmp_path / "out"), "--differences"]) == 1
+    assert table_command.main([str(tmp_path / "out"), "--differences"]) == 1
     assert "seed=0 mu=10 is there twice for described" in capfd.readouterr().err
     assert heads[:3] == ["model", "protocol", "protocol.draws"]
     assert len({tuple(line[:5]) for line in lines}) == 4
@@ -189,7 +190,7 @@ def test_a_sweep_s_lines_are_told_apart(run_script, tmp_path: Path, capfd: pytes
 def test_differences_of_a_sweep_are_printed(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run_script("interpret", "mu=10", "seed=0,1", "model.filters=3,4", multirun=True)
     assert code == 0, err
-    assert results.main([str(tmp_path / "out"), "--differences"]) == 0
+    assert table_command.main([str(tmp_path / "out"), "--differences"]) == 0
     table = capfd.readouterr().out.split("over seeds")[-1].splitlines()
     heads, *lines = [line for line in table[1:] if line.strip()]
     assert heads.split()[:2] == ["protocol", "filters"]

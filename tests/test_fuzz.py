@@ -140,12 +140,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
     """A script of Hydra's, on the digits and a tiny network, into an empty folder."""
-    import interpret
-    import train
-
-    sys.path.insert(0, str(ROOT / "sweeps"))
-    import fewest_filters
-    import tipping_point
+    from tipping.commands import fewest_filters, interpret, tipping_point, train
 
     mains = {"interpret": interpret.interpret, "train": train.train}
     mains |= {"tipping_point": tipping_point.search, "fewest_filters": fewest_filters.search}
@@ -293,7 +288,7 @@ def test_command_lines_that_once_had_a_traceback(place: Path, word: str, said: s
 
 
 def test_flags_among_options_are_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import interpret
+    from tipping.commands import interpret
 
     monkeypatch.setattr(sys, "argv", ["interpret.py", "data=digits", "-m", "mu=1,2"])
     code, _, err = run(command.run, interpret.interpret)

@@ -19,6 +19,7 @@ from selenium.webdriver.common.by import By
 
 from tipping import provenance, report
 from tipping.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
+from tipping.commands import report as report_command
 from tipping.networks import Job, Network, networks, read
 from tipping.tipping_map import groups, shown
 
@@ -196,7 +197,7 @@ def test_it_says_how_it_was_made(sweep: Path) -> None:
 
 def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = Path(shutil.copytree(sweep, tmp_path / "beside"))
-    assert report.main([str(sweep), str(other), f"{other}/."]) == 0, "one that is given twice counts once"
+    assert report_command.main([str(sweep), str(other), f"{other}/."]) == 0, "one that is given twice counts once"
     path = Path(capsys.readouterr().out.strip())
     assert path == sweep / "report.html"
     text = words(path)
@@ -207,7 +208,7 @@ def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (tmp_path, tmp_path / "nosuch"):
-        assert report.main([str(folder)]) == 1
+        assert report_command.main([str(folder)]) == 1
         assert capsys.readouterr().err.strip() == f"{folder} holds no jobs; give the folder of a sweep or a search"
 
 
@@ -315,7 +316,7 @@ def test_each_solver_has_its_own_place(sweep: Path, tmp_path: Path) -> None:
 
 def test_sweeps_of_one_name_are_told_apart(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = (Path(shutil.copytree(sweep, tmp_path / name / "sweep")) for name in ("a", "b"))
-    assert report.main([str(one), str(other)]) == 0
+    assert report_command.main([str(one), str(other)]) == 0
     text = words(Path(capsys.readouterr().out.strip()))
     assert f"Jobs of {one}" in text
     assert f"Jobs of {other}" in text

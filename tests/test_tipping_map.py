@@ -15,6 +15,7 @@ from conftest import run_here
 
 from tipping import tipping_map
 from tipping.charts import svg
+from tipping.commands import map as map_command
 from tipping.networks import networks, read
 from tipping.tipping_map import groups
 from tipping.tipping_point import crossing
@@ -40,7 +41,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sweep_has_a_line_for_each_network(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tipping_map.main([str(sweep)]) == 0
+    assert map_command.main([str(sweep)]) == 0
     printed = capsys.readouterr().out
     rows = list(csv.DictReader((sweep / "tipping_points.csv").read_text().splitlines()))
     assert [row["seed"] for row in rows] == ["0", "1"]
@@ -75,7 +76,7 @@ def test_what_cannot_be_compared_is_one_line(sweep: Path, tmp_path: Path, capsys
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "tipping_points.csv").unlink(missing_ok=True)
     break_it(copy)
-    assert tipping_map.main([str(copy)]) == 1
+    assert map_command.main([str(copy)]) == 1
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
     assert re.search(sentence, error)
@@ -102,7 +103,7 @@ def _edit(job: Path, part: str, key: str, value: str) -> None:
 def test_what_is_corrupt_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys, break_it, named: str) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     break_it(copy / "3")
-    assert tipping_map.main([str(copy)]) == 1
+    assert map_command.main([str(copy)]) == 1
     out, err = capsys.readouterr()
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("left out: ")
@@ -118,10 +119,10 @@ def _spoil(job: Path) -> None:
 
 def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsys) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
-    assert tipping_map.main([str(copy)]) == 0
+    assert map_command.main([str(copy)]) == 0
     once = (copy / "tipping_points.csv").read_text()
     shutil.copytree(copy / "3", copy / "9")
-    assert tipping_map.main([str(copy)]) == 0
+    assert map_command.main([str(copy)]) == 0
     assert (copy / "tipping_points.csv").read_text() == once
 
 
@@ -169,13 +170,13 @@ def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) ->
         record = json.loads((other / "result.json").read_text())
         record["config"]["model"]["dropout"] = 0.25
         (other / "result.json").write_text(json.dumps(record))
-    assert tipping_map.main([str(copy), "--compare", "model.dropout"]) == 0
+    assert map_command.main([str(copy), "--compare", "model.dropout"]) == 0
     out = capsys.readouterr().out
     assert "model.dropout=0.25" in out
     assert re.search(r"1.00 \(.* to .*\)  1.000|censored", out), "they are the same"
-    assert tipping_map.main([str(copy), "--compare", "model.filters"]) == 1
+    assert map_command.main([str(copy), "--compare", "model.filters"]) == 1
     assert "no two groups of networks differ in it alone" in capsys.readouterr().err
-    assert tipping_map.main([str(copy), "--compare", "model.filtres"]) == 1
+    assert map_command.main([str(copy), "--compare", "model.filtres"]) == 1
     assert "no network has such an option" in capsys.readouterr().err
 
 

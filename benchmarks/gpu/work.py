@@ -23,7 +23,7 @@ from tipping.data import Dataset
 from tipping.store import Store
 
 ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
+CONF = config.presets()
 CARRIED = ROOT / "build" / "carry" / "code.json"  # of benchmarks/gpu/carry.sh
 
 

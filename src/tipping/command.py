@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tqdm import tqdm
 
-from tipping import resume
+from tipping import invocation, resume
 from tipping.errors import InputError
 
 
@@ -45,6 +45,26 @@ class Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise it."""
         raise InputError(f"{message}; --help says what is")
+
+
+def arguments(name: str, description: str, examples: str = "") -> Arguments:
+    """Return the command line of a sub-command that is not Hydra's.
+
+    Args:
+        examples: printed below its options, with `{call}` for the words that call it.
+    """
+    call = " ".join(invocation.words(name))
+    shown = argparse.RawDescriptionHelpFormatter
+    return Arguments(prog=call, description=description, epilog=examples.format(call=call), formatter_class=shown)
+
+
+def answer(parser: Arguments, given: Sequence[str] | None, do: Callable[[argparse.Namespace], int]) -> int:
+    """Do what a command line says; the exit code, which is 1 after a mistake, said in one line."""
+    try:
+        return do(parser.parse_args(given))
+    except MISTAKES as error:
+        print(one_line(error), file=sys.stderr)
+        return 1
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -167,7 +187,9 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
     if {"-h", "--help"} & set(sys.argv):
-        sys.argv[1:] = ["--help", f"hydra/help={Path(sys.argv[0]).stem}"]  # each script's own, with the defaults
+        name = main.__module__.rpartition(".")[2]  # as Hydra names the job
+        call = " ".join(invocation.words_of_job(name))
+        sys.argv[1:] = ["--help", f"hydra/help={name}", f"hydra.help.app_name='{call}'"]  # its own, with the defaults
     _handle_signals(_Stop())
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tipping import invocation
 from tipping.errors import InputError
 from tipping.tipping_point import student
 
@@ -97,7 +98,7 @@ def read(path: Path) -> list[Row]:
             row |= {key: float(row[key]) for key in NUMBERS if row.get(key)}
     except (OSError, KeyError, ValueError, AttributeError) as error:
         reason = f"{path} cannot be read as a sweep's table ({error})"
-        raise InputError(f"{reason}; python -m tipping.results writes it") from error
+        raise InputError(f"{reason}; {' '.join(invocation.words('table'))} writes it") from error
     return rows
 
 

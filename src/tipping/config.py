@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -239,6 +240,16 @@ class Config:
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
+
+
+def presets() -> Path:
+    """Return the folder of the presets: ``conf/`` at the top of a checkout, and inside the package in a wheel.
+
+    In a checkout it stands in the package as a link, so that all of setuptools' ways (a wheel, one of a source
+    distribution, an editable install) find it where the package is.
+    """
+    inside = Path(__file__).parent / "conf"
+    return inside.resolve() if inside.is_dir() else Path(__file__).parents[2] / "conf"  # where links cannot be made
 
 
 def parse(composed: DictConfig) -> Config:

@@ -11,13 +11,14 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from tipping import invocation
 from tipping.errors import InputError
 from tipping.networks import Network
 from tipping.options import flat
 from tipping.records import RECORD
 from tipping.resume import NO_YAML, varying
 
-SEARCHES = ("tipping_point", "fewest_filters")  # scripts in sweeps/
+SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each
 HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder
 NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=")
 
@@ -59,9 +60,17 @@ def command(folder: Path) -> str:
     if hydra is None:
         return ""
     name, given = hydra.job.name, hydra.overrides
-    script = f"sweeps/{name}.py" if name in SEARCHES else f"{name}.py"
-    flag = ["-m"] if (folder / "multirun.yaml").is_file() and name not in SEARCHES else []
-    return shlex.join(["python", script, *flag, *given.task, *(o for o in given.hydra if "hydra.mode=" not in o)])
+    several = (folder / "multirun.yaml").is_file() and name not in SEARCHES
+    flags = [*_own_presets(hydra), *(["-m"] if several else [])]
+    options = [*given.task, *(option for option in given.hydra if "hydra.mode=" not in option)]
+    return shlex.join([*invocation.words_of_job(name), *flags, *options])
+
+
+def _own_presets(hydra: DictConfig) -> list[str]:
+    """Return the flag that names the user's own presets, where there were some."""
+    sources = OmegaConf.select(hydra, "runtime.config_sources") or []
+    own = [source.path for source in sources if source.provider == "command-line"]
+    return ["--config-dir", own[0]] if own else []
 
 
 def next_command(folder: Path, found: Sequence[Network], best: dict[str, str]) -> str:
@@ -76,19 +85,21 @@ def next_command(folder: Path, found: Sequence[Network], best: dict[str, str]) -
     if hydra is None:
         return ""
     given = [one for one in hydra.overrides.task if not one.startswith((*NOT_OF_A_SEARCH, "search."))]
+    presets = _own_presets(hydra)
+    interpret, search = ([*invocation.words(name), *presets] for name in ("interpret", "search"))
     match hydra.job.name:
         case "train":
-            return shlex.join(["python", "interpret.py", "-m", "mu=10,100,500,700", *given])
+            return shlex.join([*interpret, "-m", "mu=10,100,500,700", *given])
         case "interpret":
-            return shlex.join(["python", "sweeps/tipping_point.py", *given])
+            return shlex.join([*search, *given])
         case "tipping_point" if option := _compared(found):
-            return shlex.join(["python", "-m", "tipping.tipping_map", str(folder), "--compare", option])
+            return shlex.join([*invocation.words("map"), str(folder), "--compare", option])
         case "tipping_point" if ends := _around(found):
-            return shlex.join(["python", "interpret.py", "-m", f"mu={ends[0]!r},{ends[1]!r}", *given])
+            return shlex.join([*interpret, "-m", f"mu={ends[0]!r},{ends[1]!r}", *given])
         case "fewest_filters" if best:
             own = [option for option in given if not option.startswith("seed=")]
             options = [f"{name}={value}" for name, value in best.items() if name != "mu"]
-            return shlex.join(["python", "sweeps/tipping_point.py", *own, *options, "seed=0,1,2"])
+            return shlex.join([*search, *own, *options, "seed=0,1,2"])
     return ""
 
 

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
@@ -132,13 +135,26 @@ def _processor() -> str:
 
 def _full_name(protocol: config.Protocol, conf: Path) -> str:
     """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
-    path = conf / "protocol" / f"{protocol.name}.yaml"
-    if not path.is_file():
+    preset = _protocol_preset(protocol.name, conf)
+    if preset is None:
         return protocol.name
-    preset: Any = OmegaConf.load(path)
-    preset = preset.get("protocol", preset)
-    axes = [axis for axis in ("dense", *config.AXES) if getattr(protocol, axis) != preset[axis]]
-    return ", ".join([protocol.name, *sorted(f"{axis}={str(getattr(protocol, axis)).lower()}" for axis in axes)])
+    given = {axis: str(getattr(protocol, axis)).lower() for axis in ("dense", *config.AXES)}  # as YAML writes true
+    axes = [f"{axis}={value}" for axis, value in given.items() if value != str(preset.get(axis)).lower()]
+    return ", ".join([protocol.name, *sorted(axes)])
+
+
+def _protocol_preset(name: str, conf: Path) -> Any:
+    """The protocol of a preset of this name, ours or, in a job of Hydra's, the user's own; None where there is none."""
+    path = conf / "protocol" / f"{name}.yaml"
+    if path.is_file():
+        preset: Any = OmegaConf.load(path)
+        return preset.get("protocol", preset)
+    if not GlobalHydra.instance().is_initialized():
+        return None
+    try:
+        return compose("config", [f"protocol={name}"]).protocol  # which may build on another preset
+    except (HydraException, OmegaConfBaseException):
+        return None
 
 
 @cache
@@ -164,11 +180,11 @@ def _version(package: str) -> str | None:
 
 
 def _code(conf: Path) -> str:
-    """A hash of the package, the presets and the scripts beside them."""
+    """A hash of the package, the presets and the scripts beside them, which a wheel does without."""
     package = Path(__file__).parent
     of = {path.relative_to(package): path for path in package.rglob("*.py")}
     of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
-    of |= {Path(name): conf.parent / name for name in SCRIPTS}
+    of |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
     content = hashlib.sha256()
     for name, path in sorted(of.items()):
         content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import csv
 import hashlib
@@ -25,7 +24,6 @@ from markupsafe import Markup
 from tipping import charts, comparison, provenance, results, tables, tipping_map, tracking
 from tipping.atomic import replacing
 from tipping.charts import INTACT, RANDOM, RELEVANT, Line
-from tipping.command import Arguments
 from tipping.config import Tracking
 from tipping.errors import InputError
 from tipping.networks import TRIALS, Job, Network, job_name, networks, read, trainings
@@ -548,28 +546,12 @@ def _named(given: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-EXAMPLES = """examples:
-  python -m tipping.report outputs/interpret/2026-11-24_10-00-00-000000
-  python -m tipping.report outputs/tipping_point outputs/map      # side by side; the page is in the first"""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = Arguments(
-        prog="python -m tipping.report",
-        description="Write the page of sweeps.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
-    try:
-        given = parser.parse_args(arguments)
-        print(write([hold(sweep, name) for sweep, name in _named(given.sweeps).items()]))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+def write_of(sweeps: Sequence[Path]) -> Path:
+    """Write the page of sweeps side by side, into the folder of the first."""
+    return write([hold(sweep, name) for sweep, name in _named(sweeps).items()])
 
 
 if __name__ == "__main__":
+    from tipping.commands.report import main
+
     sys.exit(main())

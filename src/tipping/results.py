@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ import numpy as np
 
 from tipping import comparison, config
 from tipping.atomic import replacing
-from tipping.command import Arguments
 from tipping.controls import MATCHES
 from tipping.errors import InputError
 from tipping.options import flat, varying_options
@@ -236,37 +234,7 @@ def print_differences(sweeps: Sequence[Path]) -> None:
     print_lines([heads, *lines])
 
 
-EXAMPLES = """examples:
-  python -m tipping.results outputs/interpret/2026-11-24_10-00-00-000000
-  python -m tipping.results outputs/seeds --differences
-  python -m tipping.results outputs/figure4 --against report"""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Gather sweeps from the command line."""
-    parser = Arguments(
-        prog="python -m tipping.results",
-        description="Write the table and the chart of each sweep.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun")
-    parser.add_argument("--against", choices=["report"], help="print the report's numbers beside those of the sweeps")
-    parser.add_argument(
-        "--differences", action="store_true", help="print how far selected filters differ from random ones, over seeds"
-    )
-    try:
-        given = parser.parse_args(arguments)
-        missing = [job for sweep in given.sweeps for job in gather(sweep)]
-        if given.differences:
-            print_differences(given.sweeps)
-        if given.against:
-            print_against_report(given.sweeps)
-        return 1 if missing else 0
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
+    from tipping.commands.table import main
+
     sys.exit(main())

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import math
@@ -19,7 +18,6 @@ import numpy as np
 
 from tipping import comparison
 from tipping.atomic import replacing
-from tipping.command import Arguments
 from tipping.errors import InputError
 from tipping.networks import Network, networks, read
 from tipping.options import flat
@@ -318,30 +316,7 @@ def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
     return f"{unit(point.at):.3g} ({unit(point.low):.3g} to {unit(point.high):.3g}{flag})"
 
 
-EXAMPLES = """examples:
-  python -m tipping.tipping_map outputs/tipping_point
-  python -m tipping.tipping_map outputs/widths outputs/dropout --compare model.dropout"""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = Arguments(
-        prog="python -m tipping.tipping_map",
-        description="Write the tipping points of all networks of sweeps.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"
-    )
-    parser.add_argument("--compare", metavar="OPTION", help="compare networks that differ in it, such as model.dropout")
-    try:
-        given = parser.parse_args(arguments)
-        return 1 if gather(*given.sweeps, by=given.compare) else 0
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
+    from tipping.commands.map import main
+
     sys.exit(main())

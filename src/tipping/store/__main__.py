@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tipping.command import Arguments
-from tipping.errors import InputError
 from tipping.store.housekeeping import check_idle, fault, in_words, jobs_of, places, prune, recipe_of, users
 
 WHY = {".pt": "no record uses it", ".part": "left by a job that was stopped", ".lock": "nobody holds it"}
@@ -84,44 +81,11 @@ def _human(size: float) -> str:
     return f"{size:.3g} GB"
 
 
-EXAMPLES = """examples:
-  python -m tipping.store list                    # what the store holds
-  python -m tipping.store list outputs            # and which jobs use it
-  python -m tipping.store verify > sums           # sums that sha256sum --check takes
-  python -m tipping.store prune outputs           # what no job below outputs uses
-  python -m tipping.store prune outputs --yes     # deletes it
-  python -m tipping.store list --store FOLDER     # of another store than artifacts"""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = Arguments(
-        prog="python -m tipping.store",
-        description="What the store holds, whether it is whole, and what of it no job uses.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, dest="command")
-    lister = commands.add_parser("list", help="say what the store holds")
-    lister.add_argument("sweeps", type=Path, nargs="*", metavar="SWEEP_DIR", help="name the jobs there that use it")
-    verifier = commands.add_parser("verify", help="read all of it, and print checksums")
-    pruner = commands.add_parser("prune", help="say, or delete, what no job uses and what stopped jobs left")
-    pruner.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="of all jobs that are to be kept")
-    pruner.add_argument("--yes", action="store_true", help="delete it")
-    for command in (lister, verifier, pruner):
-        command.add_argument(
-            "--store", type=Path, default=Path("artifacts"), help="store.dir of the jobs (%(default)s)"
-        )
-    try:
-        given = parser.parse_args(arguments)
-        if given.command == "list":
-            return list_items(given.store, given.sweeps)
-        if given.command == "verify":
-            return verify(given.store)
-        return prune_orphans(given.store, given.sweeps, given.yes)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    """Run the command line; the exit code."""
+    from tipping.commands import store
+
+    return store.main(arguments)
 
 
 if __name__ == "__main__":

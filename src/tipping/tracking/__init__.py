@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 log = logging.getLogger(__name__)
-PROJECT = "tipping"
 TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
 SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
 DEFAULTS = {  # of W&B's own variables; times in seconds

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tipping.command import Arguments
+from tipping.command import Arguments, answer
 from tipping.data import CLASSES
 from tipping.errors import InputError
-from tipping.tracking import CHARTS, PROJECT, SERIES, SERIES_AT_MU, TABLES, logged_in, one_line, quiet
+from tipping.tracking import CHARTS, SERIES, SERIES_AT_MU, TABLES, logged_in, one_line, quiet
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import PanelTypes
@@ -131,17 +131,13 @@ def save_dashboard(entity: str | None, project: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line, which has one sub-command; the exit code."""
+    from tipping.commands import dashboard
+
     parser = Arguments(prog="python -m tipping.tracking", description="What W&B holds of the jobs.")
-    command = parser.add_subparsers(required=True).add_parser("dashboard", help="save the workspace that compares them")
-    command.add_argument("--entity", help="the user or team it is for; yours if left out")
-    command.add_argument("--project", default=PROJECT, help="the project of the runs (%(default)s)")
-    try:
-        given = parser.parse_args(arguments)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return save_dashboard(given.entity, given.project)
+    only = parser.add_subparsers(required=True).add_parser("dashboard", help="save the workspace that compares them")
+    dashboard.add_options(only)
+    return answer(parser, arguments, dashboard.save)
 
 
 if __name__ == "__main__":

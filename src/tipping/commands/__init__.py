@@ -1,0 +1,1 @@
+"""The sub-commands of `tipping`, each a room. None loads torch before it has read its options."""
