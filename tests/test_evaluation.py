@@ -145,7 +145,7 @@ def test_predictions_are_those_of_the_masked_network(
     """In several parts of the images, between which some of the narrowed networks are held and others made anew."""
     model, split = prepared(BUILDS[name], device)
     monkeypatch.setattr(evaluation, "SHARED", {})
-    monkeypatch.setattr(evaluation, "HELD", 4 * sum(tensor.nbytes for tensor in model.parameters()))
+    monkeypatch.setattr(evaluation, "HELD", {"cpu": 4 * sum(tensor.nbytes for tensor in model.parameters())})
     value = mean_activations(filters_of(model), split) if mean else None
     chosen = samples(model, rng)
     chosen += [chosen[1], chosen[5][::-1]]  # again, and in another order
@@ -170,7 +170,7 @@ def test_as_many_narrowed_networks_are_held_as_there_is_room_for(
 
     monkeypatch.setattr(evaluation, "without", counted)
     monkeypatch.setattr(evaluation, "SHARED", {})
-    monkeypatch.setattr(evaluation, "HELD", 2 * sum(tensor.nbytes for tensor in model.parameters()) + 1)
+    monkeypatch.setattr(evaluation, "HELD", {"cpu": 2 * sum(tensor.nbytes for tensor in model.parameters()) + 1})
     evaluate_ablations(filters_of(model), split, [np.array([f]) for f in range(3)])
     parts = math.ceil(len(split) / evaluation_batches(split).size)
     assert [made.count(f) for f in range(3)] == ([1, 1, parts] if parts > 1 else [1, 1, 1])

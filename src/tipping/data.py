@@ -102,8 +102,8 @@ class Split:
         """`count` images evenly spaced through the split; all of them for 0."""
         if count == 0 or count >= len(self):
             return self
-        chosen = torch.linspace(0, len(self) - 1, count, device=self.labels_N.device).long()
-        return self[chosen]
+        chosen = torch.linspace(0, len(self) - 1, count).long()  # on the CPU: another device may round otherwise
+        return self[chosen.to(self.labels_N.device)]
 
 
 @dataclass(frozen=True)

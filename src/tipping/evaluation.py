@@ -24,7 +24,7 @@ from tipping.narrowing import Pass, Prefix, first_layer, without, without_first_
 log = logging.getLogger(__name__)
 TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
 SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations; elsewhere one
-HELD = 2**29  # bytes that the narrowed networks may take which are held from some images to the next
+HELD = {"cpu": 2**29, "cuda": 2**34}  # bytes that the narrowed networks may take which are held from some images on
 
 
 def evaluate_ablations(
@@ -105,7 +105,8 @@ def _narrowed(
     values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
     size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
-    room = HELD // sum(parameter.nbytes for parameter in filters.model.parameters())  # none is larger than the whole
+    whole = sum(parameter.nbytes for parameter in filters.model.parameters())  # none of them is larger
+    room = HELD.get(split.images_NCHW.device.type, HELD["cpu"]) // whole
 
     def narrowed(row: int) -> Pass:
         return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
