@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 from tipping import command, models, results
+from tipping.classifier import pick_device
 from tipping.config import Config, parse
 from tipping.data import CLASSES, Split
 from tipping.filters import Filters
@@ -57,9 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     name = request.config.getoption("--device")
-    given = torch.device(name) if name == "cpu" else torch.device(name, 0)
-    with card.plugged_in() if name == "card" else nullcontext(given) as device:
-        yield device
+    with card.plugged_in() if name == "card" else nullcontext(None) as there:
+        yield there or pick_device(name)  # without TF32, as the commands do it
 
 
 @pytest.fixture

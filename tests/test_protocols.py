@@ -20,7 +20,7 @@ from test_finding import SmallResNet
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tipping import config, data, models
+from tipping import config, data, models, responses
 from tipping.ablation import ablated
 from tipping.data import CLASSES, Split
 from tipping.filters import Filters
@@ -90,6 +90,19 @@ def test_norms_of_dense_units_are_their_size() -> None:
     units = torch.tensor([[-2.0, 0.5], [0.0, 3.0]])
     assert NORMS["frobenius"](units).tolist() == NORMS["spectral"](units).tolist() == [[2, 0.5], [0, 3]]
     assert NORMS["squared"](units).tolist() == [[4, 0.25], [0, 9]]
+
+
+def test_the_largest_singular_values_are_found_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's library takes no more than some 32,000 matrices at once."""
+    maps, few = torch.rand(5, 7, 4, 6, generator=torch.Generator().manual_seed(0)), []
+    expected = torch.linalg.svdvals(maps)[..., 0]
+    eigvalsh = torch.linalg.eigvalsh
+    monkeypatch.setattr(responses, "EIGEN", 8)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda part: few.append(len(part)) or eigvalsh(part))
+    assert torch.allclose(NORMS["spectral"](maps), expected, rtol=1e-5)
+    assert few == [8, 8, 8, 8, 3]
+    assert torch.allclose(NORMS["spectral"](maps[:, :, :1]), torch.linalg.svdvals(maps[:, :, :1])[..., 0], rtol=1e-6)
+    assert len(few) == 5, "a single row needs none"
 
 
 def test_all_maps_and_dense_units_are_measured_where_they_are(model: nn.Module, split: Split) -> None:

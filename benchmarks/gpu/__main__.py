@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,10 +163,12 @@ def take_turn(stage: Stage, given: argparse.Namespace, until: float) -> dict[str
             code = process.wait(timeout=max(1.0, until + LATE - time.time()))
         except subprocess.TimeoutExpired:
             return _ended(stage, start, CUT)
-        finally:  # also when this process is stopped
-            if process.poll() is None:
+        finally:  # also when this process is stopped; what it started may hold the card
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
+            for part in given.out.glob(".*.part"):  # of a file that it was writing
+                part.unlink()
     if code == UNFINISHED:
         return _ended(stage, start, LEFT)
     return _ended(stage, start, "done" if code == 0 else f"failed: {_last_line(given.out / LOG)}")

@@ -9,7 +9,7 @@ import torch
 from measuring import measure
 from problems import synthetic
 
-from gpu.work import Pace, Rows, Work
+from gpu.work import OutOfTime, Pace, Rows, Work
 from tipping.mu_lasso import MuLassoProblem, spg
 
 FILE = "selection.csv"
@@ -17,28 +17,36 @@ MUS = np.geomspace(0.01, 0.3, 10)  # for each filter, since a layer's responses 
 
 
 def run(work: Work) -> None:
-    """Solve one problem after another on the device, the smallest first, and then on the CPU as far as they fit.
+    """Solve one problem after another on the device, the smallest first, then on the CPU as far as they fit.
 
-    The largest is tried on the device whatever the others took: how long it takes there is what is asked.
+    Last the largest on the device, whatever the others took: how long it takes there is what is asked.
 
     Raises:
         OutOfTime: some are left.
     """
-    rows, device = Rows(work.out / FILE), "cuda" if work.device.type == "cuda" else "cpu"
-    for on in dict.fromkeys([device, "cpu"]):
-        pace, before = Pace(work), 0
-        for filters, classes in work.size.problems:
-            size = filters**2 * classes
-            if not rows.having(filters=filters, classes=classes, on=on, **work.made_by):
-                print(f"{filters} filters, {classes} classes on {on}", flush=True)
-                with pace.piece(scale=size / before if before and on == "cpu" else 0.0):
-                    rows.add({**solved(filters, classes, on), **work.made_by})
-                before = size
+    rows, device, most = (
+        Rows(work.out / FILE),
+        work.device.type if work.device.type == "cuda" else "cpu",
+        work.size.problems[-1],
+    )
+    turns = [(device, one) for one in work.size.problems[:-1]] + [("cpu", one) for one in work.size.problems]
+    paces, late = {on: Pace(work, f"selecting with {on}") for on in (device, "cpu")}, False
+    for on, (filters, classes) in dict.fromkeys([*turns, (device, most)]):
+        if not rows.having(asked=filters, classes=classes, on=on, **work.made_by):
+            print(f"{filters} filters, {classes} classes on {on}", flush=True)
+            try:
+                with paces[on].piece(0.0 if (on, (filters, classes)) == (device, most) else filters**2 * classes):
+                    rows.add({"asked": filters, **solved(filters, classes, on), **work.made_by})
+            except OutOfTime:
+                late = True
+    if late:
+        raise OutOfTime
 
 
 def solved(filters: int, classes: int, device: str) -> dict[str, Any]:
     """Seconds, gap and memory of the solutions of one problem at ten mu."""
-    problem = MuLassoProblem.stream(synthetic(4 * filters, filters, classes)).to(device)
+    batches = ((x.to(device), labels.to(device)) for x, labels in synthetic(4 * filters, filters, classes))
+    problem = MuLassoProblem.stream(batches)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -46,7 +54,7 @@ def solved(filters: int, classes: int, device: str) -> dict[str, Any]:
     peak = torch.cuda.max_memory_allocated() - before if device == "cuda" else 1e6 * taken.megabytes
     solution = taken.result
     return {
-        "filters": filters,
+        "filters": len(problem.gram_FF),
         "classes": classes,
         "mu": len(MUS),
         "on": device,

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,11 @@ def run(work: Work) -> None:
     Raises:
         OutOfTime: something is left.
     """
-    rows, pace = Rows(work.out / FILE), Pace(work)
+    rows, pace = Rows(work.out / FILE), Pace(work, "stages, one")
     of = Timed(work)
     for name, measure in of.stages().items():
         if not rows.having(stage=name, **work.made_by):
-            with pace.piece(scale=0.5):  # the first, a training, is the longest
+            with pace.piece(0.5):  # the first, a training, is the longest
                 rows.add(*({"stage": name, **row, **work.made_by} for row in measure()))
 
 
@@ -103,11 +103,13 @@ class Timed:
 
     def selection(self) -> Iterator[dict[str, Any]]:
         (subject, problem), mu = self._problem(), list(self._mu)
+        subject.select_each(problem, mu[:1])  # or what happens once would be counted
+        spg(problem, mu[:1])
         yield {**self._row(timed(lambda: subject.select_each(problem, mu))[1]), "note": "homotopy, on the CPU"}
         yield {**self._row(timed(lambda: spg(problem, mu))[1]), "note": "spg, on the device"}
 
     def ablations(self) -> Iterator[dict[str, Any]]:
-        sets, here, there = self._sets(), self._filters(self._here()), self._filters(self.model)
+        sets, here, there = self._sets, self._filters(self._here()), self._filters(self.model)
         for scope in ("filter", "first_input_channel"):
             ablate = partial(evaluate_ablations, ablations=sets, scope=scope)
             done = operations(partial(ablate, here, self.few.test)) / COUNTED * len(self.dataset.test)
@@ -148,7 +150,7 @@ class Timed:
         return replace(self.dataset, train=self.dataset.train[: PROFILED * batch])
 
     def busy_ablations(self) -> Iterator[dict[str, Any]]:
-        sets, filters = self._sets(), self._filters(self.model)
+        sets, filters = self._sets, self._filters(self.model)
         yield self._busy(lambda: evaluate_ablations(filters, self.dataset.test, sets))
 
     def _busy(self, run: Callable[[], object]) -> dict[str, Any]:
@@ -198,6 +200,7 @@ class Timed:
         subject, problem = self._problem()
         return subject.select_each(problem, self._mu)
 
+    @cached_property
     def _sets(self) -> list[np.ndarray]:
         """The relevant filters at five mu, and five controls of each."""
         return [filters for one in self._selected() for filters in (one.order_K, *one.controls)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from gpu.work import Pace, Rows, Work, columns_of
 from tipping import networks, records, tipping_map
 from tipping.config import Config, Search
 from tipping.evaluation import drop_curve, evaluate_ablations
 from tipping.experiment.searched import Searched
 from tipping.networks import Job
-from tipping.selection import selections
+from tipping.selection import explainable, selections
 
 FILE = "widths.csv"
 DROPOUT = (0.5, 0.0)
@@ -25,14 +27,14 @@ def run(work: Work) -> None:
         OutOfTime: some of those aimed at are left.
     """
     rows = Rows(work.out / FILE, columns_of("map"))
-    paces = {filters: Pace(work) for filters in work.size.widths}
+    pace = Pace(work, "widths, a small network")
     for seed in range(work.size.seeds):
         for filters in work.size.widths:
             for dropout in DROPOUT:
                 own = (f"model.filters={filters}", f"model.dropout={dropout}", f"seed={seed}")
                 options = work.options(*work.size.network, *own)
                 if not rows.having(**{"model.filters": filters, "model.dropout": dropout, "seed": seed}):
-                    with paces[filters].piece():
+                    with pace.piece(1 + (filters / 64) ** 2):
                         rows.add(searched(work, options))
                     print(f"{filters} filters, dropout {dropout:g}, seed {seed}", flush=True)
 
@@ -40,10 +42,11 @@ def run(work: Work) -> None:
 def searched(work: Work, options: Config) -> dict[str, object]:
     """The row of one network: its curve crosses the level between two neighbouring sets of relevant filters."""
     found = Searched.of(replace(options, store=replace(options.store, dir=str(work.store.folder))), SEARCH, work.device)
+    best = explainable(found.path.problem)
     jobs: dict[float, Job] = {}
     known: dict[float, float] = {}
     while (mu := found.bracketing.next(known)) is not None and len(known) < SEARCH.trials:
-        jobs[mu] = evaluated(work, found, replace(options, mu=mu))
+        jobs[mu] = evaluated(work, found, replace(options, mu=mu), best)
         known[mu] = jobs[mu].record["accuracy"]["selected"] - found.level
     (network,), left_out = networks.networks(list(jobs.values()))
     assert not left_out
@@ -51,12 +54,12 @@ def searched(work: Work, options: Config) -> dict[str, object]:
     return tipping_map.row(network._replace(search=note))
 
 
-def evaluated(work: Work, found: Searched, options: Config) -> Job:
+def evaluated(work: Work, found: Searched, options: Config, best: tuple[np.ndarray, float]) -> Job:
     """A job at one mu, as interpret.py does it, without a folder."""
     subject, filters = found.subject, found.subject.filters
     images = work.dataset(options).split(options.protocol.evaluated_on)
     solution = found.path.solution([options.mu])
-    (selection,) = selections(found.path.problem, filters, [options.mu], solution, subject.draws)
+    (selection,) = selections(found.path.problem, filters, [options.mu], solution, subject.draws, best)
     intact_N = subject.intact(images, work.store)
     manner = subject.manner(work.store)
     predictions_AN = evaluate_ablations(filters, images, [selection.order_K, *selection.controls], **manner)

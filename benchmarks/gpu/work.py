@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import sys
 import time
@@ -120,8 +121,8 @@ class Work:
 
     @property
     def made_by(self) -> dict[str, str]:
-        """What decides how fast and how right a row is: what computes, and the code."""
-        return {"device": self._name, "code": versions()["code"]}
+        """What decides how fast and how right a row is: what computes, and the code, also of tests and benchmarks."""
+        return {"device": self._name, "code": f"{versions()['code'][:8]}-{_beside()}"}
 
     @property
     def _name(self) -> str:
@@ -135,26 +136,40 @@ class OutOfTime(Exception):
 
 
 class Pace:
-    """Whether a further piece of work fits into what is left, by how long the longest one of its kind took.
+    """Whether a further piece of work fits into what is left, by the slowest of its kind so far, for its size, in this
+    call or an earlier one with the same store.
 
     The first is always tried: what runs beyond the end is killed, and loses no row.
+
+    Args:
+        kind: of the pieces, a name.
     """
 
-    def __init__(self, work: Work) -> None:
-        self.work, self.longest = work, 0.0
+    def __init__(self, work: Work, kind: str) -> None:
+        self.work, self.kind = work, f"{kind} on {work.made_by['device']}"
+        self.path = work.store.folder / ".paces.json"
+        self.slowest: float = self._noted().get(self.kind, 0.0)  # seconds for a size of 1
+
+    def _noted(self) -> dict[str, float]:
+        return dict(json.loads(self.path.read_text())) if self.path.is_file() else {}
 
     @contextmanager
-    def piece(self, scale: float = 1.0) -> Iterator[None]:
-        """Work that takes about `scale` times as long as the longest before.
+    def piece(self, size: float = 1.0) -> Iterator[None]:
+        """Work of some size; of none, it is tried in any case.
 
         Raises:
             OutOfTime: it does not fit.
         """
-        if self.work.left() < max(0.0, self.longest * scale):
+        if self.work.left() < self.slowest * size:
             raise OutOfTime
         start = time.time()
         yield
-        self.longest = max(self.longest * scale, time.time() - start)
+        seconds = time.time() - start
+        self.slowest = max(self.slowest, seconds / size if size else 0.0)
+        print(f"{self.kind}: {seconds:.1f} s", flush=True)
+        noted = self._noted() | {self.kind: self.slowest}
+        with replacing(self.path) as part:
+            part.write_text(json.dumps(noted))
 
 
 class Rows:
@@ -194,6 +209,15 @@ def versions() -> dict[str, Any]:
         carried = json.loads(CARRIED.read_text())
         found = {**found, "commit": carried["commit"] if carried["code"] == found["code"] else None}
     return found
+
+
+@cache
+def _beside() -> str:
+    """A hash of the tests and of these benchmarks."""
+    content = hashlib.sha256()
+    for path in sorted([*(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]):
+        content.update(f"{path.relative_to(ROOT)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return content.hexdigest()[:8]
 
 
 def columns_of(published: str) -> list[str]:

@@ -20,6 +20,7 @@ from tipping.layers import Hook, evaluating, hooked
 from tipping.mu_lasso import MuLassoProblem
 
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
+EIGEN = 4096  # matrices whose eigenvalues are found at once; CUDA's library refuses some 32,000
 TOGETHER = 1000  # images at most whose responses are normalised at once
 
 
@@ -39,12 +40,14 @@ def squared(maps_NFHW: Tensor) -> Tensor:
 
 def spectral(maps_NFHW: Tensor) -> Tensor:
     """The largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
-    if maps_NFHW.ndim == 2:
-        return maps_NFHW.abs()
+    if maps_NFHW.ndim == 2 or min(maps_NFHW.shape[2:]) == 1:  # a single row or column
+        return frobenius(maps_NFHW)
     maps = maps_NFHW.contiguous()
     if maps.shape[2] > maps.shape[3]:
         maps = maps.mT
-    return torch.linalg.eigvalsh(maps @ maps.mT)[..., -1].clamp(min=0).sqrt()
+    squares = (maps @ maps.mT).flatten(0, 1)
+    largest = torch.cat([torch.linalg.eigvalsh(part)[:, -1] for part in torch.split(squares, EIGEN)])
+    return largest.view(maps.shape[:2]).clamp(min=0).sqrt()
 
 
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {"frobenius": frobenius, "squared": squared, "spectral": spectral}

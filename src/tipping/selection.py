@@ -76,10 +76,15 @@ def selections(
     mu: Sequence[float],
     solution: Solution,
     draws: Draws = LAYER_MATCHED,
+    best: tuple[np.ndarray, float] | None = None,
 ) -> list[Selection]:
-    """The selections of a solution at several mu; what does not depend on mu is computed once."""
+    """The selections of a solution at several mu; what does not depend on mu is computed once.
+
+    Args:
+        best: what `explainable` gives, where it is known.
+    """
     live_F = by_filter(~problem.dead_F(), filters) > 0
-    best = explainable(problem)
+    best = explainable(problem) if best is None else best
     each = [_selected(problem, filters, solution.at(m), live_F, best) for m in range(len(mu))]
     return [with_controls(one, problem, filters, value, draws) for one, value in zip(each, mu, strict=True)]
 
