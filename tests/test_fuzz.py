@@ -40,6 +40,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tipping import charts, command, config, data, models, records, report, results, tipping_map
+from tipping.commands import fewest_filters, interpret, tipping_point, train
+from tipping.commands import map as map_command
+from tipping.commands import report as report_command
+from tipping.commands import table as table_command
 from tipping.errors import InputError
 from tipping.store import Store
 from tipping.store import __main__ as housekeeping
@@ -140,7 +144,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
     """A script of Hydra's, on the digits and a tiny network, into an empty folder."""
-    from tipping.commands import fewest_filters, interpret, tipping_point, train
 
     mains = {"interpret": interpret.interpret, "train": train.train}
     mains |= {"tipping_point": tipping_point.search, "fewest_filters": fewest_filters.search}
@@ -288,7 +291,6 @@ def test_command_lines_that_once_had_a_traceback(place: Path, word: str, said: s
 
 
 def test_flags_among_options_are_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tipping.commands import interpret
 
     monkeypatch.setattr(sys, "argv", ["interpret.py", "data=digits", "-m", "mu=1,2"])
     code, _, err = run(command.run, interpret.interpret)
@@ -373,7 +375,7 @@ def test_command_lines_of_searches(place: Path, name: str, words: list[str]) -> 
 
 @cases(10)
 @given(
-    main=st.sampled_from([results.main, report.main, tipping_map.main, housekeeping.main]),
+    main=st.sampled_from([table_command.main, report_command.main, map_command.main, housekeeping.main]),
     words=st.lists(
         st.sampled_from(
             ["--against", "--compare", "--differences", "report", "-x", "--", "list", "verify", "prune", "--yes"]
@@ -715,7 +717,10 @@ def trainings(arguments: list[str]) -> int:
     return int(bool(results.gather_trainings(Path(*arguments))))
 
 
-TOOLS = {"interpret": [results.main, report.main, tipping_map.main], "train": [trainings, report.main]}
+TOOLS = {
+    "interpret": [table_command.main, report_command.main, map_command.main],
+    "train": [trainings, report_command.main],
+}
 tools = st.sampled_from([(name, tool) for name, of in TOOLS.items() for tool in of])
 LEFT_OUT = ("left out: ", "no readable result.json of this version: job ")
 TABLES = ("results.csv", "trainings.csv", "tipping_points.csv")
@@ -831,6 +836,6 @@ def test_predictions_that_are_none(place: Path, sweeps: dict[str, Path], tmp_pat
         with np.load(job / "predictions.npz") as held:
             np.savez(job / "predictions.npz", **another(dict(held), kind, tmp_path / "executed"))
 
-    left_out = check_gathered(tipping_map.main, sweeps["interpret"], place, spoil)
+    left_out = check_gathered(map_command.main, sweeps["interpret"], place, spoil)
     assert f"left out: {place / 'spoiled' / '1'}: its record or predictions cannot be read" in left_out
     assert not (tmp_path / "executed").exists()
