@@ -124,8 +124,7 @@ class Timed:
         done = operations(lambda: here(self.few.test.images_NCHW)) / COUNTED * len(self.dataset.test)
         for precision in self._precisions:
             with evaluating(self.model), _in(precision, self.work.device), torch.inference_mode():
-                self._pass()
-                seconds = statistics.median(timed(self._pass)[1] for _ in range(REPEATS))
+                seconds = _median(self._pass)
             yield self._row(seconds, done, precision)
         yield {**self._row(self._channels_first(), done), "note": "channels first"}
 
@@ -134,9 +133,7 @@ class Timed:
         model: nn.Module = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         batches = [images_NCHW.contiguous() for images_NCHW, _ in evaluation_batches(self.dataset.test)]
         with evaluating(model), torch.inference_mode():
-            return statistics.median(
-                timed(lambda: [model(images) for images in batches])[1] for _ in range(REPEATS + 1)
-            )
+            return _median(lambda: [model(images_NCHW) for images_NCHW in batches])
 
     def busy_training(self) -> Iterator[dict[str, Any]]:
         options = replace(self.options.trainer, max_epochs=1)
@@ -196,14 +193,12 @@ class Timed:
         subject = Subject.of(self.model, self.dataset, self.options)
         return subject, subject.responses(self.work.store)[0]
 
-    def _selected(self) -> list[Any]:
-        subject, problem = self._problem()
-        return subject.select_each(problem, self._mu)
-
     @cached_property
     def _sets(self) -> list[np.ndarray]:
         """The relevant filters at five mu, and five controls of each."""
-        return [filters for one in self._selected() for filters in (one.order_K, *one.controls)]
+        subject, problem = self._problem()
+        each = subject.select_each(problem, self._mu)
+        return [filters for one in each for filters in (one.order_K, *one.controls)]
 
     @property
     def _mu(self) -> tuple[float, ...]:
@@ -222,6 +217,12 @@ class Timed:
     def _pass(self) -> None:
         for images_NCHW, _ in evaluation_batches(self.dataset.test):
             self.model(images_NCHW)
+
+
+def _median(run: Callable[[], object]) -> float:
+    """Seconds of a run, the median of some after a first one."""
+    run()
+    return statistics.median(timed(run)[1] for _ in range(REPEATS))
 
 
 def _is_kernel(event: Any) -> bool:

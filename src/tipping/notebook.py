@@ -16,7 +16,7 @@ from tipping.data import Split
 from tipping.errors import InputError
 from tipping.evaluation import DropCurve, chance_of
 from tipping.filters import Filters
-from tipping.mu_lasso import homotopy
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
 from tipping.responses import collect
 from tipping.selection import Selection, select_each
 from tipping.tipping_point import Curves, TippingPoint, tipping_point
@@ -186,7 +186,7 @@ def relevant_filters(
     return each if isinstance(mu, Iterable) else each[0]
 
 
-def _exactly(problem: Any, mu: Sequence[float]) -> Any:
+def _exactly(problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
     return homotopy(problem, largest_mu=max(mu)).solution(mu)
 
 
