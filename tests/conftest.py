@@ -114,7 +114,10 @@ def split(device: torch.device) -> Split:
 
 def run_here(script: str, *options: str) -> tuple[int, str, str]:
     """A script in this process, which has loaded all it needs: its exit code, and what it prints."""
-    before, handlers = sys.argv, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before, handlers = (
+        sys.argv,
+        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
+    )
     sys.argv = [str(ROOT / script), *options]
     GlobalHydra.instance().clear()
     out, err = io.StringIO(), io.StringIO()
@@ -171,7 +174,7 @@ def run_script(
         monkeypatch.setattr(sys, "argv", [str(ROOT / f"{script}.py"), *mode, *defaults, *arguments])
         GlobalHydra.instance().clear()
         main, gather = mains[script]
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
         with pytest.raises(SystemExit) as exit_:
             command.run(main, gather)
         for number, handler in handlers.items():

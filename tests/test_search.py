@@ -259,7 +259,7 @@ work(study, {"mu": (10, 1000)}, evaluate, lambda _: BracketingSampler(Bracketing
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=600)
     assert done.returncode == -9
     evaluated: list[float] = []
     study = worked(tmp_path, lambda mu: LEVEL + 80 - mu, evaluated)

@@ -32,7 +32,7 @@ finally:
 def python(code: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run code in a fresh process: how it ended, and the slow packages that its last line names."""
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     return done, SLOW & set(done.stdout.splitlines()[-1].split())
 
 

@@ -70,7 +70,7 @@ def test_a_command_that_is_stopped_stops_its_jobs(tmp_path: Path, key: bool) -> 
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.terminate()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + (signal.SIGINT if key else signal.SIGTERM)
     assert "Traceback" not in err
     assert not [job for job in jobs if Path(f"/proc/{job}").exists()]

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from tipping import invocation, resume
 from tipping.errors import InputError
+from tipping.stopping import Stop, ignore_signals
 
 
 class JobFailed(Exception):
@@ -88,8 +89,8 @@ class Sweep(Callback):
     failures = 0
     varying: dict[str, list[str]]  # options with several values
     line: tqdm[Any] | None = None
-
     lock: FileLock | None = None  # of the folder
+    stop = Stop()
 
     def __init__(self, shared: bool = False) -> None:
         self.shared = shared
@@ -137,6 +138,8 @@ class Sweep(Callback):
             if config.hydra.mode == RunMode.RUN:
                 print(config.hydra.run.dir)
             return
+        if Sweep.stop.code:  # a library has made this of the end
+            sys.exit(Sweep.stop.code)
         if config.hydra.mode == RunMode.RUN:
             _say(job_return._return_value)
             sys.exit(1)
@@ -171,7 +174,8 @@ def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
 
 def _settle() -> None:
     """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
-    _handle_signals(_Stop())
+    Sweep.stop = Stop()
+    Sweep.stop.listen()
     if given := os.environ.get("SLURM_CPUS_ON_NODE"):
         import torch  # which a mistake in the options does without
 
@@ -190,37 +194,54 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
         name = main.__module__.rpartition(".")[2]  # as Hydra names the job
         call = " ".join(invocation.words_of_job(name))
         sys.argv[1:] = ["--help", f"hydra/help={name}", f"hydra.help.app_name='{call}'"]  # its own, with the defaults
-    _handle_signals(_Stop())
+    Sweep.stop = Stop()
+    Sweep.stop.listen()
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
-    code = 0
-    try:
-        _check_flags()
-        main()
-    except SystemExit as exit_:
-        code = int(exit_.code or 0)
-    except JobFailed:
-        code = 1
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno and Sweep.folder:  # of what Hydra writes; a full disk has no name
-            error.filename = error.filename or str(Sweep.folder)
-        _say(error if _is_mistake(error) or _in_job(main, error) else _of_options(error))
-        code = 1
+    code = _code_of(main)
     if Sweep.line is not None:
         Sweep.line.close()
     sweep = Sweep.started()
     if gather and sweep:
-        try:
-            incomplete = bool(gather(sweep))
-        except Exception as error:
-            incomplete = True
-            if not ((code or Sweep.failures) and isinstance(error, InputError)):  # no job was done, as is known already
-                _say(error, f"{sweep} could not be gathered: ")
-        code = code or int(incomplete)
+        code = _gather(sweep, gather, code)
     if Sweep.lock is not None:
         Sweep.lock.release()
-    _handle_signals(signal.SIG_IGN)
+    ignore_signals()
     sys.exit(code or int(Sweep.failures > 0))
+
+
+def _code_of(main: Callable[[], object]) -> int:
+    """Run a Hydra main function; its exit code, its error said."""
+    try:
+        _check_flags()
+        main()
+    except SystemExit as exit_:
+        Sweep.stop.settle()
+        return int(exit_.code or 0)
+    except JobFailed:
+        return 1
+    except Exception as error:
+        Sweep.stop.settle()
+        if Sweep.stop.code:  # a library has made this of the end
+            return Sweep.stop.code
+        if isinstance(error, OSError) and error.errno and Sweep.folder:  # of what Hydra writes; a full disk has no name
+            error.filename = error.filename or str(Sweep.folder)
+        _say(error if _is_mistake(error) or _in_job(main, error) else _of_options(error))
+        return 1
+    return 0
+
+
+def _gather(sweep: Path, gather: Callable[[Path], list[str]], code: int) -> int:
+    """Gather a sweep; the exit code, after that of its jobs."""
+    try:
+        missing = gather(sweep)
+        return code or int(bool(missing))
+    except Exception as error:
+        if Sweep.stop.code and not code:  # a library has made this of the end
+            return Sweep.stop.code
+        if not ((code or Sweep.failures) and isinstance(error, InputError)):  # no job was done, as is known already
+            _say(error, f"{sweep} could not be gathered: ")
+        return code or 1
 
 
 def _check_flags() -> None:
@@ -256,27 +277,6 @@ def _quiet() -> None:
     tqdm.set_lock(threading.RLock())
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
-
-
-def _handle_signals(handler: Callable[[int, Any], None] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
-
-
-class _Stop:
-    """A signal handler that ends the process in order. The end takes a moment, and later signals must not cut it short,
-    also when Lightning has put this handler back."""
-
-    def __init__(self) -> None:
-        self.ending = False
-
-    def __call__(self, number: int, _: object) -> None:
-        if self.ending:
-            return
-        self.ending = True
-        line = "\r\x1b[K" if os.isatty(2) else ""  # in place of a progress line
-        os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # print may not be called from within
-        sys.exit(128 + number)
 
 
 def _is_mistake(error: BaseException) -> bool:

@@ -37,7 +37,7 @@ class Slurm:
 
     def ask(self, *command: str) -> str:
         """What a command of Slurm's prints."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600, check=True)
         return done.stdout.strip()
 
     def queue(self) -> list[str]:
@@ -81,13 +81,13 @@ def slurm(folder: Path) -> Iterator[Slurm]:
     if os.geteuid() != 0:
         pytest.skip("needs root, as which Slurm runs here")
     with tempfile.TemporaryFile("w+") as said:  # no pipe, of which a daemon would hold the end
-        if subprocess.run([SCRIPT, "start", folder], stderr=said, timeout=120, check=False).returncode:
+        if subprocess.run([SCRIPT, "start", folder], stderr=said, timeout=600, check=False).returncode:
             said.seek(0)
             pytest.skip(f"Slurm does not start on this machine: {said.read().strip()}")
     try:
         yield Slurm(folder)
     finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=120)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=600)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def postgres() -> Iterator[str]:
         held, control = f"{folder}/data", str(Path(initdb).with_name("pg_ctl"))
 
         def run(*command: str) -> None:
-            subprocess.run([*user, *command], cwd=folder, stdout=subprocess.DEVNULL, timeout=120, check=True)
+            subprocess.run([*user, *command], cwd=folder, stdout=subprocess.DEVNULL, timeout=600, check=True)
 
         run(initdb, "--auth=trust", "--username=tipping", "--pgdata", held)
         options = f"-c listen_addresses='' -c fsync=off -k {folder}"

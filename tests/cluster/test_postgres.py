@@ -57,7 +57,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one worker finds."""
     folder = tmp_path_factory.mktemp("alone")
     with worker(folder, None) as process:
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return answer(folder)
 
@@ -101,7 +101,7 @@ def test_four_workers_of_which_one_is_killed(storage: str | None, tmp_path: Path
         stack.callback(lambda: [process.kill() for process in workers])
         wait_until(lambda: list(tmp_path.glob("search/keras_cnn*/*/*/result.json")))
         killed = wait_until(lambda: kill_one(workers, tmp_path, storage))
-        ends = [process.communicate(timeout=250) for process in workers]
+        ends = [process.communicate(timeout=600) for process in workers]
     assert [process.returncode for process in workers if process is not killed] == [0, 0, 0], ends
     trials = study(tmp_path, storage).get_trials()
     assert sorted({trial.state for trial in trials}) == [TrialState.COMPLETE, TrialState.FAIL]

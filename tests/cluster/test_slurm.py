@@ -48,7 +48,7 @@ def started(cluster: Slurm, given: list[str], **environment: str) -> Iterator[su
 
 def ended(cluster: Slurm, given: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     with started(cluster, given, **environment) as process:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(given, process.returncode, out, err)
 
 
@@ -101,7 +101,7 @@ def test_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path, undisturbed: di
     with started(cluster, given) as process:
         job = training(process, tmp_path, 1)
         cluster.ask("scancel", job)
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=600)
     logs = tmp_path / "sweep" / ".submitit" / job
     lost = f"job 1 (seed=1) failed: lost, CANCELLED; the same command again does what is left ({logs})"
     assert lost in err.splitlines()
@@ -120,7 +120,7 @@ def test_a_node_that_fails(cluster: Slurm, tmp_path: Path, undisturbed: dict[str
             training(process, tmp_path, number)
         cluster.fail()
         cluster.repair()
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     lost = [line for line in err.splitlines() if "failed: lost, NODE_FAIL" in line]
     assert [line.split(" failed")[0] for line in lost] == ["job 0 (seed=0)", "job 1 (seed=1)"]
@@ -137,7 +137,7 @@ def test_jobs_of_a_node_that_fails_are_queued_again(
             training(process, tmp_path, number)
         cluster.fail()
         cluster.repair()
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert findings(tmp_path) == undisturbed
 
@@ -146,7 +146,7 @@ def test_a_command_that_is_stopped_cancels_its_jobs(cluster: Slurm, tmp_path: Pa
     with started(cluster, command(tmp_path, *SWEEP, *ON_SLURM, "trainer.max_epochs=5000")) as process:
         training(process, tmp_path, 0)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in err
     wait_until(lambda: not cluster.queue())
@@ -172,7 +172,7 @@ def test_a_job_near_its_time_limit(cluster: Slurm, tmp_path: Path) -> None:
         logs = tmp_path / "sweep" / ".submitit"
         wait_until(lambda: any("epoch 1:" in path.read_text() for path in logs.glob("*/*.out")))
         cluster.ask("scancel", "--signal=USR2", *cluster.queue())
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "job 0 () failed: it took too long; give more hydra.launcher.timeout_min" in err
     assert "Traceback" not in err
