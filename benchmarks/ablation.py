@@ -23,20 +23,17 @@ from captum.attr import LayerFeatureAblation
 from measuring import measure, mnist, passes, table, timed
 from torch import nn
 
-from tipping import config, data, models
-from tipping.chain import up_to_last
-from tipping.controls import Candidates, Draws, controls
+from tipping import data
+from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset, Split, evaluation_batches
-from tipping.evaluation import evaluate_ablations
-from tipping.filters import Filters
 from tipping.mu_lasso import spg
-from tipping.responses import collect
-from tipping.selection import strongest_first
-from tipping.training import train
+from tipping.network import Filters, build, up_to_last
+from tipping.network.training import train
+from tipping.selection import Candidates, Draws, collect, controls, strongest_first
 
 COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 640
 ALONE = 64  # test images of the ablations of each filter alone
-TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
+TRAINER: dict[str, Any] = {"max_epochs": 3, "batch_size": 128, "learning_rate": 1e-3}
 Ablations = list[np.ndarray]
 Way = tuple[str, Callable[[Filters, Split, Ablations], np.ndarray]]
 OURS: Way = ("`evaluate_ablations`", evaluate_ablations)
@@ -45,8 +42,8 @@ OURS: Way = ("`evaluate_ablations`", evaluate_ablations)
 def trained(dataset: Dataset, filters: int) -> Filters:
     """The filters of a keras_cnn trained on the images."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": filters, "depth": 5, "dropout": 0.5}
-    model = models.build(options, dataset.image_shape, data.CLASSES, seed=0)
-    train(model, dataset, TRAINER, seed=0)
+    model = build(options, dataset.image_shape, data.CLASSES, seed=0)
+    train(model, dataset, **TRAINER, seed=0)
     return Filters.of(model, dataset.train.images_NCHW[:1])
 
 

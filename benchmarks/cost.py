@@ -24,16 +24,16 @@ from problems import synthetic
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from tipping import config, data, models
+from tipping import data
+from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset
-from tipping.evaluation import evaluate_ablations
-from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, spg
-from tipping.responses import collect
-from tipping.training import train
+from tipping.network import Filters, build
+from tipping.network.training import train
+from tipping.selection import collect
 
 ROOT = Path(__file__).parents[1]
-TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, precision="float32")
+TRAINER: dict[str, Any] = {"max_epochs": 1, "batch_size": 128, "learning_rate": 1e-3}
 TRAINED, TESTED, ABLATIONS = 2_000, 500, 12  # images of MNIST, and how many ablations of half of the filters
 KERAS = {"_target_": "tipping.models.KerasCNN", "depth": 5, "dropout": 0.5}
 SMALL = {f"keras_cnn, {filters} filters a layer": {**KERAS, "filters": filters} for filters in (8, 16, 32, 64, 96)}
@@ -88,10 +88,10 @@ def work(model: nn.Module, image_1CHW: Tensor, left: float = 1.0) -> np.ndarray:
 
 def network_samples(size: str, options: dict[str, Any], dataset: Dataset) -> Iterator[Sample]:
     """Training, responses and ablations of a network."""
-    model = models.build(options, dataset.image_shape, data.CLASSES, seed=0)
+    model = build(options, dataset.image_shape, data.CLASSES, seed=0)
     few, image = replace(dataset, train=dataset.train.spread(TRAINED)), dataset.train.images_NCHW[:1]
     whole, half = work(model, image), work(model, image, left=0.5)
-    yield Sample("training", size, TRAINED * whole, timed(lambda: train(model, few, TRAINER, seed=0))[1])
+    yield Sample("training", size, TRAINED * whole, timed(lambda: train(model, few, **TRAINER, seed=0))[1])
     filters = Filters.of(model.eval(), image)
     passes(model, few.test.spread(TESTED))  # a first one takes longer
     yield Sample("responses", size, TRAINED * whole, timed(lambda: collect(filters, few.train))[1])
@@ -155,7 +155,7 @@ def sizes(filters: int) -> Iterator[Sequence[Any]]:
         subprocess.run(job, check=True, stdout=subprocess.DEVNULL)
         written = [next((folder / "store" / kind).glob("*.pt")) for kind in ("networks", "responses")]
         written += [folder / "job" / f"{kind}.npz" for kind in ("selection", "predictions")]
-        model = models.build({**KERAS, "filters": filters}, (1, 8, 8), data.CLASSES, seed=0)
+        model = build({**KERAS, "filters": filters}, (1, 8, 8), data.CLASSES, seed=0)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         expected = bytes_of(5 * filters, parameters, data.CLASSES, tested=360, draws=5)
         for (kind, said), path in zip(expected.items(), written, strict=True):

@@ -20,14 +20,15 @@ from measuring import operations, product_speed, table, timed
 from torch import nn
 from torch.nn import functional
 
-from tipping import config, data, models, records, results
-from tipping.classifier import pick_device
+from tipping import data
+from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset
 from tipping.errors import InputError
-from tipping.evaluation import evaluate_ablations
-from tipping.filters import Filters
-from tipping.layers import evaluating
-from tipping.responses import collect
+from tipping.experiment import records
+from tipping.experiment.network import pick_device
+from tipping.network import Filters, build, evaluating, load_checkpoint
+from tipping.results import tables
+from tipping.selection import collect
 
 ROOT = Path(__file__).parents[1]
 COUNTED = 64  # images whose arithmetic is counted, for all
@@ -58,7 +59,7 @@ def jobs_of(sweep: Path) -> list[Job]:
     Raises:
         InputError: they are not all there, or not of one network over mu under one of Figure 4's protocols.
     """
-    found, missing = results.collect(sweep, results.row)
+    found, missing = tables.collect(sweep, tables.row)
     jobs = [Job(sweep / record["job"], record, _seconds(sweep / record["job"])) for record in found]
     protocols = {record["protocol"]["name"] for record in found}
     networks = [record["made"]["network"] for record in found]
@@ -80,11 +81,11 @@ def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
     Raises:
         InputError: it is not there.
     """
-    model = models.build(record["model"], dataset.image_shape, data.CLASSES, record["seed"])
+    model = build(record["model"], dataset.image_shape, data.CLASSES, record["seed"])
     path = Path(record["config"]["store"]["dir"], "networks", f"{record['store']['network']}.pt")
     if not path.is_file():
         raise InputError(f"{path} is not there: run this from the folder where the sweep ran")
-    models.load_checkpoint(model, str(path))
+    load_checkpoint(model, str(path))
     return model.to(dataset.train.labels_N.device).eval()
 
 
@@ -161,7 +162,7 @@ def main() -> None:
         jobs = jobs_of(parser.parse_args().sweep)
         record = jobs[0].record
         device = pick_device(record["config"]["device"])
-        dataset = data.load(config.Data(**record["config"]["data"]), device)
+        dataset = data.load(**record["config"]["data"], device=device)
         model = network(record, dataset)
     except InputError as error:
         parser.error(str(error))

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tipping import config, data
+from tipping import data
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.errors import InputError
 
@@ -55,7 +55,7 @@ def mnist(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Dataset]
     pin(arguments.threads)
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     try:
-        return arguments, data.load(config.Data("mnist", str(arguments.data)))
+        return arguments, data.load("mnist", arguments.data)
     except InputError as error:
         parser.error(str(error))
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from tipping import data, models
-from tipping.classifier import find_or_train
-from tipping.config import parse
-from tipping.filters import Filters
+from tipping import data
+from tipping.experiment.config import parse
+from tipping.experiment.network import find_or_train
+from tipping.experiment.store import Store
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import response_batches
-from tipping.store import Store
+from tipping.network import Filters, build
+from tipping.selection import response_batches
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference" / "mulasso_matconvnet_570.npz"
@@ -46,8 +46,8 @@ def network(overrides: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         sizes = ["data=digits", "model.filters=128", "trainer.max_epochs=20", "tracking=off"]
         config = parse(compose("config", [*sizes, *overrides]))
-    dataset = data.load(config.data)
-    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+    dataset = data.load(config.data.name, config.data.root)
+    model = build(config.model, dataset.image_shape, data.CLASSES, config.seed)
     find_or_train(model, dataset, config, Store(config.store.dir))
     filters = Filters.of(model, dataset.train.images_NCHW[:1])
     with torch.inference_mode():

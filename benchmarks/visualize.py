@@ -17,16 +17,17 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from measuring import mnist, passes, table, timed
 
-from tipping import config, data, models
+from tipping import data
 from tipping.data import Dataset
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.training import train
-from tipping.visualize.draw import pictures
-from tipping.visualize.gallery import find_strongest
+from tipping.experiment import config
+from tipping.experiment.pictures import pictures
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.network import build
+from tipping.network.training import train
 
 CONF = config.presets()
-TRAINER = config.Trainer(max_epochs=3, batch_size=128, learning_rate=1e-3, precision="float32")
+TRAINER: dict[str, Any] = {"max_epochs": 3, "batch_size": 128, "learning_rate": 1e-3}
 
 
 def options(filters: int) -> config.Config:
@@ -39,15 +40,15 @@ def options(filters: int) -> config.Config:
 def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     """Each part of the pictures, and all of it, beside a plain pass over the training images."""
     chosen = options(filters)
-    model = models.build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
-    train(model, replace(dataset, train=dataset.train.spread(6000)), TRAINER, seed=0)
+    model = build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
+    train(model, replace(dataset, train=dataset.train.spread(6000)), **TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.of(model, dataset, chosen)
     selection = subject.select(subject.fresh_responses())
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        _, ranked = timed(partial(find_strongest, subject, chosen.visualize.images, store))
+        _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
         drawn, seen = timed(
             lambda: pictures(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
         )

@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from tipping import config, data
-from tipping.filters import Filters
-from tipping.responses import collect, response_batches
-from tipping.training import train
+from tipping import data
+from tipping.network import Filters
+from tipping.network.training import train
+from tipping.selection import collect, response_batches
 from tipping.visualize import grid_energy, look
 from tipping.visualize.gallery import strongest
 
 OUT = Path(__file__).parents[1] / "docs" / "visualize_grid.png"
-TRAINER = config.Trainer(max_epochs=1, batch_size=128, learning_rate=1e-3, precision="float32")
+TRAINER: dict[str, Any] = {"max_epochs": 1, "batch_size": 128, "learning_rate": 1e-3}
 FILTERS = 8
 
 
@@ -36,9 +37,9 @@ def network() -> nn.Module:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    mnist = data.load(config.Data("mnist", os.environ.get("TIPPING_DATA", "data")))
+    mnist = data.load("mnist", os.environ.get("TIPPING_DATA", "data"))
     model = network()
-    train(model, mnist, TRAINER, seed=0)
+    train(model, mnist, **TRAINER, seed=0)
     filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=data.CLASSES), mnist.train[:10_000]
     with torch.inference_mode():
         images_KR, _ = strongest(response_batches(filters, few), 1)

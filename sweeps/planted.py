@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tipping import data, models, planted, records, results
+from tipping import data, planted
+from tipping.experiment import records
+from tipping.network import build
+from tipping.results import tables
 
 
 def main(sweep: Path) -> None:
     """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
     print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
-    for record in results.collect(sweep, results.row)[0]:
-        model = models.build(record["model"], planted.IMAGE_SHAPE, data.CLASSES, record["seed"])
+    for record in tables.collect(sweep, tables.row)[0]:
+        model = build(record["model"], planted.IMAGE_SHAPE, data.CLASSES, record["seed"])
         assert isinstance(model, planted.PlantedNet), "of model=planted"
         with np.load(sweep / record["job"] / records.SELECTION) as saved:
             relevant_F = saved["weights"].any(1)

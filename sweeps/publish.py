@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 
-from tipping import charts, comparison
-from tipping.comparison import FIGURE_4, TIPPED, Row, grouped, percent, randoms
-from tipping.config import RULES
-from tipping.options import flat
-from tipping.tipping_point import compare, student
+from tipping.experiment.config import RULES
+from tipping.experiment.options import flat
+from tipping.results import charts, published
+from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, randoms
+from tipping.tipping_points import compare, student
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
@@ -85,7 +85,7 @@ def keep_training(sweeps: Sequence[Path]) -> None:
 
 def kept(name: str) -> list[Row]:
     """The rows kept under a name."""
-    return comparison.read(KEPT / f"{name}.csv")
+    return published.read(KEPT / f"{name}.csv")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -96,13 +96,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def against_report(name: str) -> str:
     """The report's numbers beside ours, a table for each network and protocol that reproduces its own."""
-    tables = comparison.against_report([row for row in kept(name) if row["control"] in ("layer", "global")])
+    tables = published.against_report([row for row in kept(name) if row["control"] in ("layer", "global")])
     return "\n\n".join(f"**{title}**\n\n{table(lines[0], lines[1:])}" for title, lines in tables)
 
 
 def differences(name: str, *keys: str) -> str:
     """Selected against random filters for each value of some columns and mu, over seeds."""
-    heads, *lines = comparison.differences(kept(name), *keys)
+    heads, *lines = published.differences(kept(name), *keys)
     return table(heads, lines)
 
 

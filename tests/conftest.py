@@ -17,12 +17,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from tipping import command, models, results
-from tipping.classifier import pick_device
-from tipping.config import Config, parse
+from tipping.command import line
 from tipping.data import CLASSES, Split
-from tipping.filters import Filters
+from tipping.experiment.config import Config, parse
+from tipping.experiment.network import pick_device
 from tipping.mu_lasso import MuLassoProblem
+from tipping.network import Filters, build
+from tipping.results import tables
 
 ROOT = Path(__file__).parent.parent
 hypothesis.settings.register_profile("same_each_time", derandomize=True, deadline=None)
@@ -71,7 +72,7 @@ def rng() -> np.random.Generator:
 def model(device: torch.device) -> nn.Module:
     """A small untrained network with biases that are not zero, so that forgetting them shows."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
-    model = models.build(options, (1, 8, 8), CLASSES, seed=0).eval()
+    model = build(options, (1, 8, 8), CLASSES, seed=0).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -157,9 +158,9 @@ def run_script(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
-    from tipping.commands import interpret, train
+    from tipping.command import interpret, train
 
-    mains = {"train": (train.train, None), "interpret": (interpret.interpret, results.gather)}
+    mains = {"train": (train.train, None), "interpret": (interpret.interpret, tables.gather)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
     small += ["curve.points=2", "curve.images=100", f"store.dir={tmp_path / 'store'}", "tracking=off"]
 
@@ -176,7 +177,7 @@ def run_script(
         main, gather = mains[script]
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
         with pytest.raises(SystemExit) as exit_:
-            command.run(main, gather)
+            line.run(main, gather)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         out, err = capfd.readouterr()

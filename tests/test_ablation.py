@@ -8,13 +8,11 @@ import torch
 from conftest import filters_of
 from torch import nn
 
-from tipping import models
-from tipping.ablation import ablated
+from tipping.ablation import ablated, evaluate_ablations
 from tipping.data import Split
-from tipping.evaluation import evaluate_ablations
-from tipping.filters import Filters
-from tipping.responses import collect, mean_activations
-from tipping.store import digest
+from tipping.files import digest
+from tipping.network import Filters, build
+from tipping.selection import collect, mean_activations
 
 
 def without(model: nn.Module, filters: list[int]) -> nn.Module:
@@ -58,7 +56,7 @@ def test_ablation_nests(model: nn.Module, split: Split) -> None:
 
 
 def test_ablation_reaches_linear_convolutions_before_their_pooling() -> None:
-    model = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    model = build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
     images = torch.rand(5, 1, 28, 28)
     with ablated(filters_of(model), np.array([3, 25, 80])):
         result = model(images)

@@ -12,11 +12,9 @@ from test_ablation import OneReLU
 from torch import nn
 from torch.nn import functional
 
-from tipping import evaluation
-from tipping.ablation import ablated
-from tipping.chain import Chain, NotAChain
+from tipping.ablation import ablated, evaluate_ablations, evaluation
 from tipping.data import Split
-from tipping.evaluation import evaluate_ablations
+from tipping.network import Chain, NotAChain
 
 
 class Skipping(nn.Module):

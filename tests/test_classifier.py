@@ -5,26 +5,27 @@ import pytest
 import torch
 from conftest import accuracy, filters_of
 
-from tipping import config, data, models
-from tipping.callbacks import AccuracyDropCurve
-from tipping.classifier import pick_device
+from tipping import data
+from tipping.ablation import DropCurve, drop_curve
 from tipping.data import Dataset
 from tipping.errors import InputError
-from tipping.evaluation import DropCurve, drop_curve
-from tipping.training import evaluate, train
+from tipping.experiment.callbacks import AccuracyDropCurve
+from tipping.experiment.network import pick_device
+from tipping.network import build
+from tipping.network.training import evaluate, train
 
 MODEL = {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 2, "dropout": 0.5}
 
 
 @pytest.fixture
 def digits(device: torch.device) -> Dataset:
-    return data.load(config.Data("digits", None), device)
+    return data.load("digits", device=device)
 
 
 def trained(digits: Dataset, seed: int, epochs: int = 1, **options: float | str) -> torch.nn.Module:
-    model = models.build(MODEL, digits.image_shape, data.CLASSES, seed)
+    model = build(MODEL, digits.image_shape, data.CLASSES, seed)
     settings = {"max_epochs": epochs, "batch_size": 64, "learning_rate": 1e-3, "precision": "float32", **options}
-    train(model, digits, config.Trainer(**settings), seed)  # type: ignore[arg-type]
+    train(model, digits, **settings, seed=seed)  # type: ignore[arg-type]
     return model
 
 
@@ -55,9 +56,9 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
 
     measured: dict[int, DropCurve] = {}
     callback = AccuracyDropCurve(measure, lambda curve, epoch: measured.update({epoch: curve}), every_n_epochs=2)
-    model = models.build(MODEL, digits.image_shape, data.CLASSES, seed=0)
-    settings = config.Trainer(max_epochs=4, batch_size=64, learning_rate=1e-3, precision="float32")
-    train(model, digits, settings, seed=0, callbacks=[callback])
+    model = build(MODEL, digits.image_shape, data.CLASSES, seed=0)
+    settings = {"max_epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
+    train(model, digits, **settings, seed=0, callbacks=[callback])
     assert list(measured) == [2, 4]
     assert measured[4] == drop_curve(filters_of(model), split, order_K, [order_K[::-1]], points=2)
     assert measured[2] != measured[4]

@@ -19,13 +19,14 @@ import torch
 from conftest import ROOT, accuracy, filters_of
 from test_ablation import without
 
-from tipping import charts, config, data, models, results
-from tipping.commands import table as table_command
-from tipping.controls import Candidates, Draws, controls
+from tipping import data
+from tipping.command import table as table_command
+from tipping.experiment.schema import SCHEMA
 from tipping.mu_lasso import spg
-from tipping.records import SCHEMA
-from tipping.responses import collect
-from tipping.tracking import Run
+from tipping.network import build
+from tipping.results import charts, tables
+from tipping.selection import Candidates, Draws, collect, controls
+from tipping.tracking.run import Run
 
 
 def records(folder: Path) -> list[dict]:
@@ -142,8 +143,8 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     assert code == 0, err
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
-    dataset = data.load(config.Data("digits", None))
-    model = models.build(record["model"], dataset.image_shape, data.CLASSES, seed=0).eval()
+    dataset = data.load("digits")
+    model = build(record["model"], dataset.image_shape, data.CLASSES, seed=0).eval()
     model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
     with np.load(tmp_path / "out" / "selection.npz") as saved:
         weights_FC = saved["weights"]
@@ -210,7 +211,7 @@ def test_memory_that_is_short_is_one_line(run_script, monkeypatch, error: Except
     def short(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("tipping.subject.Subject.select", short)
+    monkeypatch.setattr("tipping.experiment.subject.Subject.select", short)
     code, _, err = run_script("interpret", "mu=1")
     assert code == 1
     assert err.startswith("out of memory: give ")
@@ -250,7 +251,7 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
     assert [row["job"] for row in rows] == ["0", "2"]
     assert table_command.main([str(tmp_path / "out")]) == 1
     (tmp_path / "out" / "2" / "result.json").write_text('{"schema": 1, "mu"')
-    assert results.gather(tmp_path / "out") == ["1", "2"]
+    assert tables.gather(tmp_path / "out") == ["1", "2"]
     assert len(rows_of(tmp_path / "out")) == 1
 
 
@@ -300,7 +301,10 @@ def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_pa
         ("randomize=from:conv9", "randomize=from:conv9: give none, all, from:LAYER or only:LAYER, a layer of conv1"),
         ("randomize=conv1", "randomize=conv1"),
         ("model._target_=tipping.models.build", "model._target_=tipping.models.build"),
-        ("model._target_=tipping.store.Store", "model._target_=tipping.store.Store: is no torch.nn.Module"),
+        (
+            "model._target_=tipping.experiment.store.Store",
+            "model._target_=tipping.experiment.store.Store: is no torch.nn.Module",
+        ),
         ("+model.layers=[conv1,conv9]", "model.layers: conv9 is no layer with filters; there are conv1, conv2"),
         ("+model.layers=conv1", "model.layers"),
         ("+model.checkpoint=nosuch.pt", "model.checkpoint=nosuch.pt"),

@@ -22,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from tipping.config import FewestFilters, Search, parse, split_off
+from tipping.experiment.config import FewestFilters, Search, parse, split_off
 
 CONFIGS = {  # of each script, its configuration and the options of its own
     "interpret.py": ("config", None),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from tipping import comparison, results
-from tipping.commands import table as table_command
-from tipping.comparison import against_report, count_at, difference, read
+from tipping.command import table as table_command
 from tipping.errors import InputError
+from tipping.results import published, tables
+from tipping.results.published import against_report, count_at, difference, read
 
 
 def test_interval_is_student_s(rng: np.random.Generator) -> None:
@@ -40,7 +40,7 @@ def test_p_counts_all_exchanges(rng: np.random.Generator) -> None:
 def test_p_of_many_networks_is_estimated(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     sets_SE = rng.random((6, 6))
     exact = difference(sets_SE[:, 0], sets_SE[:, 1:]).p
-    monkeypatch.setattr(comparison, "EXACT", 40_000)
+    monkeypatch.setattr(published, "EXACT", 40_000)
     estimate = difference(sets_SE[:, 0], sets_SE[:, 1:]).p
     assert estimate != exact
     assert estimate == pytest.approx(exact, abs=0.01)  # four standard errors of 40,000 draws
@@ -108,7 +108,7 @@ def test_other_networks_are_not_mixed_and_none_counts_twice() -> None:
 def test_differences_of_each_setting() -> None:
     rows = rows_of([(10, 20, 0.90)], seed=0) + rows_of([(10, 24, 0.92)], seed=1)
     rows += rows_of([(10, 20, 0.5)], protocol="described")
-    heads, first, second = comparison.differences(rows, "protocol")
+    heads, first, second = published.differences(rows, "protocol")
     assert heads == ["protocol", "mu", "ablated", "intact %", "selected %", "random %", "difference (95 %)", "p"]
     reach = 12.7062 * np.std([-0.07, -0.05], ddof=1) / np.sqrt(2) * 100
     interval = f"-6.0 ({-6 - reach:.1f} to {-6 + reach:.1f})"
@@ -116,9 +116,9 @@ def test_differences_of_each_setting() -> None:
     assert first == ["keras_report", *cells, "0.111"]
     assert second[-2:] == ["-47.0 (one seed)", "0.333"]
     with pytest.raises(InputError, match=r"rows of keras_report differ in trainer\.max_epochs"):
-        comparison.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, **{"trainer.max_epochs": "1"})], "protocol")
+        published.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, **{"trainer.max_epochs": "1"})], "protocol")
     with pytest.raises(InputError, match=r"rows of keras_report differ in protocol\.draws"):
-        comparison.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, random=[0.1])], "protocol")
+        published.differences([*rows, *rows_of([(10, 20, 0.5)], seed=2, random=[0.1])], "protocol")
 
 
 def test_rows_are_left_as_they_are() -> None:
@@ -153,7 +153,7 @@ def test_figure_3_cell_by_cell() -> None:
 def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run_script("interpret", "mu=10", "protocol=keras_report", multirun=True)
     assert code == 0, err
-    (row,) = read(tmp_path / "out" / results.TABLE)
+    (row,) = read(tmp_path / "out" / tables.TABLE)
     assert (row["mu"], row["protocol"], row["scope"], row["model.filters"]) == (
         10,
         "keras_report",
@@ -164,9 +164,9 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     assert float(row["random_mean"]) == pytest.approx(np.mean(row["random"]))
     assert table_command.main([str(tmp_path / "out"), "--against", "report"]) == 1
     assert "no job of keras_cnn or matconvnet on mnist" in capfd.readouterr().err
-    table = tmp_path / "out" / results.TABLE
+    table = tmp_path / "out" / tables.TABLE
     table.write_text(table.read_text().replace("digits", "mnist"))
-    results.print_against_report([tmp_path / "out"])
+    tables.print_against_report([tmp_path / "out"])
     out = capfd.readouterr().out
     assert "keras_cnn, filters 4, dropout 0.5 (not the report's size), 1 epochs in float32; keras_report; seed 0" in out
     assert "99.01" in out

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from tipping import config
-from tipping.controls import MATCHES, Candidates, Draws, control, controls
+from tipping.experiment import config
+from tipping.selection import MATCHES, Candidates, Draws, controls
+from tipping.selection.controls import control
 
 LAYER_F = np.repeat([0, 1, 2], [5, 8, 3])
 DEAD_F = np.isin(np.arange(16), [3, 9, 10])

@@ -20,8 +20,10 @@ import wandb
 from matplotlib.figure import Figure
 from test_command import inspected
 
-from tipping import config, tracking
-from tipping.tracking import __main__ as workspace
+from tipping.command import dashboard
+from tipping.experiment import config
+from tipping.tracking import Run, run
+from tipping.tracking.dashboard import dashboard as workspace
 
 ROWS = [
     {"job": "0", "model": "keras_cnn", "mu": 10, "intact": 0.95, "certified": True, "random": "0.9 0.8", "overlap": ""},
@@ -87,7 +89,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def panels(kind: str, *sections: str) -> list[dict[str, Any]]:
     """The panels of a kind, as the app gets them."""
-    spec = workspace.dashboard("somebody", "tipping")._model.spec.model_dump(by_alias=True, exclude_none=True)
+    spec = workspace("somebody", "tipping")._model.spec.model_dump(by_alias=True, exclude_none=True)
     found = spec["section"]["panelBankConfig"]["sections"]
     return [
         panel["config"]
@@ -170,15 +172,15 @@ def groups(record: dict[str, Any], path: str, value: object) -> tuple[str, str]:
     at[key] = value
     run = MagicMock()
     run.config.update = updates.append
-    tracking.Run(run).log_result(changed, ([], []))
+    Run(run).log_result(changed, ([], []))
     return updates[0]["series"], updates[0]["series_at_mu"]
 
 
 def test_what_it_shows_of_sweeps_is_named() -> None:
     (charts,) = panels("Media Browser", "Sweeps as a whole")
-    assert charts["mediaKeys"] == [f"charts/{name}" for name in tracking.CHARTS]
+    assert charts["mediaKeys"] == [f"charts/{name}" for name in run.CHARTS]
     tables = json.dumps(panels("Weave", "Sweeps as a whole"))
-    assert all(f'"{name}"' in tables for name in tracking.TABLES)
+    assert all(f'"{name}"' in tables for name in run.TABLES)
 
 
 @pytest.mark.parametrize("mode", [None, "offline"])
@@ -187,7 +189,7 @@ def test_without_a_login_the_command_says_what_to_do(
 ) -> None:
     if mode:
         monkeypatch.setenv("WANDB_MODE", mode)
-    assert workspace.main(["dashboard"]) == 0
+    assert dashboard.main([]) == 0
     out, err = capsys.readouterr()
     assert not err
     for hint in ("wandb login", "wandb sync wandb/offline-run-*", "wandb leet"):
@@ -196,7 +198,7 @@ def test_without_a_login_the_command_says_what_to_do(
 
 
 def test_the_command_saves_the_dashboard(capsys: pytest.CaptureFixture[str], server: Server) -> None:
-    assert workspace.main(["dashboard", "--project", "mine"]) == 0
+    assert dashboard.main(["--project", "mine"]) == 0
     out, _ = capsys.readouterr()
     (view,) = server.views
     assert (view["entityName"], view["projectName"]) == ("somebody", "mine")
@@ -223,7 +225,7 @@ def test_a_failure_of_the_command_is_one_line(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert workspace.main(["dashboard", "--entity", "another"]) == 1
+    assert dashboard.main(["--entity", "another"]) == 1
     out, err = capfd.readouterr()
     assert not out
     (line,) = err.splitlines()
@@ -248,7 +250,7 @@ def summarise(sweep: Path, **changed: Any) -> None:
     }
     given |= {"files": [sweep / "results.csv"], "summary": {"tipping_mu/keras_cnn": 61.5}}
     options = config.Tracking(enabled=True, project="tipping", dir=str(sweep.parent))
-    tracking.summarise(sweep, **({"tracking": options} | given | changed))
+    run.summarise(sweep, **({"tracking": options} | given | changed))
 
 
 def test_a_sweep_is_summarised_in_a_run_of_its_own(sweep: Path) -> None:

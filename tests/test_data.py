@@ -14,12 +14,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tipping import config, data
-from tipping.data import Batches, Split
+from tipping import data
+from tipping.data import Batches, Split, idx
 from tipping.errors import InputError
 
 
-def idx(array: np.ndarray) -> bytes:
+def idx_file(array: np.ndarray) -> bytes:
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.astype(np.uint8).tobytes()
 
@@ -41,14 +41,14 @@ def folder(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Path:
     raw.mkdir(parents=True)
     for name, array in arrays.items():
         if "train" in name:
-            (raw / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+            (raw / f"{name}.gz").write_bytes(gzip.compress(idx_file(array)))
         else:
-            (raw / name).write_bytes(idx(array))
+            (raw / name).write_bytes(idx_file(array))
     return raw
 
 
 def load(folder: Path, name: str = "mnist") -> data.Dataset:
-    return data.load(config.Data(name=name, root=str(folder.parents[1])))
+    return data.load(name, folder.parents[1])
 
 
 def test_idx_files_give_their_images_and_labels(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -61,7 +61,7 @@ def test_idx_files_give_their_images_and_labels(folder: Path, arrays: dict[str, 
 
 
 def test_digits_are_scikit_learns() -> None:
-    dataset = data.load(config.Data("digits", None))
+    dataset = data.load("digits")
     assert (len(dataset.train), len(dataset.test), dataset.image_shape) == (1437, 360, (1, 8, 8))
     images = torch.cat([dataset.train.images_NCHW, dataset.test.images_NCHW])
     assert np.allclose(images[:, 0].numpy() * 16, load_digits().images)
@@ -111,17 +111,17 @@ def spoil_magic(raw: Path) -> str:
 
 
 def spoil_lengths(raw: Path) -> str:
-    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(11)))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx_file(np.zeros(11)))
     return "12 images but"
 
 
 def spoil_label(raw: Path) -> str:
-    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(12, 10)))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx_file(np.full(12, 10)))
     return "the label 10"
 
 
 def spoil_sizes(raw: Path) -> str:
-    (raw / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((12, 20, 20))))
+    (raw / "t10k-images-idx3-ubyte").write_bytes(idx_file(np.zeros((12, 20, 20))))
     return "different sizes"
 
 
@@ -183,9 +183,9 @@ def mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.with_suffix(".raw").read_bytes()))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hashes = [hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in data.FILES]
-    source = data.Source("MNIST", f"http://127.0.0.1:{server.server_port}", tuple(hashes))  # type: ignore[arg-type]
-    monkeypatch.setitem(data.SOURCES, "mnist", source)
+    hashes = [hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in idx.FILES]
+    source = idx.Source("MNIST", f"http://127.0.0.1:{server.server_port}", tuple(hashes))  # type: ignore[arg-type]
+    monkeypatch.setitem(idx.SOURCES, "mnist", source)
     yield folder
     server.shutdown()
     server.server_close()
@@ -194,11 +194,11 @@ def mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_missing_files_are_downloaded(mirror: Path, tmp_path: Path) -> None:
     target = tmp_path / "fresh" / "MNIST" / "raw"
     assert len(load(target).train) == 30
-    assert sorted(path.name for path in target.iterdir()) == sorted(f"{name}.gz" for name in data.FILES)
+    assert sorted(path.name for path in target.iterdir()) == sorted(f"{name}.gz" for name in idx.FILES)
 
 
 def test_a_download_with_another_checksum_is_refused_and_not_kept(mirror: Path, tmp_path: Path) -> None:
-    (mirror / f"{data.FILES[0]}.gz").write_bytes(b"tampered")
+    (mirror / f"{idx.FILES[0]}.gz").write_bytes(b"tampered")
     target = tmp_path / "fresh" / "MNIST" / "raw"
     with pytest.raises(InputError, match="SHA-256"):
         load(target)
@@ -208,10 +208,10 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(mirror: Path, 
 def test_without_network_the_message_names_folder_files_and_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(data.SOURCES, "mnist", data.SOURCES["mnist"]._replace(mirror="http://127.0.0.1:1"))
+    monkeypatch.setitem(idx.SOURCES, "mnist", idx.SOURCES["mnist"]._replace(mirror="http://127.0.0.1:1"))
     with pytest.raises(InputError) as error:
         load(tmp_path / "MNIST" / "raw")
-    for part in (str(tmp_path / "MNIST" / "raw"), "data=digits", *data.FILES):
+    for part in (str(tmp_path / "MNIST" / "raw"), "data=digits", *idx.FILES):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -222,7 +222,7 @@ RAW = Path(os.environ.get("TIPPING_DATA", Path(__file__).parents[2] / "shared" /
 @pytest.mark.skipif(not RAW.exists(), reason="MNIST is not at hand: TIPPING_DATA names its folder")
 def test_the_sha256_are_those_of_mnist() -> None:
     at_hand = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in RAW.glob("*.gz")}
-    expected = {f"{name}.gz": sha256 for name, sha256 in zip(data.FILES, data.SOURCES["mnist"].sha256, strict=True)}
+    expected = {f"{name}.gz": sha256 for name, sha256 in zip(idx.FILES, idx.SOURCES["mnist"].sha256, strict=True)}
     # the training images may have been compressed anew
     same = [name for name in expected if at_hand.get(name) == expected[name]]
     assert len(same) >= 3
@@ -230,4 +230,4 @@ def test_the_sha256_are_those_of_mnist() -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_every_source_has_four_sha256(name: str) -> None:
-    assert [len(bytes.fromhex(digest)) for digest in data.SOURCES[name].sha256] == [32] * 4
+    assert [len(bytes.fromhex(digest)) for digest in idx.SOURCES[name].sha256] == [32] * 4

@@ -15,8 +15,8 @@ import pytest
 import torch
 from conftest import printed
 
-from tipping import classifier, config, data
-from tipping.experiment import interpret, train
+from tipping import data
+from tipping.experiment import interpret, network, train
 
 SMALL = ["data=digits", "trainer.max_epochs=2", "model.filters=6", "model.depth=3", "mu=5", "protocol.draws=2"]
 SMALL += ["curve.points=2", "curve.images=100", "tracking=off", "visualize.filters_per_class=1", "visualize.images=2"]
@@ -33,7 +33,7 @@ def elsewhere(device: torch.device) -> torch.device:
 
 def use(device: torch.device, patch: pytest.MonkeyPatch, *others: ModuleType) -> None:
     """Let the commands run on a device."""
-    for module in (classifier, interpret, train, *others):
+    for module in (network, interpret, train, *others):
         patch.setattr(module, "pick_device", lambda _: device)
 
 
@@ -129,10 +129,9 @@ def test_numbers_and_positions_of_the_cpu_may_be_used_there(elsewhere: torch.dev
 
 
 def test_the_jobs_of_a_sweep_share_the_images_there(elsewhere: torch.device) -> None:
-    digits = config.Data("digits", None)
-    there = data.load(digits, elsewhere)
+    there = data.load("digits", device=elsewhere)
     assert there.train.images_NCHW.device == elsewhere
-    assert data.load(digits, elsewhere).train.fingerprint is there.train.fingerprint
-    here = data.load(digits).train
+    assert data.load("digits", device=elsewhere).train.fingerprint is there.train.fingerprint
+    here = data.load("digits").train
     assert here.images_NCHW.device.type == "cpu"
     assert here.fingerprint == there.train.fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import subprocess
@@ -20,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tipping.config import FewestFilters, Search, parse, split_off
+from tipping.experiment.config import FewestFilters, Search, parse, split_off
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SEARCHES = {"sweeps/tipping_point.py": Search, "sweeps/fewest_filters.py": FewestFilters}
@@ -49,33 +48,11 @@ def test_each_row_of_reliability_selects_tests() -> None:
             assert any(word in name for name in names), f"{letter} -k {words}"
 
 
-def test_rooms_import_only_rooms_above_them() -> None:
-    table = (ROOT / "CONTRIBUTING.md").read_text().split("| room | holds |")[1].split("\n\n")[0]
-    rooms = [
-        room.rstrip("/") for row in table.splitlines()[2:] for room in re.findall(r"`([\w./]+)`", row.split("|")[1])
-    ]
-    package = ROOT / "src" / "tipping"
-    for path in package.rglob("*.py"):
-        own = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
-        place = max(rooms.index(room) for room in rooms if f"{own}.".startswith(f"{room}.")) if own != "__init__" else 0
-        for imported in imports(ast.parse(path.read_text())):
-            if not f"{own}.".startswith(f"{imported.split('.')[0]}."):  # within a room, in any order
-                assert rooms.index(imported.split(".")[0]) < place, f"{own} imports {imported}"
-
-
-def imports(module: ast.Module) -> Iterator[str]:
-    """The rooms that a module imports at its head."""
-    for one in module.body:
-        if isinstance(one, ast.ImportFrom) and one.module == "tipping":
-            yield from (alias.name for alias in one.names)
-        elif isinstance(one, ast.ImportFrom) and (one.module or "").startswith("tipping."):
-            yield one.module.removeprefix("tipping.")
-
-
 @cache
-def help_of(module: str) -> str:
-    """What ``python -m module --help`` prints."""
-    return subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+def help_of(command: str) -> str:
+    """What ``python -m tipping COMMAND --help`` prints."""
+    call = [sys.executable, "-m", "tipping", command, "--help"]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout
 
 
 def test_there_are_examples() -> None:
@@ -105,7 +82,8 @@ def test_python_runs(page: Path) -> None:
 def test_a_command_line_is_taken(line: list[str]) -> None:
     script, *options = line
     if script == "-m":
-        assert all(option in help_of(options[0]) for option in options if option.startswith("--"))
+        assert options[0] == "tipping"
+        assert all(option in help_of(options[1]) for option in options if option.startswith("--"))
         return
     given = [option for option in options if option != "-m"]
     if "--cfg" in given:

@@ -15,25 +15,24 @@ from test_ablation import without
 from test_chain import Parametrized, Skipping
 from torch import nn
 
-from tipping import evaluation, models
-from tipping.ablation import ablated, gone_channels, layer_values
-from tipping.callbacks import AccuracyDropCurve
-from tipping.chain import Chain
-from tipping.controls import Candidates, Draws, controls
+from tipping.ablation import DropCurve, ablated, accuracies, drop_curve, evaluate_ablations, evaluation
+from tipping.ablation.masks import gone_channels, layer_values
+from tipping.ablation.narrowing import Pass, Prefix, _largest, without_first_input
+from tipping.ablation.narrowing import without as narrowed
 from tipping.data import Dataset, Split, evaluation_batches
-from tipping.evaluation import DropCurve, accuracies, drop_curve, evaluate_ablations
-from tipping.narrowing import Pass, Prefix, _largest, without_first_input
-from tipping.narrowing import without as narrowed
-from tipping.responses import collect, mean_activations
-from tipping.store import Store, digest
-from tipping.subject import Subject
-from tipping.training import evaluate
+from tipping.experiment.callbacks import AccuracyDropCurve
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.files import digest
+from tipping.network import Chain, build
+from tipping.network.training import evaluate
+from tipping.selection import Candidates, Draws, collect, controls, mean_activations
 
 Build = Callable[[], nn.Module]
 
 
 def keras() -> nn.Module:
-    return models.build(
+    return build(
         {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}, (1, 8, 8), 10, seed=0
     )
 
@@ -46,7 +45,7 @@ def keras_with_dense() -> nn.Module:
 
 
 def matconvnet() -> nn.Module:
-    return models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    return build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
 
 
 def pooled() -> nn.Module:
@@ -207,7 +206,7 @@ def test_ties_and_lost_digits_are_predicted_by_the_masked_network(split: Split) 
     """All logits exactly 0; a filter beside which the others vanish; one whose maps are not finite."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": 8, "depth": 2, "dropout": 0}
     for case in ("ties", "huge", "infinite"):
-        model = models.build(options, (1, 8, 8), 10, seed=0).to(split.images_NCHW.device).eval()
+        model = build(options, (1, 8, 8), 10, seed=0).to(split.images_NCHW.device).eval()
         with torch.no_grad():
             if case == "ties":
                 model.conv1.weight[3:] = -model.conv1.weight[3:].abs()  # dead filters
@@ -270,7 +269,7 @@ def test_the_first_input_channel_of_computed_weights_is_refused(split: Split) ->
 
 def test_more_than_256_classes_take_two_bytes(split: Split) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 1, "dropout": 0}
-    model = models.build(options, (1, 8, 8), 300, seed=0).to(split.images_NCHW.device).eval()
+    model = build(options, (1, 8, 8), 300, seed=0).to(split.images_NCHW.device).eval()
     with torch.no_grad():
         model.dense3.bias[299] = 100
     assert evaluate_ablations(filters_of(model), split, [np.array([0])]).dtype == np.uint16

@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tipping import models
 from tipping.ablation import ablated
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.filters import Filters
-from tipping.finding import FilterLayer, find, modular
-from tipping.responses import collect
+from tipping.network import Filters, build
+from tipping.network.discovery import FilterLayer, find, modular
+from tipping.selection import collect
 
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -75,12 +74,10 @@ def located(model: nn.Module) -> dict[str, str]:
 
 
 def test_the_report_s_networks_have_their_filters_after_the_relu_before_pooling() -> None:
-    keras = models.build(
-        {"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 2, "dropout": 0}, (1, 8, 8), 10, 0
-    )
+    keras = build({"_target_": "tipping.models.KerasCNN", "filters": 3, "depth": 2, "dropout": 0}, (1, 8, 8), 10, 0)
     assert located(keras) == {"conv1": "relu1", "conv2": "relu2", "dense1": "dense1_relu", "dense2": "dense2_relu"}
     assert Filters.of(keras, IMAGE).sites == {"conv1": "relu1", "conv2": "relu2"}
-    matconvnet = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, 0)
+    matconvnet = build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, 0)
     first, second, third = find(matconvnet, torch.rand(1, 1, 28, 28))
     assert first == FilterLayer("conv1", "conv1", "conv1", ("conv1", "pool1"), single=False)
     assert second.measured("all") == ("conv2", "pool2")

@@ -39,14 +39,19 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tipping import charts, command, config, data, models, records, report, results, tipping_map
-from tipping.commands import fewest_filters, interpret, tipping_point, train
-from tipping.commands import map as map_command
-from tipping.commands import report as report_command
-from tipping.commands import table as table_command
+from tipping import data
+from tipping.command import fewest_filters, interpret, line, tipping_point, train
+from tipping.command import map as map_command
+from tipping.command import report as report_command
+from tipping.command import store as store_command
+from tipping.command import table as table_command
+from tipping.data import idx, sources
 from tipping.errors import InputError
-from tipping.store import Store
-from tipping.store import __main__ as housekeeping
+from tipping.experiment import config, records
+from tipping.experiment.store import Store
+from tipping.network import build, load_checkpoint
+from tipping.report import page
+from tipping.results import charts, tables, tipping_map
 
 LONGEST = 60  # seconds that a case may take
 SMALL = ["data=digits", "trainer.max_epochs=1", "model.filters=2", "model.depth=1", "protocol.draws=1", "tracking=off"]
@@ -101,7 +106,7 @@ def mistake(do: Callable[[], object]) -> str | None:
         with no_hang():
             do()
     except (InputError, OmegaConfBaseException) as error:
-        said = command.one_line(error)
+        said = line.one_line(error)
     else:
         return None
     assert len(said.splitlines()) == 1
@@ -138,7 +143,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raise OSError(f"{url} is not to be asked")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_fetch", unreachable)
+        patch.setattr(idx, "_fetch", unreachable)
         patch.setenv("TIPPING_DATA", str(folder / "data"))
         patch.chdir(folder)
         yield folder
@@ -149,7 +154,7 @@ def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
 
     mains = {"interpret": interpret.interpret, "train": train.train}
     mains |= {"tipping_point": tipping_point.search, "fewest_filters": fewest_filters.search}
-    gather = {"interpret": report.after(results.gather)}
+    gather = {"interpret": page.after(tables.gather)}
     shutil.rmtree(place / "out", ignore_errors=True)
     GlobalHydra.instance().clear()
     flags = [one for one in arguments if one.startswith("-")]
@@ -157,7 +162,7 @@ def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
     keys = {one.split("=")[0].lstrip("+~") for one in arguments}
     own = [one for one in SMALL if one.split("=")[0] not in keys and one.split(".")[0] not in keys]
     sys.argv = [f"{name}.py", *flags, *places, *own, *(one for one in arguments if one not in flags)]
-    return run(command.run, mains[name], gather.get(name))
+    return run(line.run, mains[name], gather.get(name))
 
 
 LEAVES = ["mu", "seed", "randomize", "resume", "device", "data.name", "data.root", "store.dir", "trainer.learning_rate"]
@@ -295,7 +300,7 @@ def test_command_lines_that_once_had_a_traceback(place: Path, word: str, said: s
 def test_flags_among_options_are_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "argv", ["interpret.py", "data=digits", "-m", "mu=1,2"])
-    code, _, err = run(command.run, interpret.interpret)
+    code, _, err = run(line.run, interpret.interpret)
     assert code == 1
     assert err == ("unrecognized arguments: mu=1,2; flags such as -m stand before all options, --help lists these\n")
 
@@ -377,7 +382,7 @@ def test_command_lines_of_searches(place: Path, name: str, words: list[str]) -> 
 
 @cases(10)
 @given(
-    main=st.sampled_from([table_command.main, report_command.main, map_command.main, housekeeping.main]),
+    main=st.sampled_from([table_command.main, report_command.main, map_command.main, store_command.main]),
     words=st.lists(
         st.sampled_from(
             ["--against", "--compare", "--differences", "report", "-x", "--", "list", "verify", "prune", "--yes"]
@@ -504,7 +509,7 @@ class Executed:
         return Path.touch, (Path(self.told),)
 
 
-def idx(array: np.ndarray) -> bytes:
+def idx_file(array: np.ndarray) -> bytes:
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
@@ -520,10 +525,10 @@ def test_idx_files(place: Path, shape: list[int], zipped: bool, inside: Any, out
     rng = np.random.default_rng(seed)
     arrays = {
         name: rng.integers(256 if "images" in name else 10, size=shape[: 3 if "images" in name else 1])
-        for name in data.FILES
+        for name in idx.FILES
     }
-    content = {name: idx(array) for name, array in arrays.items()}
-    name = data.FILES[seed % 4]
+    content = {name: idx_file(array) for name, array in arrays.items()}
+    name = idx.FILES[seed % 4]
     right = content[name]
     content[name] = inside(right) if inside else right
     if outside and not zipped:
@@ -535,12 +540,11 @@ def test_idx_files(place: Path, shape: list[int], zipped: bool, inside: Any, out
         packed = gzip.compress(held) if zipped else held
         packed = outside(packed) if outside and zipped and one == name else packed
         (folder / (f"{one}.gz" if zipped else one)).write_bytes(packed)
-    data._load.cache_clear()
-    options = config.Data("mnist", str(place / "idx"))
-    if said := mistake(lambda: data.load(options)):
+    sources._load.cache_clear()
+    if said := mistake(lambda: data.load("mnist", place / "idx")):
         assert (name in said and (inside or outside)) or 0 in shape
         return
-    loaded = data.load(options)
+    loaded = data.load("mnist", place / "idx")
     if content[name] == right:
         for part, split in (("train", loaded.train), ("t10k", loaded.test)):
             images, labels = (arrays[f"{part}-{kind}"] for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
@@ -560,7 +564,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, announced: tuple[int, int, 
             file.write(bytes(2**20))
     tracemalloc.start()
     with pytest.raises(InputError, match=path.name):
-        data.read_idx(path, ndim=3)
+        idx.read_idx(path, ndim=3)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2**30 + 2**27
@@ -572,7 +576,7 @@ TINY = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 1
 
 
 def tiny() -> torch.nn.Module:
-    return models.build(TINY, (1, 2, 2), data.CLASSES, seed=0)
+    return build(TINY, (1, 2, 2), data.CLASSES, seed=0)
 
 
 def spoiled(tensors: dict[str, torch.Tensor], kind: str, told: Path) -> Any:
@@ -629,7 +633,7 @@ def test_a_checkpoint_of_something_else(tmp_path: Path, kind: str) -> None:
     path, told = tmp_path / "checkpoint.pt", tmp_path / "executed"
     torch.save(spoiled(dict(tiny().state_dict()), kind, told), path)
     warnings.simplefilter("ignore")
-    assert refused(lambda: models.load_checkpoint(tiny(), str(path)), path, told)
+    assert refused(lambda: load_checkpoint(tiny(), str(path)), path, told)
 
 
 @cases(20)
@@ -642,7 +646,7 @@ def test_checkpoints(place: Path, edit: Callable[[bytes], bytes], legacy: bool, 
     path.write_bytes(edit(content))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the older format
-        if refused(lambda: models.load_checkpoint(model, str(path)), path, told):
+        if refused(lambda: load_checkpoint(model, str(path)), path, told):
             assert path.read_bytes() != content
             return
     loaded = model.state_dict()
@@ -676,7 +680,7 @@ def test_a_number_that_changed_is_seen(tmp_path: Path) -> None:
     path.write_bytes(content[:at] + struct.pack("<f", 0.5) + content[at + 4 :])
     assert not torch.equal(torch.load(path)["tensors"]["conv1.weight"], weights["conv1.weight"])
     assert refused(lambda: Store(tmp_path).fetch("networks", {"seed": 0}, dict), path, told)
-    assert refused(lambda: models.load_checkpoint(tiny(), str(path)), path, told)
+    assert refused(lambda: load_checkpoint(tiny(), str(path)), path, told)
 
 
 @pytest.mark.parametrize("kind", ["code", "code among tensors", "a list", "nothing", "texts"])
@@ -716,7 +720,7 @@ def sweeps(place: Path) -> Iterator[dict[str, Path]]:
 
 def trainings(arguments: list[str]) -> int:
     """What concludes a sweep of train.py."""
-    return int(bool(results.gather_trainings(Path(*arguments))))
+    return int(bool(tables.gather_trainings(Path(*arguments))))
 
 
 TOOLS = {

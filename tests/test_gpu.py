@@ -20,8 +20,8 @@ import torch
 from conftest import ROOT, printed
 from torch import nn
 
-from tipping import networks, tipping_map
-from tipping.store import Store
+from tipping.experiment.store import Store
+from tipping.results import sweep, tipping_map
 
 BENCHMARKS = str(ROOT / "benchmarks")
 ANSWER = ("seed", "model.dropout", "protocol", "control", "mu")  # what a row of the answer is of
@@ -179,8 +179,8 @@ def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None
     given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
     printed("sweeps/tipping_point.py", *given, *search)
-    jobs, _ = networks.read([tmp_path / "sweep"])
-    (network,), _ = networks.networks(jobs)
+    jobs, _ = sweep.read([tmp_path / "sweep"])
+    (network,), _ = sweep.networks(jobs)
     expected = tipping_map.row(network)
     for key in TIPS:
         assert own[key] == pytest.approx(expected[key], rel=1e-9), key

@@ -12,9 +12,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+from tipping.command import housekeeping
+from tipping.command.store import main
 from tipping.errors import InputError
-from tipping.store import Store, housekeeping
-from tipping.store.__main__ import main
+from tipping.experiment.store import Store
 
 WEIGHTS, OTHERS = "a" * 64, "b" * 64
 

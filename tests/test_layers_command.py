@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from tipping.commands import layers
+from tipping.command import layers
 
 ODD = """
 from torch import nn

@@ -6,9 +6,8 @@ import torch
 from conftest import filters_of
 from torch import nn
 
-from tipping import models
 from tipping.errors import InputError
-from tipping.filters import Filters
+from tipping.network import Filters, build
 
 KERAS = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 128, "depth": 5, "dropout": 0.5}
 
@@ -19,14 +18,14 @@ def layer_parameters(model: nn.Module) -> list[int]:
 
 
 def test_keras_cnn_has_the_reports_parameters() -> None:
-    model = models.build(KERAS, (1, 28, 28), 10, seed=0)
+    model = build(KERAS, (1, 28, 28), 10, seed=0)
     assert layer_parameters(model) == [1280, 147584, 147584, 147584, 147584, 12845184, 16512, 1290]
     assert sum(p.numel() for p in model.parameters()) == 13_454_602
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_keras_cnn_starts_as_keras_does() -> None:
-    model = models.build({**KERAS, "filters": 16}, (1, 8, 8), 10, seed=0)
+    model = build({**KERAS, "filters": 16}, (1, 8, 8), 10, seed=0)
     weight, bias = model.get_parameter("conv2.weight").detach(), model.get_parameter("conv2.bias")
     limit = np.sqrt(6 / (16 * 9 + 16 * 9))  # Glorot-uniform
     assert 0.95 * limit < float(weight.abs().max()) <= limit
@@ -35,7 +34,7 @@ def test_keras_cnn_starts_as_keras_does() -> None:
 
 
 def test_matconvnet_has_its_filters() -> None:
-    model = models.build({"name": "matconvnet", "_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    model = build({"name": "matconvnet", "_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
     index = Filters.of(model, torch.zeros(1, 1, 28, 28)).index
     assert np.bincount(index.layer_F).tolist() == [20, 50, 500]
     assert layer_parameters(model) == [520, 25050, 400500, 5010]
@@ -43,7 +42,7 @@ def test_matconvnet_has_its_filters() -> None:
 
 
 def test_maps_are_taken_after_the_relu_where_there_is_one() -> None:
-    model = models.build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+    model = build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
     images, smallest = torch.rand(3, 1, 28, 28), {}
     for layer, module in Filters.of(model, images[:1]).sites.items():
         model.get_submodule(module).register_forward_hook(
@@ -66,12 +65,12 @@ def test_filter_index_counts_channels_in_each_layer(model: nn.Module) -> None:
 def test_initial_weights_depend_on_the_seed_only() -> None:
     options = {**KERAS, "filters": 4}
     torch.manual_seed(1)
-    one = models.build(options, (1, 8, 8), 10, seed=0)
+    one = build(options, (1, 8, 8), 10, seed=0)
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    two = models.build(options, (1, 8, 8), 10, seed=0)
+    two = build(options, (1, 8, 8), 10, seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
-    other = models.build(options, (1, 8, 8), 10, seed=1)
+    other = build(options, (1, 8, 8), 10, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.get_parameter("conv1.weight"), other.get_parameter("conv1.weight"))
 
@@ -92,5 +91,5 @@ def test_initial_weights_depend_on_the_seed_only() -> None:
 )
 def test_values_out_of_range_are_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(Exception, match=f"model.{option}={value}") as error:
-        models.build({**KERAS, option: value}, (1, 8, 8), 10, seed=0)
+        build({**KERAS, option: value}, (1, 8, 8), 10, seed=0)
     assert isinstance(error.value.__cause__, InputError)

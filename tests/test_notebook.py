@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 import tipping
+from tipping.files import digest
 from tipping.mu_lasso import MuLassoProblem, spg
-from tipping.store import digest
 
 CLASSES = 3
 

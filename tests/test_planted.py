@@ -13,24 +13,24 @@ import torch
 from conftest import accuracy, filters_of
 from torch import nn
 
-from tipping import config, data, models, planted
+from tipping import data, planted
 from tipping.ablation import ablated
-from tipping.controls import MATCHES
-from tipping.data import Split
+from tipping.data import Split, sources
+from tipping.experiment.subject import Subject
+from tipping.network import build
 from tipping.planted import CLASSES, PATTERNS, PLANTED, STEM, PlantedNet
-from tipping.selection import Selection
-from tipping.subject import Subject
+from tipping.selection import MATCHES, Selection
 
 JOB = ("data=planted", "model=planted", "selection=homotopy", "mu=4", "curve.points=1")
 
 
 @pytest.fixture(scope="module")
 def dataset() -> data.Dataset:
-    return data.load(config.Data("planted", None))
+    return data.load("planted")
 
 
 def network(seed: int = 0) -> PlantedNet:
-    model = models.build({"_target_": "tipping.planted.PlantedNet"}, planted.IMAGE_SHAPE, data.CLASSES, seed)
+    model = build({"_target_": "tipping.planted.PlantedNet"}, planted.IMAGE_SHAPE, data.CLASSES, seed)
     assert isinstance(model, PlantedNet)
     return model.eval()
 
@@ -92,7 +92,7 @@ def test_the_network_reads_its_planted_filters_and_no_others(dataset: data.Datas
 
 def test_it_is_for_planted_images_only() -> None:
     with pytest.raises(Exception, match="data=planted"):
-        models.build({"_target_": "tipping.planted.PlantedNet"}, (1, 28, 28), data.CLASSES, 0)
+        build({"_target_": "tipping.planted.PlantedNet"}, (1, 28, 28), data.CLASSES, 0)
 
 
 def test_planted_filters_are_found_and_precision_falls_as_mu_grows(
@@ -171,10 +171,10 @@ def test_another_seed_plants_elsewhere(run_script, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nothing_shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    data._load.cache_clear()
+    sources._load.cache_clear()
     monkeypatch.setattr(planted, "images", partial(planted.images, shown=False))
     yield
-    data._load.cache_clear()
+    sources._load.cache_clear()
 
 
 @pytest.mark.usefixtures("nothing_shown")

@@ -20,11 +20,13 @@ from test_finding import SmallResNet
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tipping import config, data, models, responses
+from tipping import data
 from tipping.ablation import ablated
 from tipping.data import CLASSES, Split
-from tipping.filters import Filters
-from tipping.responses import NORMS, Measure, collect, normalize
+from tipping.experiment import config
+from tipping.network import Filters, build
+from tipping.selection import Measure, collect, responses
+from tipping.selection.responses import NORMS, normalize
 
 
 def axes(*overrides: str) -> dict:
@@ -143,8 +145,8 @@ def record_of(folder: Path) -> dict:
 
 def saved_network(tmp_path: Path, record: dict) -> tuple[nn.Module, data.Dataset]:
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
-    dataset = data.load(config.Data("digits", None))
-    model = models.build(record["config"]["model"], dataset.image_shape, CLASSES, seed=0).eval()
+    dataset = data.load("digits")
+    model = build(record["config"]["model"], dataset.image_shape, CLASSES, seed=0).eval()
     model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
     return model, dataset
 
@@ -322,7 +324,7 @@ def test_a_network_of_one_s_own(run_script, tmp_path: Path) -> None:
     assert record["made"]["network"] is False
     assert not (tmp_path / "store" / "networks").exists(), "nothing was trained"
     assert record["filters"]["total"] == 4 + 3 * 6 + 3 * 6
-    train = data.load(config.Data("digits", None)).train
+    train = data.load("digits").train
     assert record["accuracy"]["intact"] == accuracy(theirs, train)
     filters = Filters.of(theirs, train.images_NCHW[:1])
     assert len(filters.index.layer_F) == 40

@@ -17,11 +17,14 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from tipping import provenance, report
-from tipping.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
-from tipping.commands import report as report_command
-from tipping.networks import Job, Network, networks, read
-from tipping.tipping_map import groups, shown
+from tipping.command import report as report_command
+from tipping.report import facets, origin
+from tipping.report import page as report
+from tipping.report.galleries import by_nearness
+from tipping.results.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
+from tipping.results.folder import read_folder
+from tipping.results.sweep import Job, Network, networks, read
+from tipping.results.tipping_map import groups, shown
 
 HOSTILE = "<script>document.title=1</script>&amp;"
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off", "protocol.draws=2"]
@@ -203,7 +206,7 @@ def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.Cap
     text = words(path)
     assert text.count("(sweep)") == text.count("(beside)") == 3 * 2, "in the answer, the curves and the layers"
     assert text.index("(sweep)") < text.index("(beside)") < text.index("(sweep)", text.index("(beside)"))
-    report.write([report.hold(sweep)])
+    report.write([read_folder(sweep)])
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,11 +227,11 @@ def test_sentences_say_what_the_map_says(sweep: Path) -> None:
 def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, list] = {"drop": [], "by_layer": []}
     for name, calls in drawn.items():
-        draw = getattr(report.charts, name)
+        draw = getattr(facets.charts, name)
         monkeypatch.setattr(
-            report.charts, name, lambda lines, *axis, calls=calls, draw=draw: calls.append(lines) or draw(lines, *axis)
+            facets.charts, name, lambda lines, *axis, calls=calls, draw=draw: calls.append(lines) or draw(lines, *axis)
         )
-    report.write([report.hold(sweep)])
+    report.write([read_folder(sweep)])
     records = [json.loads(path.read_text()) for path in sweep.rglob("result.json")]
     for number, dropout in enumerate((0, 0.5)):
         own = [one for one in records if one["config"]["model"]["dropout"] == dropout]
@@ -262,7 +265,7 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
         for group in over_seeds
         for network, bound in zip(group.networks, group.by_mu.bounds, strict=True)
     }
-    distance = [abs(np.log(job.record["mu"]) - tips[job.network]) for job in report._by_nearness(jobs, over_seeds)]
+    distance = [abs(np.log(job.record["mu"]) - tips[job.network]) for job in by_nearness(jobs, over_seeds)]
     assert all(near <= far for near, far in zip(distance[:4], distance[4:], strict=True)), "four networks, twice"
     assert distance[:4] != distance[4:]
 
@@ -270,7 +273,7 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
 def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "5" / "result.json").unlink()
-    report.write([report.hold(copy)])
+    report.write([read_folder(copy)])
     assert "Left out: job 5 failed or was stopped" in words(copy / "report.html")
 
 
@@ -278,14 +281,14 @@ def test_jobs_that_were_never_begun_are_counted(sweep: Path, tmp_path: Path) -> 
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     for job in ("6", "7"):
         shutil.rmtree(copy / job)
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     assert "Left out: 2 of its jobs were never begun: it was stopped" in text
     assert "never begun" not in words(sweep / "report.html")
 
 
 def test_a_job_alone_is_no_sweep_that_was_stopped(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep / "5", tmp_path / "5"))
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     assert "Left out" not in text
     assert "python interpret.py data=digits" in text
 
@@ -297,7 +300,7 @@ def test_networks_that_are_not_above_chance_have_nothing_to_tip(sweep: Path, tmp
         if record["config"]["model"]["dropout"] == 0.5:
             record["accuracy"]["chance"] = 0.999
             path.write_text(json.dumps(record))
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     assert re.search(r"dropout=0.5\. Intact accuracy is .*? %, not above chance \(99.90 %\): nothing tips", text)
     assert text.count("Tips at mu") == 1
 
@@ -309,7 +312,7 @@ def test_each_solver_has_its_own_place(sweep: Path, tmp_path: Path) -> None:
         record = json.loads((other / "result.json").read_text())
         record["selection"]["solver"] = record["config"]["selection"]["solver"] = "homotopy"
         (other / "result.json").write_text(json.dumps(record))
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     for solver in ("spg", "homotopy"):
         assert re.search(rf"selection\.solver={solver}\. Tips", text), "selection comes after the model"
 
@@ -325,7 +328,7 @@ def test_sweeps_of_one_name_are_told_apart(sweep: Path, tmp_path: Path, capsys: 
 def test_charts_that_are_too_many_are_counted(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     monkeypatch.setattr(report, "FACETS", 1)
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     assert "Left out: the charts of 1 of 2" in text
     assert text.count("Seeds 0, 1;") == 2, "all are said"
 
@@ -336,7 +339,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
         record = json.loads((copy / str(job) / "result.json").read_text())
         record["selection"][key] = value
         (copy / str(job) / "result.json").write_text(json.dumps(record))
-    text = words(report.write([report.hold(copy)]))
+    text = words(report.write([read_folder(copy)]))
     assert "6 of 8 selections are certified minima" in text
     before = int(re.search(r"In (\d) of 8 some class is explained better", words(sweep / "report.html"))[1])
     assert f"In {before - 1} of 8 some class is explained better" in text
@@ -345,7 +348,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
 def test_a_corrupt_record_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "3" / "result.json").write_text("{")
-    report.write([report.hold(copy)])
+    report.write([read_folder(copy)])
     assert f"Left out: {copy / '3'}: its record or predictions cannot be read" in words(copy / "report.html")
 
 
@@ -354,7 +357,7 @@ def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> No
     for path in sweep.glob("[0-9]*"):
         if json.loads((path / "result.json").read_text())["mu"] == 1:
             shutil.copytree(path, copy / path.name)
-    report.write([report.hold(copy)])
+    report.write([read_folder(copy)])
     text = words(copy / "report.html")
     assert text.count("At mu = 1,") == 2
     assert "Left out" not in text
@@ -374,7 +377,7 @@ def test_a_page_of_500_jobs_is_small_and_opens_quickly(sweep: Path, browser: web
         record["config"]["model"]["name"] = record["model"]["name"] = f"network {number // 8}"
         record["store"]["weights"] += str(number // 8)
         (copy / "result.json").write_text(json.dumps(record))
-    page = report.write([report.hold(tmp_path / "big")])
+    page = report.write([read_folder(tmp_path / "big")])
     assert page.stat().st_size < 10_000_000
     assert page.read_text().count("<tr>") == 501
     browser.get(page.as_uri())
@@ -437,7 +440,7 @@ def test_means_by_epoch_are_of_networks_that_all_tip() -> None:
 
 def test_jobs_of_searches_are_numbered(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "search" / "keras_cnn,seed=0,12345678" / "evaluations")).parents[1]
-    page = report.write([report.hold(copy)]).read_text()
+    page = report.write([read_folder(copy)]).read_text()
     for number in range(8):
         title = f"keras_cnn,seed=0,12345678/evaluations/{number}"
         assert f'<td data-value="{number}" title="{title}">{number}</td>' in page
@@ -451,7 +454,7 @@ TRAINED = "interpret.py -m mu=10,100,500,700 model.filters=4 seed=0,1 curve.poin
     [
         ("train", "model.filters=4 seed=0,1 mu=3 curve.every_n_epochs=1 curve.points=4", TRAINED),
         ("interpret", "mu=1,2 seed=0,1 randomize=none,all", "sweeps/tipping_point.py seed=0,1"),
-        ("tipping_point", "seed=0,1 model.dropout=0,0.5", "-m tipping.tipping_map {folder} --compare model.dropout"),
+        ("tipping_point", "seed=0,1 model.dropout=0,0.5", "-m tipping map {folder} --compare model.dropout"),
         ("tipping_point", "seed=0,1 search.low=1", "interpret.py -m mu=2.0,30.0 seed=0,1"),
         ("fewest_filters", "search.trials=3", "sweeps/tipping_point.py model.filters=4 seed=0,1,2"),
         ("planted", "mu=1,2", None),
@@ -468,7 +471,7 @@ def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: st
         for seed, dropout in enumerate(dropouts)
     ]
     found = [Network("", [job], None, 0.1, {"crossings": [one]}) for job, one in zip(jobs, crossings, strict=True)]
-    given = provenance.next_command(tmp_path, found, {"mu": "3.5", "model.filters": "4"})
+    given = origin.next_command(tmp_path, found, {"mu": "3.5", "model.filters": "4"})
     assert given == (f"python {next_one.format(folder=tmp_path)}" if next_one else "")
 
 
@@ -476,9 +479,9 @@ def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: st
 def test_a_search_in_which_nothing_tips_has_no_next(tmp_path: Path, script: str) -> None:
     hydra = {"job": {"name": script}, "mode": "MULTIRUN", "overrides": {"task": ["seed=0,1"], "hydra": []}}
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
-    assert provenance.next_command(tmp_path, [], {}) == ""
+    assert origin.next_command(tmp_path, [], {}) == ""
 
 
 def test_a_folder_without_hydra_has_no_next(tmp_path: Path) -> None:
-    assert provenance.next_command(tmp_path, [], {}) == ""
-    assert provenance.command(tmp_path) == ""
+    assert origin.next_command(tmp_path, [], {}) == ""
+    assert origin.command(tmp_path) == ""

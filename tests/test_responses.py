@@ -8,11 +8,13 @@ from torch import nn
 
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.filters import Filters
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.files import digest
 from tipping.mu_lasso import MuLassoProblem
-from tipping.responses import Measure, collect, normalize, recorded, response_batches
-from tipping.store import Store, digest
-from tipping.subject import Subject
+from tipping.network import Filters
+from tipping.selection import Measure, collect, response_batches
+from tipping.selection.responses import normalize, recorded
 
 
 def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock, Timeout
 
-from tipping import records
-from tipping.subject import Subject
+from tipping.experiment import records, versions
+from tipping.experiment.subject import Subject
 
 TWO = ("interpret", "mu=1,20")
 
@@ -177,10 +177,10 @@ def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:
     conf.mkdir()
     for name in ("train.py", "interpret.py", "conf/config.yaml"):
         (tmp_path / name).write_text("1")
-    seen = {records._code(conf)}
+    seen = {versions._code(conf)}
     for name in ("train.py", "interpret.py", "conf/config.yaml", "conf/more.yaml"):
         (tmp_path / name).write_text("2")
-        seen.add(records._code(conf))
+        seen.add(versions._code(conf))
     assert len(seen) == 5
 
 

@@ -14,9 +14,9 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tipping import sanity
 from tipping.errors import InputError
-from tipping.models import build
+from tipping.experiment import checks
+from tipping.network import build, layers_to_randomize
 
 LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
 
@@ -33,9 +33,9 @@ LAYERS = ["conv1", "conv2", "conv3", "dense1", "dense2", "dense3"]
 def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str, expected: list[str]) -> None:
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     before = copy.deepcopy(model.state_dict())
-    chosen = sanity.layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
+    chosen = layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
     assert chosen == expected
-    sanity.randomize(model, chosen, (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
+    checks.randomize(model, chosen, (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     changed = {
         name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
     }
@@ -54,7 +54,7 @@ def test_normalisation_starts_anew_with_its_statistics() -> None:
     model = SmallResNet()
     model(torch.rand(9, 1, 8, 8))  # in training: statistics move
     options = {"_target_": "test_finding.SmallResNet"}
-    sanity.randomize(model, ["stem.1"], (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
+    checks.randomize(model, ["stem.1"], (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     assert not model.stem[1].running_mean.any()
     assert model.blocks[0].norm1.running_mean.any()
 
@@ -70,15 +70,15 @@ def test_the_cascade_is_in_the_order_of_an_image() -> None:
             return self.head(self.conv(images).flatten(1))
 
     model, image_1CHW = Backwards(), torch.zeros(1, 1, 8, 8)
-    layers = sanity.layers_to_randomize(model, "all", image_1CHW)
+    layers = layers_to_randomize(model, "all", image_1CHW)
     assert [layer for layer in layers if "parametrizations" not in layer] == ["conv", "head"]
-    assert sanity.layers_to_randomize(model, "from:head", image_1CHW) == ["head"]
+    assert layers_to_randomize(model, "from:head", image_1CHW) == ["head"]
 
 
 def test_weights_that_are_the_same_always_are_not_initialised_anew(model: nn.Module) -> None:
     options = SimpleNamespace(model={"_target_": "test_sanity.Constant"}, seed=0, randomize="all")
     with pytest.raises(InputError, match="randomize=all: Constant has the same weights for every seed"):
-        sanity.randomize(Constant(), ["2"], (1, 8, 8), options)  # type: ignore[arg-type]
+        checks.randomize(Constant(), ["2"], (1, 8, 8), options)  # type: ignore[arg-type]
 
 
 class Constant(nn.Sequential):
@@ -91,7 +91,7 @@ class Constant(nn.Sequential):
 def test_an_unknown_layer_is_refused(model: nn.Module) -> None:
     for wanted in ("conv1", "from:", "only:relu1", "all:conv1", "until:conv1"):
         with pytest.raises(InputError, match=f"randomize={wanted}: give none, all, from:LAYER"):
-            sanity.layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
+            layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
 
 
 def selection(strength_F: np.ndarray, live_F: np.ndarray | None = None) -> SimpleNamespace:
@@ -107,11 +107,11 @@ def strengths(rng: np.random.Generator, relevant: int = 12, filters: int = 40) -
 
 def test_overlap_is_jaccard_and_spearman(rng: np.random.Generator) -> None:
     one, two = strengths(rng), strengths(rng)
-    found = sanity.overlap(selection(one), selection(two), np.zeros(40, dtype=int), rng)
+    found = checks.overlap(selection(one), selection(two), np.zeros(40, dtype=int), rng)
     first, second = set(np.flatnonzero(one)), set(np.flatnonzero(two))
     assert found.jaccard == len(first & second) / len(first | second)
     assert found.rank_correlation == pytest.approx(spearmanr(one, two).statistic)
-    same = sanity.overlap(selection(one), selection(one), np.zeros(40, dtype=int), rng)
+    same = checks.overlap(selection(one), selection(one), np.zeros(40, dtype=int), rng)
     assert same.jaccard == 1
     assert same.rank_correlation == pytest.approx(1)
     assert same.jaccard_by_chance[1] < 0.6
@@ -121,7 +121,7 @@ def test_independent_selections_lie_within_chance() -> None:
     """Of 400 independent pairs, those outside a 95 % range: some 5 %, fewer for Jaccard, whose values are few."""
     rng, layer_F, outside = np.random.default_rng(0), np.repeat([0, 1], 20), np.zeros(2)
     for _ in range(400):
-        found = sanity.overlap(selection(strengths(rng)), selection(strengths(rng)), layer_F, rng)
+        found = checks.overlap(selection(strengths(rng)), selection(strengths(rng)), layer_F, rng)
         pairs = [(found.jaccard, found.jaccard_by_chance), (found.rank_correlation, found.rank_correlation_by_chance)]
         outside += [not low <= value <= high for value, (low, high) in pairs]
     assert 0.03 < outside[1] / 400 < 0.08
@@ -133,14 +133,14 @@ def test_chance_keeps_counts_of_layers_and_dead_filters(rng: np.random.Generator
     live_F = np.r_[np.ones(4, dtype=bool), np.arange(8) < 3]
     one = np.r_[np.ones(4), 3, 2, 1, np.zeros(5)]
     two = selection(np.r_[np.ones(4), 1, 2, 3, np.zeros(5)], live_F)
-    found = sanity.overlap(selection(one), two, layer_F, rng)
+    found = checks.overlap(selection(one), two, layer_F, rng)
     assert found.jaccard == 1
     assert found.jaccard_by_chance == (1, 1), "all live filters of each layer are relevant: chance gives the same"
 
 
 def test_without_relevant_filters_there_is_no_overlap(rng: np.random.Generator) -> None:
     nothing = selection(np.zeros(9))
-    found = sanity.overlap(nothing, nothing, np.zeros(9, dtype=int), rng)
+    found = checks.overlap(nothing, nothing, np.zeros(9, dtype=int), rng)
     assert (found.jaccard, found.rank_correlation) == (None, None)
 
 

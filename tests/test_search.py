@@ -19,10 +19,10 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from tipping.bracketing import Bracketing, breakpoints
 from tipping.errors import InputError
 from tipping.mu_lasso import MuLassoProblem, homotopy
-from tipping.search import EXCESS, BracketingSampler, known, open_study, work
+from tipping.tipping_points import Bracketing, breakpoints
+from tipping.tipping_points.study import EXCESS, BracketingSampler, known, open_study, work
 
 Curve = Callable[[float], float]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -242,8 +242,8 @@ def test_workers_together_make_no_more_trials_than_asked(tmp_path: Path) -> None
 KILLED = """
 import os, sys
 from pathlib import Path
-from tipping.bracketing import Bracketing
-from tipping.search import EXCESS, BracketingSampler, open_study, work
+from tipping.tipping_points import Bracketing
+from tipping.tipping_points.study import EXCESS, BracketingSampler, open_study, work
 
 folder, seen = Path(sys.argv[1]), []
 study = open_study(None, folder)

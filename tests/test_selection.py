@@ -6,11 +6,11 @@ import torch
 from conftest import problem_of, responses_like
 from torch import nn
 
-from tipping.controls import Draws
 from tipping.data import Split
-from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, homotopy, spg
-from tipping.selection import by_filter, explainable, explained, masses, select, select_each, strongest_first
+from tipping.network import Filters
+from tipping.selection import Draws, explainable, select_each, strongest_first
+from tipping.selection.relevance import by_filter, explained, masses, select
 
 
 def chain(sizes: list[int], places: list[int]) -> Filters:

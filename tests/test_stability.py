@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import problem_of, responses_like
 
-from tipping.stability import on_halves, stability
+from tipping.selection import on_halves, stability
 
 
 def test_the_index_is_the_correlation_of_selections_of_one_size(rng: np.random.Generator) -> None:

@@ -14,9 +14,8 @@ TORCH, DIGITS = {"torch", "numpy"}, {"sklearn", "scipy"}
 DRAWN, SEARCHED = {"altair", "vl_convert", "matplotlib"}, {"optuna", "sqlalchemy"}
 ELSEWHERE = {"wandb", "pytorch_lightning", "torchmetrics", "jinja2", *DRAWN, *SEARCHED}  # not in a job as it is below
 SLOW = {*TORCH, *DIGITS, *ELSEWHERE}
-METHOD = ("ablation", "chain", "classifier", "controls", "data", "evaluation", "finding", "layers", "models")
-METHOD += ("mu_lasso", "narrowing", "planted", "records", "responses", "sanity", "selection", "stability", "store")
-METHOD += ("subject", "tracking", "visualize", "visualize.beside", "visualize.gallery", "visualize.sight")
+METHOD = ("files", "models", "planted", "mu_lasso", "data", "network", "selection", "ablation", "visualize")
+METHOD += ("experiment.checks", "experiment.pictures", "experiment.subject", "experiment.records", "tracking")
 JOB = ("tracking=off", "visualize=off", "curve.points=1", "curve.images=50", "protocol.draws=1", "mu=5")
 LOADED = """
 import runpy, sys
@@ -89,9 +88,22 @@ def test_scikit_learn_is_for_the_digits_alone(tmp_path: Path) -> None:
     ("rooms", "packages"),
     [
         (METHOD, TORCH),
-        (("errors", "config", "atomic", "options", "schema", "resume", "command"), set()),
-        (("bracketing", "networks", "results", "tipping_map", "provenance"), {*TORCH, "scipy"}),
-        (("report",), {*TORCH, "scipy", "jinja2", *DRAWN}),
+        (
+            (
+                "errors",
+                "experiment.config",
+                "experiment.options",
+                "experiment.schema",
+                "command.resume",
+                "command.line",
+            ),
+            set(),
+        ),
+        (
+            ("tipping_points", "results.sweep", "results.tables", "results.tipping_map", "report.origin"),
+            {*TORCH, "scipy"},
+        ),
+        (("report.page",), {*TORCH, "scipy", "jinja2", *DRAWN}),
     ],
     ids=["method", "command line", "results", "page"],
 )

@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from tipping import command
+from tipping.command import line
 
 def stop():
     os.kill(os.getpid(), signal.{signal})
@@ -41,7 +41,7 @@ def slow_to_clean():
                 time.sleep(0.2)
         print("cleaned")
 
-command.run({main})
+line.run({main})
 """
 
 

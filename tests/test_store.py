@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tipping.atomic import replacing
 from tipping.errors import InputError
-from tipping.store import Item, Store, digest
+from tipping.experiment.store import Item, Store
+from tipping.files import digest, replacing
 
 
 def never() -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_faults import children, command, findings, leftovers, run
 
-from tipping.submitted import Queue
+from tipping.command.submitted import Queue
 
 LOCAL = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
 LONG = ["mu=5", "seed=0,1", "trainer.max_epochs=40", "visualize=off"]  # enough to be cut short

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import run_here
 
-from tipping import tipping_map
-from tipping.charts import svg
-from tipping.commands import map as map_command
-from tipping.networks import networks, read
-from tipping.tipping_map import groups
-from tipping.tipping_point import crossing
+from tipping.command import map as map_command
+from tipping.results import tipping_map
+from tipping.results.charts import svg
+from tipping.results.sweep import networks, read
+from tipping.results.tipping_map import groups
+from tipping.tipping_points.estimate import crossing
 
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off"]
 SMALL += ["protocol.draws=2", "curve.points=2", "curve.images=100", "visualize=off"]

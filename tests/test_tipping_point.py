@@ -9,17 +9,8 @@ import pytest
 from scipy.stats import t
 from sklearn.isotonic import IsotonicRegression
 
-from tipping.tipping_point import (
-    Curves,
-    area,
-    at_crossings,
-    compare,
-    crossing,
-    fit_logistic,
-    half_drop,
-    partings,
-    tipping_point,
-)
+from tipping.tipping_points import Curves, area, at_crossings, compare, half_drop, partings, tipping_point
+from tipping.tipping_points.estimate import crossing, fit_logistic
 
 MU_P = np.geomspace(10, 1000, 9)
 TOP, CHANCE = 0.98, 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from scipy.stats import spearmanr
 from test_ablation import without
 from torch import nn
 
-from tipping import data, models
-from tipping.config import Config, parse
+from tipping import data
 from tipping.data import CLASSES, Split
-from tipping.responses import response_batches
-from tipping.selection import Selection
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.training import train
-from tipping.visualize import backward_rule, beside, check_resampling, explain, portraits
-from tipping.visualize.beside import similarity
+from tipping.experiment.config import Config, parse
+from tipping.experiment.pictures import check_resampling, compare
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.network import build
+from tipping.network.training import train
+from tipping.selection import Selection, response_batches
+from tipping.visualize import Explanation, Portrait, backward_rule
+from tipping.visualize import explain as explain_images
+from tipping.visualize import portraits as portraits_of
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
+from tipping.visualize.side_by_side import similarity
 
 OPTIONS = ("data=digits", "mu=3", "model.filters=4", "model.depth=3", "trainer.max_epochs=3", "visualize.images=3")
 
@@ -42,9 +45,9 @@ def options(*more: str) -> Config:
 def trained() -> Callable[..., tuple[Subject, Selection]]:
     """The digits' network under some options."""
     plain = options()
-    dataset = data.load(plain.data)
-    model = models.build(plain.model, dataset.image_shape, CLASSES, seed=0)
-    train(model, dataset, plain.trainer, seed=0)
+    dataset = data.load(plain.data.name, plain.data.root)
+    model = build(plain.model, dataset.image_shape, CLASSES, seed=0)
+    train(model, dataset, **asdict(plain.trainer), seed=0)
 
     def under(*more: str) -> tuple[Subject, Selection]:
         subject = Subject.of(model, dataset, options(*more))
@@ -56,6 +59,17 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
 @torch.no_grad()
 def responses_to(subject: Subject, split: Split) -> np.ndarray:
     return torch.cat([part for part, _ in response_batches(subject.filters, split, subject.measure)]).numpy()
+
+
+def portraits(subject: Subject, selection: Selection, evaluated: Split) -> list[Portrait]:
+    best, few = subject.strongest(3), subject.options.visualize.filters_per_class
+    return portraits_of(
+        subject.filters, selection, subject.train, best, evaluated, subject.backward, few, **subject.manner()
+    )
+
+
+def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
+    return explain_images(subject.filters, selection, images, subject.measure, subject.backward)
 
 
 def test_strongest_images_are_those_of_all_sorted(rng: np.random.Generator) -> None:
@@ -76,7 +90,7 @@ def test_the_strongest_of_each_class_are_its_largest_weights() -> None:
 def test_a_portrait_is_what_it_says(trained) -> None:
     subject, selection = trained("visualize.rules=[deconvnet,guided]", "visualize.seed=maximum")
     few = subject.train.spread(200)
-    found = portraits(subject, selection, few, None)
+    found = portraits(subject, selection, few)
     model, index = subject.filters.model, subject.filters.index
     responses_NR = responses_to(subject, subject.train)
     assert {portrait.label for portrait in found} == set(np.flatnonzero(selection.weights_RC.any(0)).tolist())
@@ -166,16 +180,16 @@ def test_similarity_is_spearmans(rng: np.random.Generator) -> None:
 
 def test_signals_beside_the_same_network_s_are_the_same(trained, tmp_path: Path) -> None:
     subject, selection = trained()
-    both = beside(subject, selection, subject, Store(tmp_path))
+    both = compare(subject, selection, subject, Store(tmp_path))
     assert all(alike == pytest.approx(1) for alike in both.similarity.values())
 
 
 def test_where_nothing_is_relevant_nothing_is_drawn(trained, tmp_path: Path) -> None:
     subject, selection = trained()
     nothing = replace(selection, weights_RC=np.zeros_like(selection.weights_RC))
-    assert portraits(subject, nothing, subject.train[:10], None) == []
+    assert portraits(subject, nothing, subject.train[:10]) == []
     assert [one.names for one in explain(subject, nothing, subject.train[:2])] == [[], []]
-    assert set(beside(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
+    assert set(compare(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
 
 
 def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path) -> None:
@@ -230,7 +244,7 @@ def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
 def test_a_network_with_strides_is_resampled_where_asked() -> None:
     layers = (nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 10))
     given = options("visualize.resample=nearest", "visualize.pooling=true")
-    check_resampling(Subject.of(nn.Sequential(*layers), data.load(given.data), given))
+    check_resampling(Subject.of(nn.Sequential(*layers), data.load(given.data.name, given.data.root), given))
 
 
 def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:

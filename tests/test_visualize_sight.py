@@ -8,13 +8,14 @@ import torch
 from test_finding import SmallResNet
 from torch import nn
 
-from tipping import models
+from tipping.network import build
+from tipping.visualize import look, receptive_fields
+from tipping.visualize.receptive_field import spans
 from tipping.visualize.rules import backward_rule
-from tipping.visualize.sight import look, receptive_fields, spans
 
 
 def keras() -> nn.Module:
-    return models.build(
+    return build(
         {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 3, "dropout": 0.5}, (1, 12, 12), 10, seed=0
     )
 
@@ -53,7 +54,7 @@ def test_each_image_gets_its_own_filter_s_signal(rule: str, seed: str) -> None:
 def test_more_images_than_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = keras(), torch.rand(5, 1, 12, 12)
     at_once = look(model, images, FILTERS)
-    monkeypatch.setattr("tipping.visualize.sight.TOGETHER", 2)
+    monkeypatch.setattr("tipping.visualize.signals.TOGETHER", 2)
     few = look(model, images, FILTERS)
     assert torch.allclose(at_once.signals_BCHW, few.signals_BCHW, atol=1e-6)
     assert at_once.peaks == few.peaks

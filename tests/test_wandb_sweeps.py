@@ -12,7 +12,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from tipping.config import parse
+from tipping.experiment.config import parse
 
 FILES = sorted((ROOT / "sweeps").glob("wandb_*.yaml"))
 
@@ -64,4 +64,4 @@ def test_the_grid_is_mu_by_architecture_by_seed() -> None:
 def test_the_bayesian_sweep_minimises_a_metric_that_jobs_log() -> None:
     metric = yaml.safe_load((ROOT / "sweeps" / "wandb_bayes.yaml").read_text())["metric"]
     assert metric == {"name": "tipping/distance", "goal": "minimize"}
-    assert f'"{metric["name"]}"' in (ROOT / "src" / "tipping" / "tracking" / "__init__.py").read_text()
+    assert f'"{metric["name"]}"' in (ROOT / "src" / "tipping" / "tracking" / "run.py").read_text()

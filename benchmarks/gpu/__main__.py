@@ -24,9 +24,9 @@ import torch
 
 from gpu import summary
 from gpu.work import SIZES, OutOfTime, Work, using, versions
-from tipping.command import Arguments
+from tipping.command.line import Arguments
 from tipping.errors import InputError, require_positive
-from tipping.store import Store
+from tipping.experiment.store import Store
 
 LOG = "log.txt"
 LEFT, CUT = "some left for want of time", "cut off"

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from gpu.work import Pace, Rows, Work, columns_of
-from tipping import data, models, records, results
-from tipping.classifier import find_or_train
-from tipping.config import Config
+from tipping import data
+from tipping.ablation import DropCurve, evaluate_ablations
 from tipping.data import Dataset
-from tipping.evaluation import DropCurve, evaluate_ablations
+from tipping.experiment import outcome
+from tipping.experiment.config import Config
+from tipping.experiment.network import find_or_train
+from tipping.experiment.subject import Subject
+from tipping.network import build
+from tipping.results import tables
 from tipping.selection import Selection, with_controls
-from tipping.subject import Subject
 
 FILE = "answer.csv"
 DROPOUT = (0.5, 0.0)
@@ -50,7 +53,7 @@ def of_network(
     given = (*work.size.network, f"model.dropout={dropout}", f"seed={seed}")
     options = work.options(*given)
     dataset = work.dataset(options)
-    model = models.build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)
+    model = build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)
     find_or_train(model, dataset, options, work.store)
     drawn: dict[tuple[float, str], Selection] = {}
     for protocol in protocols:
@@ -92,7 +95,7 @@ def rows_of(
         curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
         record = {
             **work.described(options),
-            **records.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve),
+            **outcome.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve),
         }
-        row = results.row(record | {"job": "", "overlap": None, "signals_alike": {}, "seconds": {}}, [])
+        row = tables.row(record | {"job": "", "overlap": None, "signals_alike": {}, "seconds": {}}, [])
         yield row | {"curve_selected": "", "curve_random": ""}  # a curve of two points is none

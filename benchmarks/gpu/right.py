@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from gpu.work import ROOT, OutOfTime, Pace, Rows, Work, spread
-from tipping import config, data, models
-from tipping.ablation import ablated
+from tipping import data
+from tipping.ablation import ablated, evaluate_ablations, nearly_tied
 from tipping.data import Dataset
-from tipping.evaluation import evaluate_ablations, nearly_tied
-from tipping.layers import evaluating
+from tipping.experiment import config
+from tipping.experiment.subject import Subject
 from tipping.mu_lasso import spg
+from tipping.network import build, evaluating
+from tipping.network.training import train
 from tipping.selection import Selection
-from tipping.subject import Subject
-from tipping.training import train
+from tipping.visualize import look
 from tipping.visualize.gallery import filters_of
-from tipping.visualize.sight import look
 
 FILE = "right.csv"
 RESPONSES = (
@@ -75,9 +76,9 @@ def or_failed(work: Work, options: config.Config) -> list[dict[str, Any]]:
 
 def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     """The rows of one protocol: of a network trained on the CPU, measured there and on the device."""
-    dataset = spread(data.load(options.data), work.size.images)
-    model = models.build(options.model, dataset.image_shape, data.CLASSES, options.seed)
-    train(model, dataset, options.trainer, options.seed)
+    dataset = spread(data.load(options.data.name, options.data.root), work.size.images)
+    model = build(options.model, dataset.image_shape, data.CLASSES, options.seed)
+    train(model, dataset, **asdict(options.trainer), seed=options.seed)
     here = Subject.of(model.eval(), dataset, options)
     there = Subject.of(copied(model, work.device), dataset.to(work.device), options)
     problem, other = here.fresh_responses(), there.fresh_responses()
@@ -138,7 +139,7 @@ def signals_alike(here: Subject, there: Subject, selection: Selection) -> dict[s
     """The pictures' signals: the norm of their difference, beside their own, over all of them."""
     strongest = np.argsort(-np.abs(selection.weights_RC).sum(1), kind="stable")[:DRAWN].tolist()
     items = [(response, image) for response in strongest for image in range(DRAWN)]
-    filters = filters_of(here, [response for response, _ in items])
+    filters = filters_of(here.filters, [response for response, _ in items])
     squares, apart = 0.0, 0.0
     for rule in here.options.visualize.rules:
         both = [
@@ -155,12 +156,12 @@ def trained_alike(work: Work) -> dict[str, Any]:
     """How far weights are apart after some steps of training, without dropout: shown, and no verdict, since RMSprop
     turns what is 0 but for rounding into a whole step."""
     options = work.options(*work.size.protocols["described"], "model.dropout=0", "trainer.max_epochs=1")
-    whole = data.load(options.data)
+    whole = data.load(options.data.name, options.data.root)
     dataset = spread(whole, (STEPS * options.trainer.batch_size, 100))
     weights = []
     for device in (torch.device("cpu"), work.device):
-        model = models.build(options.model, dataset.image_shape, data.CLASSES, options.seed).to(device)
-        train(model, dataset.to(device), options.trainer, options.seed)
+        model = build(options.model, dataset.image_shape, data.CLASSES, options.seed).to(device)
+        train(model, dataset.to(device), **asdict(options.trainer), seed=options.seed)
         weights.append(torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]))
     relative = float((weights[1] - weights[0]).norm() / weights[0].norm())
     return {"protocol": "", **_row(f"weights after {STEPS} steps", len(weights[0]), relative, None)}

@@ -7,7 +7,7 @@ import copy
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,17 +19,16 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from gpu.work import Pace, Rows, Work
-from tipping import data, models
-from tipping.classifier import find_or_train
-from tipping.comparison import FIGURE_4
+from tipping import data
+from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset, evaluation_batches
-from tipping.evaluation import evaluate_ablations
-from tipping.filters import Filters
-from tipping.layers import evaluating
+from tipping.experiment.network import find_or_train
+from tipping.experiment.subject import Subject
 from tipping.mu_lasso import MuLassoProblem, spg
-from tipping.responses import collect
-from tipping.subject import Subject
-from tipping.training import train
+from tipping.network import Filters, build, evaluating
+from tipping.network.training import train
+from tipping.results.published import FIGURE_4
+from tipping.selection import collect
 
 FILE = "stages.csv"
 COUNTED, REPEATS = 32, 3  # images whose arithmetic is counted, for all; runs of what takes less than a second
@@ -90,8 +89,10 @@ class Timed:
         for precision in self._precisions:
             options = replace(self.options.trainer, max_epochs=1, precision=precision)
             first, model = (self._new().to(self.work.device) for _ in range(2))
-            train(first, self._some(options.batch_size), options, seed=0)  # or what happens once would be counted
-            seconds = timed(partial(train, model, self.dataset, options, seed=0))[1]
+            train(
+                first, self._some(options.batch_size), **asdict(options), seed=0
+            )  # or what happens once would be counted
+            seconds = timed(partial(train, model, self.dataset, **asdict(options), seed=0))[1]
             yield self._row(seconds, done, precision)
 
     def responses(self) -> Iterator[dict[str, Any]]:
@@ -139,8 +140,8 @@ class Timed:
         options = replace(self.options.trainer, max_epochs=1)
         few = self._some(options.batch_size)
         first, second = (self._new().to(self.work.device) for _ in range(2))
-        train(first, few, options, seed=0)  # or what happens once would be counted
-        yield self._busy(lambda: train(second, few, options, seed=0))
+        train(first, few, **asdict(options), seed=0)  # or what happens once would be counted
+        yield self._busy(lambda: train(second, few, **asdict(options), seed=0))
 
     def _some(self, batch: int) -> Dataset:
         """The training images of a few batches."""
@@ -174,7 +175,7 @@ class Timed:
         }
 
     def _new(self) -> nn.Module:
-        return models.build(self.options.model, self.dataset.image_shape, data.CLASSES, self.options.seed)
+        return build(self.options.model, self.dataset.image_shape, data.CLASSES, self.options.seed)
 
     def _trained(self) -> None:
         find_or_train(self.model, self.dataset, self.options, self.work.store)

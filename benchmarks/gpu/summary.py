@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpu.work import Rows
-from tipping.atomic import replacing
+from tipping.files import replacing
 
 PAGE, CALLS = "gpu.md", "machine.json"
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from gpu.work import Pace, Rows, Work, columns_of
-from tipping import networks, records, tipping_map
-from tipping.config import Config, Search
-from tipping.evaluation import drop_curve, evaluate_ablations
+from tipping.ablation import drop_curve, evaluate_ablations
+from tipping.experiment import outcome
+from tipping.experiment.config import Config, Search
+from tipping.experiment.search_note import search_note
 from tipping.experiment.searched import Searched
-from tipping.networks import Job
+from tipping.results import sweep, tipping_map
+from tipping.results.sweep import Job
 from tipping.selection import explainable, selections
 
 FILE = "widths.csv"
@@ -48,9 +50,9 @@ def searched(work: Work, options: Config) -> dict[str, object]:
     while (mu := found.bracketing.next(known)) is not None and len(known) < SEARCH.trials:
         jobs[mu] = evaluated(work, found, replace(options, mu=mu), best)
         known[mu] = jobs[mu].record["accuracy"]["selected"] - found.level
-    (network,), left_out = networks.networks(list(jobs.values()))
+    (network,), left_out = sweep.networks(list(jobs.values()))
     assert not left_out
-    note = networks.search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
+    note = search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
     return tipping_map.row(network._replace(search=note))
 
 
@@ -67,7 +69,7 @@ def evaluated(work: Work, found: Searched, options: Config, best: tuple[np.ndarr
     curve = drop_curve(filters, few, selection.order_K, selection.controls, options.curve.points, **manner)
     record = {
         **work.described(options),
-        **records.outcome(options, filters.index, selection, images, intact_N, predictions_AN, curve),
+        **outcome.outcome(options, filters.index, selection, images, intact_N, predictions_AN, curve),
         "store": {"weights": subject.weights},
     }
     selected_N, random_DN = predictions_AN[0], predictions_AN[1:]

@@ -17,11 +17,14 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from tipping import config, data, records
-from tipping.atomic import replacing
-from tipping.classifier import pick_device
+from tipping import data
 from tipping.data import Dataset
-from tipping.store import Store
+from tipping.experiment import config
+from tipping.experiment.network import pick_device
+from tipping.experiment.store import Store
+from tipping.experiment.versions import describe
+from tipping.experiment.versions import versions as code_versions
+from tipping.files import replacing
 
 ROOT = Path(__file__).parents[2]
 CONF = config.presets()
@@ -109,11 +112,11 @@ class Work:
 
     def described(self, options: config.Config) -> dict[str, Any]:
         """What the record of a job begins with."""
-        return {**records.describe(options, self.device, CONF), "versions": versions()}
+        return {**describe(options, self.device, CONF), "versions": versions()}
 
     def dataset(self, options: config.Config) -> Dataset:
         """All images of a job, on the device."""
-        return data.load(options.data, self.device)
+        return data.load(options.data.name, options.data.root, self.device)
 
     @property
     def _option(self) -> str:
@@ -204,7 +207,7 @@ class Rows:
 def versions() -> dict[str, Any]:
     """Of Python, the packages and the code; the commit also where there is no git, if it was carried along and the code
     is still its own."""
-    found = records.versions(CONF)
+    found = code_versions(CONF)
     if found["commit"] is None and CARRIED.is_file():
         carried = json.loads(CARRIED.read_text())
         found = {**found, "commit": carried["commit"] if carried["code"] == found["code"] else None}

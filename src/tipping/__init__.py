@@ -6,13 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tipping.ablation import ablated
-    from tipping.controls import Draws
+    from tipping.ablation import ablated, evaluate_ablations
     from tipping.errors import InputError
-    from tipping.evaluation import evaluate_ablations
-    from tipping.filters import Filters
+    from tipping.network import Filters
     from tipping.notebook import drop_curve, relevant_filters
-    from tipping.visualize.sight import look as backproject
+    from tipping.selection import Draws
+    from tipping.visualize import look as backproject
 
 __all__ = [
     "Draws",
@@ -24,23 +23,23 @@ __all__ = [
     "evaluate_ablations",
     "relevant_filters",
 ]
-ROOMS = {  # where each is, and its name there: imported when it is asked for, so that commands start without torch
-    "Draws": ("controls", "Draws"),
-    "Filters": ("filters", "Filters"),
+WINGS = {  # where each is, and its name there: imported when it is asked for, so that commands start without torch
+    "Draws": ("selection", "Draws"),
+    "Filters": ("network", "Filters"),
     "InputError": ("errors", "InputError"),
     "ablated": ("ablation", "ablated"),
-    "backproject": ("visualize.sight", "look"),
+    "backproject": ("visualize", "look"),
     "drop_curve": ("notebook", "drop_curve"),
-    "evaluate_ablations": ("evaluation", "evaluate_ablations"),
+    "evaluate_ablations": ("ablation", "evaluate_ablations"),
     "relevant_filters": ("notebook", "relevant_filters"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ROOMS:
+    if name not in WINGS:
         raise AttributeError(f"module 'tipping' has no attribute {name!r}")
-    room, own = ROOMS[name]
-    return getattr(import_module(f"tipping.{room}"), own)
+    wing, own = WINGS[name]
+    return getattr(import_module(f"tipping.{wing}"), own)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-COMMANDS = {  # what each does, and its room in `tipping.commands`
+COMMANDS = {  # what each does, and its room in `tipping.command`
     "train": ("train networks", "train"),
     "interpret": ("find the filters a network relies on, and what is left without them", "interpret"),
     "layers": ("say what of a network is measured and ablated, without training it", "layers"),
@@ -48,10 +48,10 @@ def main() -> None:
     elif name not in COMMANDS:
         sys.exit(f"{name}: no such command; there are {', '.join(COMMANDS)}")
     else:
-        from tipping import invocation  # with Hydra, which the lines above do without
+        from tipping.experiment import invocation  # with Hydra, which the lines above do without
 
         invocation.used = program
-        room = import_module(f"tipping.commands.{COMMANDS[name][1]}")
+        room = import_module(f"tipping.command.{COMMANDS[name][1]}")
         if name in OF_HYDRA:
             sys.argv[1:] = arguments
             room.main()

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tipping import evaluation
-from tipping.controls import LAYER_MATCHED, Draws
+from tipping.ablation import DropCurve, chance_of
+from tipping.ablation import drop_curve as measured_curve
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.evaluation import DropCurve, chance_of
-from tipping.filters import Filters
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
-from tipping.responses import collect
-from tipping.selection import Selection, select_each
-from tipping.tipping_point import Curves, TippingPoint, tipping_point
+from tipping.network import Filters
+from tipping.selection import LAYER_MATCHED, Draws, Selection, collect, select_each
+from tipping.tipping_points import Curves, TippingPoint, tipping_point
 
 if TYPE_CHECKING:
     import altair as alt
@@ -122,7 +120,7 @@ class Curve:
 
     def plot(self) -> alt.LayerChart:
         """Draw both, as an altair chart: the band spans the controls."""
-        from tipping import charts
+        from tipping.results import charts
 
         removed = np.array(self.measured.removed)
         kinds = {charts.RELEVANT: [self.measured.selected], charts.RANDOM: self.measured.random}
@@ -199,7 +197,7 @@ def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> 
     """
     split = gathered(batches, relevant.filters.model)
     order_K, controls = relevant.order, relevant.selection.controls
-    measured = evaluation.drop_curve(relevant.filters, split, order_K, controls, points)
+    measured = measured_curve(relevant.filters, split, order_K, controls, points)
     return Curve(measured, chance_of(split), split.labels_N.cpu().numpy())
 
 

@@ -1,1 +1,1 @@
-"""The jobs of the scripts: each room holds the one of the script of its name."""
+"""A job: its options, its network under a protocol, what is cached of it, its record; rooms are imported by name."""

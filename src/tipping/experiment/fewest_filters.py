@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import logging
+import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from optuna import Study
 from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
-from tipping import records, report
-from tipping.config import Config, FewestFilters, parse
-from tipping.experiment import interpret
-from tipping.results import print_lines
-from tipping.search import EXCESS, SAMPLERS, find_again, key_of, open_study, work, write_trials
+from tipping.experiment import interpret, records
+from tipping.experiment.config import Config, FewestFilters, key_of, parse
+from tipping.experiment.search_note import TRIALS
+from tipping.files import replacing
+from tipping.tipping_points.study import EXCESS, SAMPLERS, find_again, open_study, work
 
-log = logging.getLogger(__name__)
-BEST = 5  # trials that are printed
+VALUES = ("trial", "filters", "intact", "selected", "tips", EXCESS)  # what a trial has beside its parameters
 
 
-def job(plain: DictConfig, config: Config, options: FewestFilters, common: Path, conf: Path) -> None:
+def job(
+    plain: DictConfig,
+    config: Config,
+    options: FewestFilters,
+    common: Path,
+    conf: Path,
+    conclude: Callable[[list[dict[str, Any]], Path], None],
+) -> None:
     """Parameters → jobs of some seeds → how many filters tip these networks.
 
     Args:
@@ -29,6 +38,7 @@ def job(plain: DictConfig, config: Config, options: FewestFilters, common: Path,
         config: the same, checked.
         common: the folder of searches, which gets one for this search.
         conf: the folder of the presets.
+        conclude: called at the end with the trials, the best first, and the folder of the search.
     """
     key = key_of(config, options.over, options.sampler, options.seeds)
     directory = common / f"{config.model['name']},{key}"
@@ -49,7 +59,8 @@ def job(plain: DictConfig, config: Config, options: FewestFilters, common: Path,
         find_again(study, evaluate, directory)
         work(study, options.over, evaluate, sampler, directory, options.trials)
     finally:  # also when it is stopped
-        conclude(write_trials(study, directory), directory, options)
+        if trials := write_trials(study, directory):
+            conclude(trials, directory)
 
 
 def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf: Path) -> dict[str, Any]:
@@ -64,30 +75,25 @@ def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf:
     return records.read_own(folder, config, conf) or interpret.job(config, folder, conf)
 
 
-def conclude(trials: list[dict[str, Any]], directory: Path, options: FewestFilters) -> None:
-    """Say the best of trials, as far as there are any, and write their page."""
-    if not trials:
-        return
-    if trials[0]["tips"]:
-        where = ", ".join(f"{name}={trials[0][name]:.4g}" for name in options.over)
-        log.info(
-            "fewest filters that tip the network: %g, with %s (%d trials)", trials[0]["filters"], where, len(trials)
-        )
-    else:
-        log.info("no network tipped in %d trials", len(trials))
-    _print_best(trials[:BEST])
-    report.conclude(directory)
-
-
-def _print_best(trials: list[dict[str, Any]]) -> None:
-    """Print the best trials as a table."""
-    if not trials:
-        return
-    heads = [key for key in trials[0] if key != EXCESS]
-    print("\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n")
-    print_lines([heads, *[[_short(trial[key]) for key in heads] for trial in trials]])
-    print()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:
+    """Write the finished trials of a search over several parameters into its folder: those that tip a network, the
+    fewest filters first, then the others, the nearest to tipping first."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    rows = [
+        {
+            "trial": trial.number,
+            **trial.params,
+            "filters": trial.value,
+            **{kind: trial.user_attrs[kind] for kind in ("intact", "selected")},
+            "tips": trial.user_attrs[EXCESS] <= 0,
+            EXCESS: trial.user_attrs[EXCESS],
+        }
+        for trial in done
+    ]
+    rows.sort(key=lambda row: (not row["tips"], row["filters"] if row["tips"] else row[EXCESS]))
+    if rows:
+        with replacing(directory / TRIALS) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return rows

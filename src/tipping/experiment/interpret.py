@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tipping import data, models, records, sanity, tracking
-from tipping.classifier import find_or_train, pick_device
-from tipping.config import Config
-from tipping.evaluation import drop_curve, evaluate_ablations
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.visualize import beside, check_resampling
+from tipping.ablation import drop_curve, evaluate_ablations
+from tipping.experiment import checks, outcome, records
+from tipping.experiment.config import Config
+from tipping.experiment.network import find_or_train, load, pick_device
+from tipping.experiment.pictures import check_resampling, compare, pictures
+from tipping.experiment.stopwatch import Stopwatch
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.experiment.versions import describe
+from tipping.network import layers_to_randomize
+from tipping.tracking import track
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +29,21 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         directory: of the job.
         conf: the folder of the presets.
     """
-    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
-    described = records.describe(config, device, conf)
+    stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
+    described = describe(config, device, conf)
     with stage("data"):
-        dataset = data.load(config.data, device)
+        dataset, model = load(config, device)
         images = dataset.split(config.protocol.evaluated_on)
-        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
-        randomized = sanity.layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
+        randomized = layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
         untrained = Subject.of(model, dataset, config)
         untrained.check()
         check_resampling(untrained)
 
-    with tracking.track(config, "interpret", directory) as run:
+    with track(asdict(config), config.tracking, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
-            trained = sanity.as_trained(model, dataset, config, store)
-            sanity.randomize(model, randomized, dataset.image_shape, config)
+            trained = checks.as_trained(model, dataset, config, store)
+            checks.randomize(model, randomized, dataset.image_shape, config)
         subject = Subject.of(model, dataset, config)
         with stage("responses"):
             problem, responses = subject.responses(store)
@@ -59,13 +63,13 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):
-                both = beside(*trained, subject, store)
+                both = compare(*trained, subject, store)
 
         index = subject.filters.index
         record = {
             **described,
-            **records.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
-            "overlap": sanity.overlap_with(trained, selection, index.layer_F, config.seed),
+            **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
+            "overlap": checks.overlap_with(trained, selection, index.layer_F, config.seed),
             "signals_alike": both.similarity if both else {},
             "store": {
                 "network": network.key,
@@ -80,9 +84,9 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
         records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
         records.write(directory, record)
-        run.log_result(record, records.relevant_filters(subject.filters, selection))
+        run.log_result(record, outcome.relevant_filters(subject.filters, selection))
         if config.visualize.enabled:  # when all else is safe
-            from tipping.visualize.draw import picture_beside, pictures  # with matplotlib
+            from tipping.visualize.draw import picture_beside  # with matplotlib
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
@@ -92,5 +96,5 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
                 records.write_pictures(directory / records.PICTURES, drawn)
             records.write(directory, record | {"pictures": sorted(drawn), "seconds": stage.seconds})
             run.log_pictures(drawn)
-    log.info("%s", records.sentence(record))
+    log.info("%s", outcome.sentence(record))
     return record

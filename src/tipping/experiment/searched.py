@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tipping import data, models
-from tipping.bracketing import Bracketing, breakpoints
-from tipping.classifier import find_or_train
-from tipping.config import Config, Search
+from tipping.ablation import accuracies, chance_of
 from tipping.errors import InputError
-from tipping.evaluation import accuracies, chance_of
-from tipping.mu_lasso import Path, homotopy
-from tipping.stability import on_halves, stability
-from tipping.store import Store
-from tipping.subject import Subject
+from tipping.experiment.config import Config, Search
+from tipping.experiment.network import find_or_train, load
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.mu_lasso import SolutionPath, homotopy
+from tipping.selection import on_halves, stability
+from tipping.tipping_points import Bracketing, breakpoints
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Searched:
 
     subject: Subject
     store: Store
-    path: Path
+    path: SolutionPath
     level: float
     bracketing: Bracketing
     saturation: float
@@ -47,8 +46,7 @@ class Searched:
         Raises:
             InputError: ties between its filters hide where relevant filters change.
         """
-        store, dataset = Store(config.store.dir), data.load(config.data, device)
-        model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+        store, (dataset, model) = Store(config.store.dir), load(config, device)
         find_or_train(model, dataset, config, store)
         subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tipping import networks, records
-from tipping.classifier import pick_device
-from tipping.config import Config, Search
-from tipping.experiment import interpret
+from tipping.experiment import interpret, records
+from tipping.experiment.config import Config, Search, key_of
+from tipping.experiment.network import pick_device
+from tipping.experiment.search_note import EVALUATIONS, write_search
 from tipping.experiment.searched import Searched
-from tipping.search import EXCESS, BracketingSampler, find_again, key_of, known, open_study, work
+from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work
 
 
 def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
@@ -30,7 +30,7 @@ def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
     study = open_study(options.storage, directory, network.subject.weights)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
-        folder, own = directory / networks.EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
+        folder, own = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
         record = records.read_own(folder, own, conf) or interpret.job(own, folder, conf)
         excess = record["accuracy"]["selected"] - network.level
@@ -40,13 +40,13 @@ def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
     with found_again():
         find_again(study, evaluate, directory)
         work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
-    networks.write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
+    write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
 
 
 @contextmanager
 def found_again() -> Iterator[None]:
     """Each evaluation would say that it found its network and responses in the store."""
-    rooms = [logging.getLogger(f"tipping.{room}") for room in ("classifier", "subject")]
+    rooms = [logging.getLogger(f"tipping.experiment.{room}") for room in ("network", "subject")]
     for room in rooms:
         room.setLevel(logging.WARNING)
     try:

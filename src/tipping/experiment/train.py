@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from tipping import data, models, records, tracking
-from tipping.classifier import find_or_train, pick_device
-from tipping.config import Config
+from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
-from tipping.evaluation import DropCurve, chance_of, drop_curve
+from tipping.experiment import records
+from tipping.experiment.config import Config
+from tipping.experiment.network import find_or_train, load, pick_device
+from tipping.experiment.pictures import check_resampling, pictures
+from tipping.experiment.stopwatch import Stopwatch
+from tipping.experiment.store import Store
+from tipping.experiment.subject import Subject
+from tipping.experiment.versions import describe
+from tipping.files import digest
 from tipping.selection import Selection
-from tipping.store import Store, digest
-from tipping.subject import Subject
-from tipping.visualize import check_resampling
+from tipping.tracking import track
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
@@ -35,10 +40,9 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         conf: the folder of the presets.
     """
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
-    stage, store, device = records.Stopwatch(), Store(config.store.dir), pick_device(config.device)
-    described = records.describe(config, device, conf)
-    dataset = data.load(config.data, device)
-    model = models.build(config.model, dataset.image_shape, data.CLASSES, config.seed).to(device)
+    stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
+    described = describe(config, device, conf)
+    dataset, model = load(config, device)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
     curves: dict[int, dict[str, Any]] = {}
@@ -54,18 +58,16 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        from tipping.visualize.draw import pictures  # with matplotlib
-
         return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
-    with tracking.track(config, "train", directory) as run:
+    with track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
         if every_picture:
             check_resampling(Subject.of(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
-            from tipping.tipping_point import half_drop  # with scipy
+            from tipping.tipping_points import half_drop  # with scipy
 
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
             curves[epoch] = {**curve.record(), "tips_at": tips_at}
@@ -78,7 +80,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             run.log_pictures(pictures, epoch)
 
         def callbacks() -> list[Callback]:
-            from tipping.callbacks import AccuracyDropCurve, FilterPictures  # with Lightning
+            from tipping.experiment.callbacks import AccuracyDropCurve, FilterPictures  # with Lightning
 
             return [
                 AccuracyDropCurve(curve, keep_curve, every),
@@ -90,7 +92,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             watching, metrics = callbacks() if anew else [], run.log_metrics
             network = find_or_train(model, dataset, config, store, callbacks=watching, on_metrics=metrics, anew=anew)
         with stage("test"):
-            from tipping.training import evaluate  # with Lightning, which is not waited for until here
+            from tipping.network.training import evaluate  # with Lightning, which is not waited for until here
 
             accuracy = evaluate(model, dataset)
         record = {

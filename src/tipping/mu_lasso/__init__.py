@@ -3,10 +3,10 @@
 For each class c: minimise ½‖X w_c − l_c‖² over w_c, subject to ‖w_c‖₁ ≤ mu [oramas2019].
 """
 
-from tipping.mu_lasso.homotopy import ClassPath, Path, homotopy
+from tipping.mu_lasso.homotopy import ClassPath, SolutionPath, homotopy
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
 from tipping.mu_lasso.solution import Solution
 from tipping.mu_lasso.spg import spg
 
-__all__ = ["ClassPath", "MuLassoProblem", "Path", "Solution", "homotopy", "project_l1_ball", "spg"]
+__all__ = ["ClassPath", "MuLassoProblem", "Solution", "SolutionPath", "homotopy", "project_l1_ball", "spg"]

@@ -56,7 +56,7 @@ class ClassPath:
 
 
 @dataclass(frozen=True)
-class Path:
+class SolutionPath:
     """The exact solutions of a problem at every mu, up to `largest_mu` where it was cut short."""
 
     problem: MuLassoProblem
@@ -98,7 +98,7 @@ class Path:
         return certify(self.problem, weights_MFC, mu_M, checked_tolerance(tolerance, self.problem), passed_MC, {})
 
 
-def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
+def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPath:
     """The exact piecewise-linear path of each class [osborne2000; efron2004].
 
     With λ = ‖g‖∞ falling from its largest value to 0, weights on the support and gradients off it are linear in λ
@@ -120,7 +120,9 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> Path:
     gram_FF, norm_F = gram_FF[np.ix_(live, live)], norm_F[live]
     cross_FC = problem.cross_FC.double().cpu().numpy()[live]
     faces = (_Face(gram_FF, norm_F, cross_F) for cross_F in cross_FC.T)
-    return Path(problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu)
+    return SolutionPath(
+        problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu
+    )
 
 
 def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> ClassPath:

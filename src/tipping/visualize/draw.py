@@ -9,12 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tipping.data import Split
-from tipping.selection import Selection
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.visualize.beside import Beside
-from tipping.visualize.gallery import Explanation, Portrait, explain, portraits
+from tipping.visualize.gallery import Explanation, Portrait
+from tipping.visualize.side_by_side import Beside
 
 SIDE, GAP = 1.05, 0.06  # inches of one small picture, and between two
 TEXT, TOP = 1.9, 0.62  # inches for the text on the left, and for the heads
@@ -35,23 +31,16 @@ class Picture(NamedTuple):
         return np.asarray(canvas.buffer_rgba())
 
 
-def pictures(
-    subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
-) -> dict[str, Picture]:
-    """The pictures of a network by their names: of the relevant filters of each class, and of some images explained.
-
-    Args:
-        evaluated: the images on which each filter is ablated alone.
-        explained: the images explained.
-    """
+def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation]) -> dict[str, Picture]:
+    """Draw portraits, a picture for each class, and explanations, one for each image: pictures by their names."""
     drawn: dict[str, Picture] = {}
     by_class: dict[int, list[Portrait]] = {}
-    for portrait in portraits(subject, selection, evaluated, store):
+    for portrait in portraits:
         by_class.setdefault(portrait.label, []).append(portrait)
     for label, some in by_class.items():
         filters = "; ".join(f"{one.name} ({one.weight:+.2f})" for one in some)
         drawn[f"class_{label}"] = Picture(draw_portraits(some), f"class {label}: {filters}")
-    for number, one in enumerate(explain(subject, selection, explained)):
+    for number, one in enumerate(explanations):
         caption = f"class {one.label}, taken for {one.predicted}: {'; '.join(one.names)}"
         drawn[f"image_{number}"] = Picture(draw_explanation(one), caption)
     return drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tipping.config import MOST_IMAGES
+from tipping.ablation import accuracies, evaluate_ablations
 from tipping.data import Split
-from tipping.evaluation import accuracies, evaluate_ablations
-from tipping.responses import response_batches
-from tipping.selection import Selection
-from tipping.store import Store
-from tipping.subject import Subject
-from tipping.visualize.sight import Site, Span, look, spans
+from tipping.network import Filters
+from tipping.selection import Measure, Selection, response_batches
+from tipping.visualize.receptive_field import Site, Span, spans
+from tipping.visualize.signals import Backward
 
 HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
 
@@ -103,21 +101,6 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
     return images_KR, best_KR
 
 
-def find_strongest(subject: Subject, count: int, store: Store | None) -> tuple[Tensor, Tensor]:
-    """`strongest` of a network's training images: from the store, if there is one, or found now and kept there, with as
-    many as any picture takes."""
-    filters, train, measure = subject.filters, subject.train, replace(subject.measure, labels="true")  # none matter
-    recipe = {"weights": subject.weights, "images": train.fingerprint, "count": MOST_IMAGES, **measure.recipe(filters)}
-
-    def make() -> dict[str, Tensor]:
-        with torch.inference_mode():
-            images_KR, values_KR = strongest(response_batches(filters, train, measure), MOST_IMAGES)
-        return {"images": images_KR, "values": values_KR}
-
-    tensors = store.fetch("strongest", recipe, make).tensors if store else make()
-    return tensors["images"][:count].cpu(), tensors["values"][:count].cpu()
-
-
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
     """For each class c, the responses r with the largest weights in size, none of them 0: pairs (c, r)."""
     pairs = []
@@ -127,23 +110,36 @@ def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[in
     return pairs
 
 
-def portraits(subject: Subject, selection: Selection, evaluated: Split, store: Store | None) -> list[Portrait]:
+def portraits(
+    filters: Filters,
+    selection: Selection,
+    train: Split,
+    strongest_KR: tuple[Tensor, Tensor],
+    evaluated: Split,
+    backward: Backward,
+    per_class: int = 3,
+    **ablation: Any,
+) -> list[Portrait]:
     """Of each class, its strongest relevant filters, and what they see in the images they respond to most.
 
     Args:
-        evaluated: the images on which each filter is ablated alone.
+        train: the images that may be shown.
+        strongest_KR: for each response, which K of these it is largest on, and its values: as `strongest` finds them.
+        evaluated: the images on which each filter is ablated alone, as `evaluate_ablations` does, which takes
+            `ablation`.
+        per_class: filters of each class at most.
     """
-    options, filter_R, places = subject.options.visualize, subject.filters.filter_R, subject.filters.places
-    images_KR, values_KR = find_strongest(subject, options.images, store)
-    pairs = strongest_of_each_class(selection.weights_RC, options.filters_per_class)
+    filter_R, places = filters.filter_R, filters.places
+    images_KR, values_KR = strongest_KR
+    pairs = strongest_of_each_class(selection.weights_RC, per_class)
     responses = sorted({response for _, response in pairs})
     if not responses:
         return []
-    drop_F = _drops_alone(subject, [int(filter_R[response]) for response in responses], evaluated, store)
+    drop_F = _drops_alone(filters, [int(filter_R[response]) for response in responses], evaluated, ablation)
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
-    crops, signals = _seen(subject, items)
-    all_names, found = names(subject), []
+    crops, signals = _seen(filters, train, items, backward)
+    all_names, found = names(filters), []
     for label, response in pairs:
         layer, channel, maps = places[response]
         rows = [row for row, (other, _) in enumerate(items) if other == response]
@@ -165,24 +161,22 @@ def portraits(subject: Subject, selection: Selection, evaluated: Split, store: S
     return found
 
 
-def names(subject: Subject) -> list[str]:
+def names(filters: Filters) -> list[str]:
     """Of each response, the name of its filter; with that of its maps where several of each filter are measured."""
-    several = subject.options.protocol.maps == "all"
-    places = subject.filters.places
-    return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in places]
+    several = len(filters.maps) > len(filters.sites)
+    return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in filters.places]
 
 
-def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+def _seen(
+    filters: Filters, train: Split, items: Sequence[tuple[int, int]], backward: Backward
+) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
     """For pairs of a response and an image, what of the image, and of the signal by each rule, lies in the receptive
     field of the largest value of the filter's map."""
-    model, images_NCHW = subject.filters.model, subject.train.images_NCHW
+    model, images_NCHW = filters.model, train.images_NCHW
     images_BCHW = images_NCHW[[image for _, image in items]]
-    filters = filters_of(subject, [response for response, _ in items])
-    sights = {
-        rule: look(model, images_BCHW, filters, rule=rule, **manner(subject))
-        for rule in subject.options.visualize.rules
-    }
-    first, sites = next(iter(sights.values())), [site for site, _ in filters]
+    shown = filters_of(filters, [response for response, _ in items])
+    sights = {rule: backward.look(model, images_BCHW, shown, rule) for rule in backward.rules}
+    first, sites = next(iter(sights.values())), [site for site, _ in shown]
     shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, first.maps, strict=True)}
     reach = {site: spans(model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
 
@@ -193,9 +187,9 @@ def _seen(subject: Subject, items: Sequence[tuple[int, int]]) -> tuple[list[np.n
     return cropped(images_BCHW), {rule: cropped(sight.signals_BCHW) for rule, sight in sights.items()}
 
 
-def filters_of(subject: Subject, responses: Sequence[int]) -> list[tuple[Site, int]]:
+def filters_of(filters: Filters, responses: Sequence[int]) -> list[tuple[Site, int]]:
     """The filters of some responses, as `look` takes them."""
-    places = subject.filters.places
+    places = filters.places
     return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
@@ -209,36 +203,31 @@ def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]
     return image_CHW
 
 
-def manner(subject: Subject) -> dict[str, Any]:
-    """How `look` sends signals back, as configured."""
-    options = subject.options.visualize
-    resample = "none" if options.resample == "none" else "nearest"
-    return {"seed": options.seed, "resample": resample, "pooling": options.pooling}
-
-
-def _drops_alone(subject: Subject, filters: Sequence[int], evaluated: Split, store: Store | None) -> dict[int, float]:
+def _drops_alone(
+    filters: Filters, some: Sequence[int], evaluated: Split, ablation: Mapping[str, Any]
+) -> dict[int, float]:
     """By how much accuracy falls without each filter alone."""
-    each = list(dict.fromkeys(filters))
+    each = list(dict.fromkeys(some))
     ablations = [np.array([], dtype=int), *(np.array([one]) for one in each)]
-    predictions_AN = evaluate_ablations(subject.filters, evaluated, ablations, **subject.manner(store))
+    predictions_AN = evaluate_ablations(filters, evaluated, ablations, **ablation)
     intact, *without = accuracies(predictions_AN, evaluated.labels_N)
     return {one: intact - left for one, left in zip(each, without, strict=True)}
 
 
-def explain(subject: Subject, selection: Selection, images: Split) -> list[Explanation]:
-    """Why each of some images got its class: the filters that contribute most to it, and where."""
-    measure, all_names = replace(subject.measure, labels="predicted"), names(subject)
+def explain(
+    filters: Filters, selection: Selection, images: Split, measure: Measure, backward: Backward
+) -> list[Explanation]:
+    """Why each of some images got its class: the filters that contribute most to it, and where, by the first rule."""
+    measure, all_names = replace(measure, labels="predicted"), names(filters)
     with torch.inference_mode():
-        parts = [
-            (responses, onehot.argmax(1)) for responses, onehot in response_batches(subject.filters, images, measure)
-        ]
+        parts = [(responses, onehot.argmax(1)) for responses, onehot in response_batches(filters, images, measure)]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     weights_NR = selection.weights_RC.T[predicted_N]
     shares_NR = np.stack([contributions(*pair) for pair in zip(responses_NR, weights_NR, strict=True)])
     order_NT = np.argsort(-shares_NR, axis=1, kind="stable")[:, :HEATS]
     items = [(number, response) for number, order in enumerate(order_NT.tolist()) for response in order]
     items = [item for item in items if shares_NR[item] > 0]
-    heats_BHW = _heats(subject, images.images_NCHW, items)
+    heats_BHW = _heats(filters, images.images_NCHW, items, backward)
     found = []
     for number in range(len(images)):
         chosen = [response for image, response in items if image == number]
@@ -268,14 +257,13 @@ def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
     return shares_R
 
 
-def _heats(subject: Subject, images_NCHW: Tensor, items: Sequence[tuple[int, int]]) -> np.ndarray:
+def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int]], backward: Backward) -> np.ndarray:
     """For pairs of an image and a response, the heat map of what comes back, by the first rule: (B, H, W)."""
     if not items:
         return np.zeros((0, *images_NCHW.shape[2:]))
-    filters = filters_of(subject, [response for _, response in items])
+    shown = filters_of(filters, [response for _, response in items])
     images_BCHW = images_NCHW[[image for image, _ in items]]
-    rule = subject.options.visualize.rules[0]
-    signals_BCHW = look(subject.filters.model, images_BCHW, filters, rule=rule, **manner(subject)).signals_BCHW
+    signals_BCHW = backward.look(filters.model, images_BCHW, shown, backward.rules[0]).signals_BCHW
     return np.stack([_heat(signal_CHW) for signal_CHW in signals_BCHW.cpu().numpy()])
 
 

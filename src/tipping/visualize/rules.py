@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from tipping.config import RESAMPLES, RULES
-from tipping.layers import evaluating
+from tipping.network import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
 Sides = int | tuple[int, ...]
 Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # of maps, by an operation and its stride
+
+RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
+RESAMPLES = ("nearest", "none")  # in layers with a stride
 
 
 @contextmanager

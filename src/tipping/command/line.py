@@ -1,0 +1,339 @@
+"""The command line: its help, its progress, one line for a user's mistake, an orderly exit when terminated, a sweep
+gathered at its end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from filelock import FileLock
+from hydra._internal.utils import get_args_parser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from tqdm import tqdm
+
+from tipping.command import resume
+from tipping.command.stopping import Stop, ignore_signals
+from tipping.errors import InputError
+from tipping.experiment import invocation
+from tipping.experiment.overrides import swept
+
+
+class JobFailed(Exception):
+    """A job of a multirun failed in another process, which has said so; why, in one line."""
+
+
+MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
+
+
+class Arguments(argparse.ArgumentParser):
+    """A command line whose mistakes are an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise InputError(f"{message}; --help says what is")
+
+
+def arguments(name: str, description: str, examples: str = "") -> Arguments:
+    """Return the command line of a sub-command that is not Hydra's.
+
+    Args:
+        examples: printed below its options, with `{call}` for the words that call it.
+    """
+    call = " ".join(invocation.words(name))
+    shown = argparse.RawDescriptionHelpFormatter
+    return Arguments(prog=call, description=description, epilog=examples.format(call=call), formatter_class=shown)
+
+
+def answer(parser: Arguments, given: Sequence[str] | None, do: Callable[[argparse.Namespace], int]) -> int:
+    """Do what a command line says; the exit code, which is 1 after a mistake, said in one line."""
+    try:
+        return do(parser.parse_args(given))
+    except MISTAKES as error:
+        print(one_line(error), file=sys.stderr)
+        return 1
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Log lines above the progress lines, which they would break."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+class Sweep(Callback):
+    """Hydra callback: goes on with a multirun that was begun before, says at once which job failed, and why, remembers
+    the multirun's folder, and shows on a terminal how many of its jobs are done, and the time left.
+
+    Args:
+        shared: whether several commands may run in one folder at once, as those of a search.
+    """
+
+    folder: Path | None = None  # of this process's multirun
+    done: frozenset[int] = frozenset()  # jobs of it, before it began
+    failures = 0
+    varying: dict[str, list[str]]  # options with several values
+    line: tqdm[Any] | None = None
+    lock: FileLock | None = None  # of the folder
+    stop = Stop()
+
+    def __init__(self, shared: bool = False) -> None:
+        self.shared = shared
+
+    @classmethod
+    def started(cls) -> Path | None:
+        """The folder of this process's multirun, once it holds a job."""
+        return cls.folder if cls.folder and any(cls.folder.glob("*/.hydra")) else None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            self._start(config)
+        except Exception as error:  # which Hydra would warn of, and go on
+            _say(error)
+            sys.exit(1)
+
+    def _start(self, config: DictConfig) -> None:
+        Sweep.varying = swept(config.hydra.overrides.task)
+        if empty := [option for option, values in Sweep.varying.items() if not values]:
+            raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
+        folder = Path(config.hydra.sweep.dir)
+        if not self.shared:
+            Sweep.lock = resume.hold(folder)
+            Sweep.done = resume.done_before(folder, config)
+        _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
+        Sweep.folder = folder
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        _quiet()
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            _settle()
+        if Sweep.folder is None:  # a single job, or a worker of another launcher
+            return
+        if Sweep.line is None:
+            form = "{n_fmt} of {total_fmt} jobs |{bar}| {elapsed}, {remaining} left{postfix}"
+            total = math.prod(map(len, Sweep.varying.values()))
+            Sweep.line = tqdm(total=total, bar_format=form, leave=False, disable=None)
+        own = [option for option in config.hydra.overrides.task if option.split("=")[0] in Sweep.varying]
+        Sweep.line.set_postfix_str(" ".join(own))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if Sweep.line is not None:
+            Sweep.line.update()
+        if job_return.status != JobStatus.FAILED:
+            if config.hydra.mode == RunMode.RUN:
+                print(config.hydra.run.dir)
+            return
+        if Sweep.stop.code:  # a library has made this of the end
+            sys.exit(Sweep.stop.code)
+        if config.hydra.mode == RunMode.RUN:
+            _say(job_return._return_value)
+            sys.exit(1)
+        _say(job_return._return_value, f"job {config.hydra.job.num} ({config.hydra.job.override_dirname}) failed: ")
+        Sweep.failures += 1
+        if Sweep.folder:  # the jobs run in this process, which counts failures; Hydra would say the first one again
+            job_return.status = JobStatus.COMPLETED
+        else:
+            job_return._return_value = JobFailed(_summary(job_return._return_value))
+
+
+def _prepare_for(launcher: str) -> None:
+    """Prepare submitit, if it launches the jobs.
+
+    Raises:
+        InputError: there is no Slurm for it.
+    """
+    if ".hydra_submitit_launcher." not in launcher:
+        return
+    if launcher.endswith(".SlurmLauncher") and shutil.which("sbatch") is None:
+        raise InputError("hydra/launcher=submitit_slurm: there is no sbatch here; give it where Slurm is")
+    from tipping.command import submitted  # submitit need not be installed
+
+    submitted.outlive_losses(Sweep.done, _say_lost)
+
+
+def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
+    own = ",".join(option for option in options if option.split("=")[0] in Sweep.varying)
+    print(f"job {number} ({own}) failed: {reason}", file=sys.stderr)
+    Sweep.failures += 1
+
+
+def _settle() -> None:
+    """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
+    Sweep.stop = Stop()
+    Sweep.stop.listen()
+    if given := os.environ.get("SLURM_CPUS_ON_NODE"):
+        import torch  # which a mistake in the options does without
+
+        torch.set_num_threads(min(int(given), torch.get_num_threads()))
+
+
+def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
+    """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
+
+    Args:
+        main: the decorated function.
+        gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
+    if {"-h", "--help"} & set(sys.argv):
+        name = main.__module__.rpartition(".")[2]  # as Hydra names the job
+        call = " ".join(invocation.words_of_job(name))
+        sys.argv[1:] = ["--help", f"hydra/help={name}", f"hydra.help.app_name='{call}'"]  # its own, with the defaults
+    Sweep.stop = Stop()
+    Sweep.stop.listen()
+    _quiet()
+    Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
+    code = _code_of(main)
+    if Sweep.line is not None:
+        Sweep.line.close()
+    sweep = Sweep.started()
+    if gather and sweep:
+        code = _gather(sweep, gather, code)
+    if Sweep.lock is not None:
+        Sweep.lock.release()
+    ignore_signals()
+    sys.exit(code or int(Sweep.failures > 0))
+
+
+def _code_of(main: Callable[[], object]) -> int:
+    """Run a Hydra main function; its exit code, its error said."""
+    try:
+        _check_flags()
+        main()
+    except SystemExit as exit_:
+        Sweep.stop.settle()
+        return int(exit_.code or 0)
+    except JobFailed:
+        return 1
+    except Exception as error:
+        Sweep.stop.settle()
+        if Sweep.stop.code:  # a library has made this of the end
+            return Sweep.stop.code
+        if isinstance(error, OSError) and error.errno and Sweep.folder:  # of what Hydra writes; a full disk has no name
+            error.filename = error.filename or str(Sweep.folder)
+        _say(error if _is_mistake(error) or _in_job(main, error) else _of_options(error))
+        return 1
+    return 0
+
+
+def _gather(sweep: Path, gather: Callable[[Path], list[str]], code: int) -> int:
+    """Gather a sweep; the exit code, after that of its jobs."""
+    try:
+        missing = gather(sweep)
+        return code or int(bool(missing))
+    except Exception as error:
+        if Sweep.stop.code and not code:  # a library has made this of the end
+            return Sweep.stop.code
+        if not ((code or Sweep.failures) and isinstance(error, InputError)):  # no job was done, as is known already
+            _say(error, f"{sweep} could not be gathered: ")
+        return code or 1
+
+
+def _check_flags() -> None:
+    """Refuse what Hydra's own parser does not know, in one line; what only prints ends quietly where no one reads on.
+
+    Raises:
+        InputError: an unknown flag, or one among the options.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{message}; flags such as -m stand before all options, --help lists these")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_args()
+    if flags.help or flags.hydra_help or flags.cfg or flags.info:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _in_job(main: Callable[[], object], error: Exception) -> bool:
+    """Whether an exception passed through the function that Hydra's decorates, that is, is not of composing options."""
+    job = getattr(main, "__wrapped__", main).__code__
+    return any(frame.f_code is job for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _of_options(error: Exception) -> InputError:
+    """What Hydra says of options that it cannot compose, with these: it does not name them."""
+    return InputError(f"{' '.join(sys.argv[1:])}: cannot be composed ({str(error) or type(error).__name__})")
+
+
+def _quiet() -> None:
+    """No warnings of Lightning's, and no semaphores of tqdm's, of which Python warns when this process is killed."""
+    tqdm.set_lock(threading.RLock())
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
+
+
+def _is_mistake(error: BaseException) -> bool:
+    """Whether an error is the user's, or the machine's, and not ours."""
+    return isinstance(error, MISTAKES) or _of_memory(error)
+
+
+def _of_memory(error: BaseException) -> bool:
+    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
+    torchs = type(error).__name__ == "OutOfMemoryError"  # by its name, as torch may not be loaded
+    return isinstance(error, MemoryError) or torchs or any(one in str(error) for one in said)
+
+
+def _say(error: Exception, prefix: str = "") -> None:
+    """One line for a mistake of the user; the traceback for one of ours."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        if _is_mistake(error):
+            print(prefix + one_line(error), file=sys.stderr)
+        else:
+            if prefix:
+                print(prefix, file=sys.stderr)
+            traceback.print_exception(error)
+
+
+def _summary(error: Exception) -> str:
+    """An error as one line, also one of ours."""
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
+        return "it took too long; give more hydra.launcher.timeout_min"
+    return one_line(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
+
+
+def one_line(error: BaseException) -> str:
+    """A mistake as one line that names the culprit; Hydra's and OmegaConf's messages without their inner workings."""
+    return " ".join(_named(error).splitlines())
+
+
+def _named(error: BaseException) -> str:
+    quote = "'"
+    if isinstance(error.__cause__, InputError):
+        return str(error.__cause__)
+    if _of_memory(error):
+        return "out of memory: give smaller networks or batches (model.filters, trainer.batch_size), or fewer workers"
+    if isinstance(error, BrokenExecutor):
+        return "a worker was killed, perhaps for want of memory; the same command again does what is left"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; options are name=value, in quotes where signs are no letters"
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key}: has no value; give one"
+    text = " ".join(str(error).split("Config search path")[0].split())
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
+    if text.startswith("Could not override"):
+        return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
+    if "is not a ListConfig" in text:
+        return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
+    return text

@@ -1,0 +1,106 @@
+"""Multiruns that go on where they were: whose a folder is, and which jobs are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tipping.errors import InputError
+from tipping.experiment.config import ELSEWHERE, parse
+from tipping.experiment.overrides import NO_YAML, jobs_of
+
+
+def hold(folder: Path) -> FileLock:
+    """The folder of a multirun, held by this process until it ends.
+
+    Raises:
+        InputError: another holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"hydra.sweep.dir={folder}: a sweep is running there; wait for it, or give another") from error
+    return lock
+
+
+def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
+    """The jobs of a multirun that are done already; how many is said.
+
+    Raises:
+        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
+    """
+    before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    if not before:
+        return frozenset()
+    if not options.resume:
+        raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
+    name = _name_of(folder)
+    if name not in (None, options.hydra.job.name):
+        raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
+    jobs = jobs_of(options.hydra.overrides.task)
+    for job, overrides in before.items():
+        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
+        if own is None or (overrides and _deciding(overrides) != _deciding(own)):
+            given = " ".join(_deciding(overrides))
+            raise InputError(
+                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
+            )
+    done = frozenset(int(job.name) for job in before if _is_done(job, options, jobs[int(job.name)]))
+    print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
+    return done
+
+
+def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
+    """Whether a folder holds the record of a job with these overrides."""
+    from tipping.experiment import records  # with torch, which a folder without jobs does without
+
+    if not (job / records.RECORD).is_file():
+        return False
+    composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))
+    kind = records.OF_TRAINING if options.hydra.job.name == "train" else records.OF_INTERPRETING
+    try:
+        own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        return records.read_own(job, own, _presets(options), kind) is not None
+    except (InputError, OmegaConfBaseException, OSError):  # the job will say it
+        return False
+
+
+def _name_of(folder: Path) -> str | None:
+    """The script of the multirun in a folder."""
+    path = folder / "multirun.yaml"
+    return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
+
+
+def _overrides(path: Path) -> list[str]:
+    """Those of a job."""
+    return _kept(path, lambda held: [str(one) for one in held])
+
+
+def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
+    """What is to be picked of what Hydra has kept in a file.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        return pick(OmegaConf.load(path))
+    except NO_YAML as error:
+        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
+
+
+def _presets(options: DictConfig) -> Path:
+    """The folder of the presets."""
+    return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
+
+
+def _deciding(overrides: Iterable[str]) -> list[str]:
+    """The overrides of a job that say what it does, not where or how."""
+    return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]

@@ -1,0 +1,41 @@
+"""`tipping search`, as ``sweeps/tipping_point.py``: the mu at which a network tips, by a search for each network.
+
+Each evaluation is a job of `interpret`, in its own folder under that of the network; called again, it goes on where it
+was. Its storage is open to `optuna-dashboard`.
+"""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from tipping.command import line
+from tipping.errors import require
+from tipping.experiment.config import Search, parse, presets, split_off
+
+
+@hydra.main(version_base="1.3", config_path=str(presets()), config_name="tipping_point")
+def search(composed: DictConfig) -> None:
+    """Run the search of one network."""
+    plain, options = split_off(composed, Search)
+    config = parse(plain)
+    given = [option for option in HydraConfig.get().overrides.task if option.lstrip("+").startswith("mu=")]
+    require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
+
+    from tipping.experiment.tipping_point import job  # with torch, which the help and these mistakes do without
+
+    job(config, options, Path(HydraConfig.get().sweep.dir), presets())
+
+
+def gather(sweep: Path) -> list[str]:
+    """Write the table, the chart and the page of the searches; a line for each network that had to be left out."""
+    from tipping.report import page
+    from tipping.results import tipping_map
+
+    return page.after(tipping_map.gather)(sweep)
+
+
+def main() -> None:
+    """Run the command line."""
+    line.run(search, gather)

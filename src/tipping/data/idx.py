@@ -1,0 +1,147 @@
+"""Data sets: MNIST-format IDX files and the embedded digits, official splits only; images with planted patterns."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import urllib.request
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tipping.data.splits import CLASSES, Split
+from tipping.errors import InputError
+from tipping.files import replacing
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+LARGEST = 2**30  # bytes of an IDX file; MNIST has a twentieth of that
+
+
+class Source(NamedTuple):
+    """A public mirror: the folder's name under `data.root`, and the SHA-256 of the four gzip `FILES`."""
+
+    folder: str
+    mirror: str
+    sha256: tuple[str, str, str, str]
+
+
+SOURCES = {
+    "mnist": Source(
+        "MNIST",
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+        (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+    ),
+    "fashion_mnist": Source(
+        "FashionMNIST",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ),
+    ),
+    "kmnist": Source(
+        "KMNIST",
+        "http://codh.rois.ac.jp/kmnist/dataset/kmnist",
+        (
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ),
+    ),
+}
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+
+
+def read_pair(images_path: Path, labels_path: Path) -> Split:
+    images_NHW, labels_N = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
+    if len(images_NHW) != len(labels_N):
+        raise InputError(
+            f"{images_path} has {len(images_NHW)} images but {labels_path} {len(labels_N)} labels: fetch both anew"
+        )
+    if images_NHW.size == 0:
+        raise InputError(f"{images_path} holds no images: fetch it anew")
+    if labels_N.max() >= CLASSES:
+        raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {CLASSES - 1}")
+    images_NCHW = torch.from_numpy(images_NHW).float().div_(255)[:, None]
+    return Split(images_NCHW, torch.from_numpy(labels_N).long())
+
+
+def read_idx(path: Path, ndim: int) -> np.ndarray:
+    """The array of unsigned bytes in an IDX file, gzip or raw [lecun1998].
+
+    Raises:
+        InputError: unreadable, truncated, too long, or not `ndim`-dimensional unsigned bytes.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * ndim)
+            shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * ndim, 4)]
+            announced = math.prod(shape)
+            content = file.read(min(announced, LARGEST) + 1)  # not all that a small file may unpack to
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}): fetch it anew") from error
+    magic = bytes([0, 0, 8, ndim])
+    if header[:4] != magic:
+        kind = {1: "labels", 3: "images"}[ndim]
+        raise InputError(
+            f"{path} is no IDX file of {kind} (starts with {header[:4].hex()}, not {magic.hex()}): fetch it anew"
+        )
+    if len(header) < 4 + 4 * ndim or len(content) != announced:
+        raise InputError(f"{path} does not hold the {announced:,} bytes that its header announces: fetch it anew")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
+def download(name: str, source: Source, folder: Path) -> None:
+    """Fetch the missing files of a data set, each complete and checked before it appears.
+
+    Raises:
+        InputError: no network, a file with another SHA-256, or an unwritable folder.
+    """
+    for file, sha256 in zip(FILES, source.sha256, strict=True):
+        if find_file(folder, file):
+            continue
+        url = f"{source.mirror}/{file}.gz"
+        try:
+            content = _fetch(url)
+        except (OSError, HTTPException) as error:
+            raise InputError(
+                f"data={name}: {url} is out of reach ({error}); put {', '.join(FILES)} (.gz or not) "
+                f"into {folder.absolute()}, or use data=digits, which needs no files"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / f"{file}.gz") as part:
+                part.write_bytes(content)
+        except OSError as error:
+            raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error
+
+
+def _fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        length = response.headers.get("Content-Length", "")
+        chunks: list[bytes] = []
+        total = int(length) if length.isdecimal() else None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
+            while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
+                chunks.append(chunk)
+                bar.update(len(chunk))
+        return b"".join(chunks)

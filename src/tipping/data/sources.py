@@ -1,0 +1,62 @@
+"""Data sets by their names."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from tipping import planted
+from tipping.data.idx import FILES, SOURCES, download, find_file, read_pair
+from tipping.data.splits import CPU, Dataset, Split
+from tipping.errors import InputError
+
+
+def load(name: str, root: str | Path | None = None, device: torch.device = CPU) -> Dataset:
+    """Load a data set onto a device, downloaded first when its files are missing; the last one is kept there.
+
+    Args:
+        name: `digits`, `planted` or one of `SOURCES`.
+        root: the folder that holds, or will hold, its files; ``data`` by default.
+
+    Raises:
+        InputError: unknown name; files missing and out of reach; files that are no valid IDX pair.
+    """
+    return _load(name, Path(root or "data").absolute(), device)
+
+
+@functools.lru_cache(maxsize=1)  # the jobs of a sweep share it, and the fingerprints of its images
+def _load(name: str, root: Path, device: torch.device) -> Dataset:
+    return _read(name, root).to(device)
+
+
+def _read(name: str, root: Path) -> Dataset:
+    if name == "digits":
+        return _digits()
+    if name == "planted":
+        return Dataset(name, Split(*planted.images(2000, seed=0)), Split(*planted.images(500, seed=1)))
+    if name not in SOURCES:
+        raise InputError(f"data.name={name}: give digits, planted, {', '.join(SOURCES)}")
+    source = SOURCES[name]
+    folder = root / source.folder / "raw"
+    paths = [find_file(folder, name) for name in FILES]
+    if None in paths:
+        download(name, source, folder)
+        paths = [find_file(folder, name) for name in FILES]
+    train_images, train_labels, test_images, test_labels = (path for path in paths if path)
+    train, test = read_pair(train_images, train_labels), read_pair(test_images, test_labels)
+    if train.images_NCHW.shape[1:] != test.images_NCHW.shape[1:]:
+        raise InputError(f"{train_images} and {test_images} hold images of different sizes: fetch both anew")
+    return Dataset(name, train, test)
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 digits of 8x8 pixels: the first 1,437 to train on, the last 360 to test."""
+    from sklearn.datasets import load_digits  # here, as other data does without
+
+    digits = load_digits()
+    images_NCHW = torch.from_numpy(digits.images / 16).float()[:, None]
+    labels_N = torch.from_numpy(digits.target).long()
+    cut = 1437
+    return Dataset("digits", Split(images_NCHW[:cut], labels_N[:cut]), Split(images_NCHW[cut:], labels_N[cut:]))

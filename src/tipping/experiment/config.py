@@ -1,0 +1,294 @@
+"""Every option: its type and range. Defaults and units stand beside the options in ``conf/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from tipping.errors import require, require_mu, require_positive, require_whole
+from tipping.tracking import Tracking
+
+
+@dataclass
+class Data:
+    """The data set, and the folder that holds (or will hold) its files."""
+
+    name: str
+    root: str | None
+
+
+@dataclass
+class Trainer:
+    """Training by RMSprop on the cross-entropy."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str
+
+    def __post_init__(self) -> None:
+        require_whole("trainer.max_epochs", self.max_epochs, 1)
+        require_whole("trainer.batch_size", self.batch_size, 1)
+        require_positive("trainer.learning_rate", self.learning_rate)
+        require(self.learning_rate < 1e38, "trainer.learning_rate", self.learning_rate, "give one that float32 holds")
+        precisions = ("float32", "tf32", "bf16")
+        require(self.precision in precisions, "trainer.precision", self.precision, f"give {', '.join(precisions)}")
+
+
+AXES = {  # of a protocol; docs/protocols.md says what each value means
+    "norm": ("frobenius", "spectral", "squared"),
+    "maps": ("after_relu", "before_pooling", "all"),
+    "labels": ("true", "predicted", "permuted"),
+    "scope": ("filter", "first_input_channel"),
+    "value": ("zero", "mean"),
+    "sites": ("conv", "conv+dense"),
+    "control": ("layer", "global", "live", "norm", "least_relevant"),
+    "evaluated_on": ("test", "train"),
+}
+
+
+@dataclass
+class Protocol:
+    """How responses, labels, ablation and control are defined; a result always names it."""
+
+    name: str
+    norm: str
+    maps: str
+    dense: bool
+    labels: str
+    scope: str
+    value: str
+    sites: str
+    control: str
+    draws: int
+    evaluated_on: str
+
+    def __post_init__(self) -> None:
+        self.labels = self.labels.lower()  # YAML's true
+        for axis, values in AXES.items():
+            value = getattr(self, axis)
+            require(value in values, f"protocol.{axis}", value, f"give {', '.join(values)}")
+        plain = self.scope == "filter" or self.value == "zero"
+        require(
+            plain, "protocol.value", self.value, "protocol.scope=first_input_channel sets weights to zero; give zero"
+        )
+        require_whole("protocol.draws", self.draws, 1)
+
+
+@dataclass
+class Selection:
+    """The mu-lasso solver and its stopping rules."""
+
+    solver: str
+    tolerance: float
+    max_iterations: int | None = None  # of spg only
+
+    def __post_init__(self) -> None:
+        require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
+        require_positive("selection.tolerance", self.tolerance)
+        if self.solver == "spg":
+            require_whole("selection.max_iterations", self.max_iterations, 1)
+
+
+@dataclass
+class Curve:
+    """The accuracy-drop curve."""
+
+    points: int
+    images: int
+    every_n_epochs: int
+
+    def __post_init__(self) -> None:
+        require_whole("curve.points", self.points, 1)
+        require_whole("curve.images", self.images, 0)
+        require_whole("curve.every_n_epochs", self.every_n_epochs, 0)
+
+
+MOST_IMAGES = 50  # that a picture of a filter holds
+RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
+SEEDS = ("map", "maximum")  # they start from
+RESAMPLES = ("nearest", "none")  # in layers with a stride
+
+
+@dataclass
+class Visualize:
+    """Pictures of relevant filters, and of why images got their class."""
+
+    enabled: bool
+    filters_per_class: int
+    images: int
+    rules: list[str]
+    seed: str
+    resample: str
+    pooling: bool
+    every_n_epochs: int
+
+    def __post_init__(self) -> None:
+        require_whole("visualize.filters_per_class", self.filters_per_class, 1)
+        require_whole("visualize.images", self.images, 1)
+        few = self.images <= MOST_IMAGES
+        require(few, "visualize.images", self.images, f"no picture holds so many; give at most {MOST_IMAGES}")
+        require_whole("visualize.every_n_epochs", self.every_n_epochs, 0)
+        rules, known = ",".join(map(str, self.rules)), ", ".join(RULES)
+        right = bool(rules) and all(self.rules.count(rule) == 1 and rule in RULES for rule in self.rules)
+        require(right, "visualize.rules", f"[{rules}]", f"give some of {known}, each once, such as [guided]")
+        for option, values in {"seed": SEEDS, "resample": ("auto", *RESAMPLES)}.items():
+            value = getattr(self, option)
+            require(value in values, f"visualize.{option}", value, f"give {', '.join(values)}")
+        resampled = self.resample != "none" or not self.pooling
+        require(resampled, "visualize.pooling", self.pooling, "nothing is resampled; give visualize.resample=auto")
+
+
+@dataclass
+class Store:
+    """Where networks and Gram matrices are kept."""
+
+    dir: str
+
+
+@dataclass
+class Search:
+    """The search for the mu at which a network tips."""
+
+    low: float
+    high: float
+    grid: int
+    precision: float
+    trials: int
+    storage: str | None
+
+    def __post_init__(self) -> None:
+        require_mu("search.low", self.low)
+        require(0 <= self.precision < 1, "search.precision", self.precision, "give a number in [0, 1)")
+        require_mu("search.high", self.high)
+        require(self.low < self.high, "search.high", self.high, f"give a mu over search.low={self.low:g}")
+        require_whole("search.grid", self.grid, 2)
+        remedy = f"give a whole number, search.grid={self.grid} or more"
+        require(self.trials >= self.grid, "search.trials", self.trials, remedy)
+
+
+@dataclass
+class FewestFilters:
+    """The search for the fewest filters that tip a network, over several parameters."""
+
+    over: dict[str, Any]
+    sampler: str
+    seeds: list[int]
+    trials: int
+    storage: str | None
+
+    def __post_init__(self) -> None:
+        self.over = {name: ends for name, ends in self.over.items() if ends is not None}
+        for name, ends in self.over.items():
+            numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+            rising = numbers and -math.inf < ends[0] < ends[1] < math.inf and (name != "mu" or ends[0] > 0)
+            require(rising, f"search.over.{name}", ends, "give its ends, such as [1,1000]")
+        require("mu" in self.over, "search.over", ", ".join(self.over), "mu must be among them")
+        require(self.sampler in ("tpe", "gp", "random"), "search.sampler", self.sampler, "give tpe, gp or random")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "search.seeds", self.seeds, "give one at least, each once")
+        require_whole("search.trials", self.trials, 1)
+
+
+ELSEWHERE = ("store", "tracking", "device", "resume")  # options of where and how a job runs, not of what it finds
+
+
+@dataclass
+class Config:
+    """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
+    `checkpoint` is a file of weights and `layers` names those that count, if not all."""
+
+    data: Data
+    model: dict[str, Any]
+    protocol: Protocol
+    selection: Selection
+    tracking: Tracking
+    trainer: Trainer
+    curve: Curve
+    visualize: Visualize
+    store: Store
+    mu: float
+    seed: int
+    randomize: str
+    device: str
+    resume: bool
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
+        target = self.model.get("_target_")
+        require(isinstance(target, str), "model._target_", target, "give the class of a network")
+        for key in self.model:
+            strange = str(key).startswith("_") and key != "_target_"  # a word of Hydra's
+            require(not strange, f"model.{key}", self.model[key], "no network takes it; leave it out")
+        checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
+        require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
+        named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
+        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
+        require_mu("mu", self.mu)
+        require_whole("seed", self.seed, 0)
+        require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
+        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
+
+
+def presets() -> Path:
+    """Return the folder of the presets: ``conf/`` at the top of a checkout, and inside the package in a wheel.
+
+    In a checkout it stands in the package as a link, so that all of setuptools' ways (a wheel, one of a source
+    distribution, an editable install) find it where the package is.
+    """
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside.resolve() if inside.is_dir() else package.parents[1] / "conf"  # where links cannot be made
+
+
+def parse(composed: DictConfig) -> Config:
+    """The typed and checked options of a composed Hydra configuration.
+
+    Raises:
+        InputError: an option is out of its range.
+        omegaconf.errors.OmegaConfBaseException: an option is unknown or of another type.
+    """
+    for option, kind in get_type_hints(Config).items():
+        a_list = OmegaConf.is_list(composed.get(option))
+        require(not a_list or kind in (str, int, float, bool), option, composed.get(option), "give options by name")
+    rules = OmegaConf.select(composed, "visualize.rules")
+    require(not OmegaConf.is_dict(rules), "visualize.rules", rules, "give a list in brackets, such as [guided]")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    assert isinstance(config, Config)
+    return config
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """The options that decide what a job finds, as JSON gives them."""
+    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    return json.loads(json.dumps({**options, "data": config.data.name}))  # wherever it lies
+
+
+def key_of(config: Config, *options: Any) -> str:
+    """A hash of a job's options and a search's, but for those that do not decide the answer."""
+    own = {key: value for key, value in deciding(config).items() if key != "mu"}
+    return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
+
+
+Options = TypeVar("Options", Search, FewestFilters)
+
+
+def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:
+    """A composed configuration without the options of its search, and these.
+
+    Raises:
+        InputError: an option of the search is out of its range, networks are to be randomised, or it is not to
+            go on.
+    """
+    remedy = "networks are searched as they are; leave it out"
+    require(composed.randomize == "none", "randomize", composed.randomize, remedy)
+    require(composed.resume is True, "resume", composed.resume, "a search goes on where it was; give another folder")
+    typed = OmegaConf.create({"search": OmegaConf.structured(kind)})
+    own = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)
+    assert isinstance(own, kind)
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), own

@@ -1,0 +1,44 @@
+"""The options of a command line: which have several values, and those of each job."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
+
+
+def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The options of a command line that have several values, and these.
+
+    Raises:
+        HydraException: one cannot be read, or is a glob over presets that are not at hand.
+    """
+    return {option.get_key_element(): _values(option) for option in _parsed(overrides) if option.is_discrete_sweep()}
+
+
+def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a command line, in the order of their numbers."""
+    values = {
+        option.get_key_element(): _values(option) if option.is_discrete_sweep() else [option.get_value_element_as_str()]
+        for option in _parsed(overrides)
+    }
+    return [
+        [f"{key}={value}" for key, value in zip(values, job, strict=True)]
+        for job in itertools.product(*values.values())
+    ]
+
+
+def _values(option: Override) -> list[str]:
+    return [str(value) for value in option.sweep_string_iterator()]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    return OverridesParser.create(loader).parse_overrides(list(overrides))

@@ -1,0 +1,129 @@
+"""What a record must hold for tables, charts and pages to be made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tipping.experiment.config import AXES
+
+SCHEMA = 6  # goes up with each change of what a record holds
+Kind = Callable[[Any], bool]  # whether a value, as JSON gives it, is of a kind
+
+
+def _has(**kinds: Kind) -> Kind:
+    """A dictionary with at least these."""
+    return lambda value: type(value) is dict and all(key in value and kind(value[key]) for key, kind in kinds.items())
+
+
+def _some(kind: Kind) -> Kind:
+    """A list of at least one."""
+    return lambda values: type(values) is list and bool(values) and all(map(kind, values))
+
+
+def _named(kind: Kind) -> Kind:
+    """A dictionary of such values."""
+    return lambda values: type(values) is dict and all(map(kind, values.values()))
+
+
+def _or_none(kind: Kind) -> Kind:
+    return lambda value: value is None or kind(value)
+
+
+def _text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _mu(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+def _dictionary(value: Any) -> bool:
+    return type(value) is dict
+
+
+def _curve(value: Any) -> bool:
+    """Of a `DropCurve`: rising counts from 0, and as many accuracies of each order."""
+    lines = _has(selected=_some(_share), weakest=_some(_share), random=_some(_some(_share)))
+    if not (_has(images=_count, removed=_some(_count))(value) and lines(value)):
+        return False
+    removed, orders = value["removed"], [value["selected"], value["weakest"], *value["random"]]
+    return removed == sorted({0, *removed}) and all(len(order) == len(removed) for order in orders)
+
+
+_ends = _or_none(lambda value: _some(_number)(value) and len(value) == 2)
+_common = _has(
+    config=_has(
+        data=_has(name=_text),
+        model=_has(name=_text, _target_=_text),
+        protocol=_dictionary,
+        selection=_has(solver=_text),
+        tracking=_has(enabled=_flag, project=_text, dir=_text),
+        trainer=_dictionary,
+        randomize=_text,
+    ),
+    mu=_mu,
+    seed=_count,
+    model=_has(name=_text),
+    data=_text,
+    protocol=_has(name=_text, dense=_flag, draws=_count, **dict.fromkeys(AXES, _text)),
+    ended=_text,
+    device=_text,
+    versions=lambda value: _has(commit=_or_none(_text))(value) and _named(_or_none(_text))(value),
+    accuracy=_has(intact=_share),
+    store=_has(weights=_text),
+    made=_has(network=_flag),
+    seconds=_named(_number),
+    pictures=_or_none(lambda value: type(value) is list and all(map(_text, value))),  # none until they are drawn
+)
+_of_training = _has(
+    curves=_named(lambda value: _curve(value) and _has(tips_at=_or_none(_number))(value)),
+)
+_of_interpreting = _has(
+    accuracy=_has(intact=_share, selected=_share, random=_some(_share), chance=_share),
+    filters=_has(
+        total=lambda value: _count(value) and value > 0,
+        **dict.fromkeys(("dead", "relevant", "ablated"), _count),
+        shared=_some(_count),
+        per_layer=_named(_count),
+    ),
+    selection=_has(
+        certified=_flag,
+        unique=_some(_flag),
+        explainable_by_noise=_number,
+        **dict.fromkeys(("relative_gap", "explained", "explainable"), _some(_number)),
+    ),
+    overlap=_or_none(
+        _has(
+            **dict.fromkeys(("jaccard", "rank_correlation"), _or_none(_number)),
+            **dict.fromkeys(("jaccard_by_chance", "rank_correlation_by_chance"), _ends),
+        )
+    ),
+    signals_alike=_named(_or_none(_number)),
+    curve=_curve,
+)
+
+
+def whole(record: dict[str, Any]) -> bool:
+    """Whether a record, of train.py or of interpret.py, holds all that it should, of the right kinds."""
+    if not _common(record):
+        return False
+    if "curves" in record:
+        return _of_training(record) and all(epoch.isdecimal() for epoch in record["curves"])
+    return _of_interpreting(record)

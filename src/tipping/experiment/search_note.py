@@ -1,0 +1,45 @@
+"""What a search notes of a network, in its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tipping.files import replacing
+from tipping.tipping_points import Bracketing
+
+log = logging.getLogger(__name__)
+EVALUATIONS, SEARCH, TRIALS = "evaluations", "search.json", "trials.csv"  # in the folder of a search
+
+
+def search_note(bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any) -> dict[str, Any]:
+    """What a search found of a network, and what else is known of it, as its table reads it."""
+    return {
+        "level": level,
+        "evaluations": len(known),
+        "finished": bracketing.finished(known),
+        "crossings": [bracket._asdict() for bracket in bracketing.brackets(known)],
+        "breakpoints": len(bracketing.breakpoints),
+        **facts,
+    }
+
+
+def write_search(
+    directory: Path, bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any
+) -> None:
+    """Write what a search found of a network into its folder, and say it."""
+    found = search_note(bracketing, known, level, **facts)
+    with replacing(directory / SEARCH) as part:
+        part.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    places = [f"mu={bracket.at:.4g}" for bracket in bracketing.brackets(known)]
+    side = "over" if all(excess > 0 for excess in known.values()) else "under"
+    nowhere = f"nowhere: it is {side} it from mu={bracketing.low:g} to {bracketing.high:g}"
+    if facts.get("saturation_mu", math.inf) <= bracketing.high:
+        nowhere += f", and mu no longer binds from about {facts['saturation_mu']:.3g} on"
+    where = f"at {', '.join(places)}" if places else nowhere
+    end = "" if found["finished"] else "; not finished: give more search.trials"
+    log.info("%s: accuracy crosses %.2f %% %s (%d evaluations%s)", directory.name, 100 * level, where, len(known), end)

@@ -1,0 +1,188 @@
+"""A network under a protocol: its responses, its relevant filters, and how these are ablated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tipping.ablation import ablated, evaluate_ablations
+from tipping.data import Dataset, Split
+from tipping.errors import InputError
+from tipping.experiment import config
+from tipping.experiment.store import Item, Store
+from tipping.files import digest
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
+from tipping.network import Filters, evaluating
+from tipping.selection import Draws, Measure, Selection, collect, mean_activations, response_batches, select_each
+from tipping.visualize import Backward, strongest
+
+TRIED = 4  # images
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and how the configured protocol treats it.
+
+    Attributes:
+        filters: what of it is measured and ablated.
+        weights: a digest of its tensors, and of what it makes of some images.
+        options: of the job.
+        train: the images it is measured on.
+    """
+
+    filters: Filters
+    weights: str
+    options: config.Config
+    train: Split
+
+    @classmethod
+    def of(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
+        """A network as it is now.
+
+        Raises:
+            InputError: it has no filters of the kind wanted.
+        """
+        protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
+        only = options.model.get("layers")
+        filters = Filters.of(
+            model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only
+        )
+        with evaluating(model), torch.no_grad():  # other code may make something else of the same weights
+            logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
+        return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
+
+    def check(self) -> None:
+        """Try on an image whether the network can be measured and ablated as the protocol says.
+
+        Raises:
+            InputError: it cannot.
+        """
+        protocol, everything = self.options.protocol, np.arange(len(self.filters.ablatable_F))
+        try:
+            with ablated(self.filters, everything, scope=protocol.scope), torch.no_grad():
+                next(iter(response_batches(self.filters, self.train[:1], self.measure)))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"protocol={protocol.name} does not suit the network: {error}") from error
+
+    @property
+    def measure(self) -> Measure:
+        """What is measured of it."""
+        protocol = self.options.protocol
+        return Measure(protocol.norm, protocol.labels, self.options.seed)
+
+    def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
+        """Find the mu-lasso problem of its responses in the store, or collect it now and keep it there.
+
+        Raises:
+            InputError: a response is not finite, or the stored problem cannot be read.
+        """
+        make = self.fresh_responses
+        item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), lambda: asdict(make()))
+        log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
+        try:
+            problem = MuLassoProblem(**item.tensors)
+        except ValueError as error:
+            raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
+        return problem.to(self.train.labels_N.device), item
+
+    def responses_of_parts(self, store: Store, parts: int = 20) -> list[MuLassoProblem]:
+        """Find, or collect, the same of equal parts of the images, of every so manieth."""
+
+        def make() -> dict[str, Tensor]:
+            each = [asdict(collect(self.filters, self.train[start::parts], self.measure)) for start in range(parts)]
+            return {name: torch.stack([problem[name] for problem in each]) for name in each[0]}
+
+        tensors = store.fetch("parts", self._recipe(parts=parts, **self.measure.recipe(self.filters)), make).tensors
+        problems = [dict(zip(tensors, part, strict=True)) for part in zip(*tensors.values(), strict=True)]
+        return [MuLassoProblem(**problem).to(self.train.labels_N.device) for problem in problems]
+
+    def strongest(self, count: int, store: Store | None = None) -> tuple[Tensor, Tensor]:
+        """Find the training images on which each response is largest, and its values, (count, R) each: in the store, if
+        there is one, or now, and keep there as many as any picture takes."""
+        measure = replace(self.measure, labels="true")  # none matter
+        most = config.MOST_IMAGES
+
+        def make() -> dict[str, Tensor]:
+            with torch.inference_mode():
+                images_KR, values_KR = strongest(response_batches(self.filters, self.train, measure), most)
+            return {"images": images_KR, "values": values_KR}
+
+        recipe = self._recipe(count=most, **measure.recipe(self.filters))
+        tensors = store.fetch("strongest", recipe, make).tensors if store else make()
+        return tensors["images"][:count].cpu(), tensors["values"][:count].cpu()
+
+    def means(self, store: Store) -> Tensor:
+        """Find its filters' mean activations, or measure them now and keep them."""
+        recipe = self._recipe(maps=list(self.filters.sites.items()))
+        item = store.fetch("means", recipe, lambda: {"means": mean_activations(self.filters, self.train)})
+        return item.tensors["means"].to(next(self.filters.model.parameters()))
+
+    def intact(self, split: Split, store: Store) -> np.ndarray:
+        """Find the intact network's predictions (N,) for some images, or make them now and keep them."""
+
+        def make() -> dict[str, Tensor]:
+            (predictions_N,) = evaluate_ablations(self.filters, split, [np.array([], dtype=int)])
+            return {"predictions": torch.from_numpy(predictions_N)}
+
+        recipe = {"weights": self.weights, "images": split.fingerprint}
+        return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
+
+    def _recipe(self, **more: Any) -> dict[str, Any]:
+        """What decides something made of its training images."""
+        return {"weights": self.weights, "images": self.train.fingerprint, **more}
+
+    def fresh_responses(self) -> MuLassoProblem:
+        """The mu-lasso problem of its responses, collected now."""
+        return collect(self.filters, self.train, self.measure)
+
+    @property
+    def draws(self) -> Draws:
+        """The controls of its selections."""
+        protocol = self.options.protocol
+        return Draws(protocol.draws, protocol.control, self.options.seed)
+
+    def select(self, problem: MuLassoProblem) -> Selection:
+        """Select at the configured mu."""
+        return self.select_each(problem, [self.options.mu])[0]
+
+    def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
+        """Select at several mu in place of the configured one, by the configured solver."""
+        return select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws)
+
+    def solve(self, problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
+        """The solutions at some mu, by the configured solver.
+
+        Raises:
+            InputError: ties between filters lead homotopy's path in circles.
+        """
+        options = self.options.selection
+        if options.solver == "homotopy":
+            try:
+                return homotopy(problem, largest_mu=max(mu)).solution(mu, tolerance=options.tolerance)
+            except ArithmeticError as error:
+                raise InputError(f"selection=homotopy: {error}") from error
+        assert options.max_iterations is not None, "checked in config"
+        return spg(problem, mu, tolerance=options.tolerance, max_iterations=options.max_iterations)
+
+    @property
+    def backward(self) -> Backward:
+        """How signals are sent back for its pictures."""
+        options = self.options.visualize
+        resample = "none" if options.resample == "none" else "nearest"
+        return Backward(tuple(options.rules), options.seed, resample, options.pooling)
+
+    def manner(self, store: Store | None = None) -> dict[str, Any]:
+        """How `ablated` ablates its filters; means of activations are from the store, if there is one."""
+        protocol, value = self.options.protocol, None
+        if protocol.value == "mean" and store:
+            value = self.means(store)
+        elif protocol.value == "mean":
+            value = mean_activations(self.filters, self.train)
+        return {"value": value, "scope": protocol.scope}

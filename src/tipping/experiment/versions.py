@@ -1,0 +1,134 @@
+"""What a job runs, and on what: its options, device, code and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tipping.errors import InputError
+from tipping.experiment import config
+from tipping.experiment.schema import SCHEMA
+from tipping.network import file_digests
+
+if TYPE_CHECKING:
+    pass  # which takes matplotlib
+
+
+PACKAGE = Path(__file__).parents[1]
+
+
+SCRIPTS = ("train.py", "interpret.py")  # beside the presets
+
+
+PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
+
+
+def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
+    """What any record begins with: what is run, and on what. As the job begins: code and files may change meanwhile.
+
+    Args:
+        conf: the folder of the presets.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or the network's class cannot be imported.
+    """
+    cpu = f"cpu, {torch.get_num_threads()} threads ({_processor()})"
+    try:
+        files = file_digests(options.model)
+    except OSError as error:
+        raise InputError(
+            f"model.checkpoint={options.model['checkpoint']} cannot be read ({error}); give a file of weights"
+        ) from error
+    return {
+        "schema": SCHEMA,
+        "config": asdict(options),
+        "mu": options.mu,
+        "seed": options.seed,
+        "model": options.model,
+        "model_files": files,
+        "data": options.data.name,
+        "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "versions": versions(conf),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _full_name(protocol: config.Protocol, conf: Path) -> str:
+    """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
+    preset = _protocol_preset(protocol.name, conf)
+    if preset is None:
+        return protocol.name
+    given = {axis: str(getattr(protocol, axis)).lower() for axis in ("dense", *config.AXES)}  # as YAML writes true
+    axes = [f"{axis}={value}" for axis, value in given.items() if value != str(preset.get(axis)).lower()]
+    return ", ".join([protocol.name, *sorted(axes)])
+
+
+def _protocol_preset(name: str, conf: Path) -> Any:
+    """The protocol of a preset of this name, ours or, in a job of Hydra's, the user's own; None where there is none."""
+    path = conf / "protocol" / f"{name}.yaml"
+    if path.is_file():
+        preset: Any = OmegaConf.load(path)
+        return preset.get("protocol", preset)
+    if not GlobalHydra.instance().is_initialized():
+        return None
+    try:
+        return compose("config", [f"protocol={name}"]).protocol  # which may build on another preset
+    except (HydraException, OmegaConfBaseException):
+        return None
+
+
+@cache
+def versions(conf: Path) -> dict[str, str | None]:
+    """Versions of Python, the main packages and the code, and the commit when run from a git checkout."""
+    root = PACKAGE.parents[1]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    packages = {name: _version(name) for name in PACKAGES}
+    commit = commit if (root / ".git").exists() else None
+    return {"python": sys.version.split()[0], **packages, "code": _code(conf), "commit": commit}
+
+
+def _version(package: str) -> str | None:
+    """Of what is installed; None for what is not, as where the package runs from its folder."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _code(conf: Path) -> str:
+    """A hash of the package, the presets and the scripts beside them, which a wheel does without."""
+    of = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
+    of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
+    of |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
+    content = hashlib.sha256()
+    for name, path in sorted(of.items()):
+        content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return content.hexdigest()[:16]

@@ -1,0 +1,29 @@
+"""Networks: built or loaded, their filters found, their layers watched."""
+
+from tipping.network.chain import Chain, NotAChain, up_to_last
+from tipping.network.filters import FilterIndex, Filters, Maps
+from tipping.network.hooks import ACTIVATIONS, MIXING, NORMALISING, Hook, evaluating, hooked
+from tipping.network.loading import OURS, build, file_digests, load_checkpoint, source_digest
+from tipping.network.randomize import layers_to_randomize, randomize
+
+__all__ = [
+    "ACTIVATIONS",
+    "MIXING",
+    "NORMALISING",
+    "OURS",
+    "Chain",
+    "FilterIndex",
+    "Filters",
+    "Hook",
+    "Maps",
+    "NotAChain",
+    "build",
+    "evaluating",
+    "file_digests",
+    "hooked",
+    "layers_to_randomize",
+    "load_checkpoint",
+    "randomize",
+    "source_digest",
+    "up_to_last",
+]

@@ -1,0 +1,137 @@
+"""Networks by their class, and their weights from a file."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from torch import Tensor, nn
+
+from tipping.errors import InputError
+from tipping.files import is_state, load
+from tipping.network.hooks import evaluating
+
+OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
+
+
+def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """A new network of the configured class; its initial weights depend on the seed only.
+
+    The class is given `image_shape` and `classes` if it takes them.
+
+    Raises:
+        InputError: `_target_` is no network's class, an argument is out of its range, or the network does not make
+            logits (N, classes) of the images.
+        hydra.errors.InstantiationException: an argument is unknown.
+    """
+    arguments = {key: value for key, value in options.items() if key not in OURS}
+    known = {"image_shape": image_shape, "classes": classes}
+    for option in known.keys() & arguments.keys():
+        raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
+    taken = inspect.signature(_class(options["_target_"])).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        known = {key: value for key, value in known.items() if key in taken}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = instantiate(arguments, **known)
+    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far faster on CPU
+    _try(channels_last, options, image_shape, classes)
+    return channels_last
+
+
+def _class(path: str) -> type[nn.Module]:
+    """A network's class by its dotted path, looked for in the working directory too."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = get_class(path)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"model._target_={path}: cannot be imported ({error}); give the path of a class") from error
+    if not issubclass(found, nn.Module):
+        raise InputError(f"model._target_={path}: is no torch.nn.Module")
+    return found
+
+
+def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:
+    """Raise `InputError` unless the network makes logits of an image."""
+    size, name = "x".join(map(str, image_shape)), options.get("name", options["_target_"])
+    try:
+        with evaluating(model), torch.no_grad():
+            logits = model(torch.zeros(1, *image_shape))
+    except Exception as error:  # whatever the network's own code raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"model={name} does not take images of {size}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
+
+
+def source_digest(path: str) -> str | None:
+    """A digest of the file that defines a network's class, where it is none of ours; with it, its weights change."""
+    found: Any = _class(path)  # hashable, whatever mypy says of types
+    return _source_digest(found)
+
+
+@functools.cache  # what was imported counts, not what the file has become since
+def _source_digest(found: Any) -> str | None:
+    if found.__module__ == __name__:
+        return None
+    try:
+        text = Path(inspect.getfile(found)).read_bytes()
+    except (OSError, TypeError):  # of an interactive session
+        return None
+    return hashlib.sha256(text).hexdigest()
+
+
+def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
+    """SHA-256 of the files that decide a network beside its options: its class's, where it is none of ours, and its
+    checkpoint's.
+
+    Raises:
+        InputError: the class cannot be imported.
+        OSError: the checkpoint cannot be read.
+    """
+    checkpoint = options.get("checkpoint")
+    return {
+        "source": source_digest(options["_target_"]),
+        "checkpoint": checkpoint and hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+    }
+
+
+def load_checkpoint(model: nn.Module, path: str) -> None:
+    """Give a network the weights of a file, saved by ``torch.save``: a state dict, or a dictionary with one under
+    `state_dict` (as Lightning writes, whose prefix ``model.`` is taken off) or `tensors` (as the store's).
+
+    Raises:
+        InputError: unreadable, of another architecture, or not finite.
+    """
+    try:
+        content = load(Path(path))
+    except OSError as error:
+        raise InputError(f"model.checkpoint={path} cannot be read ({error}); give a file of weights") from error
+    except ValueError as error:
+        remedy = "save weights alone, by torch.save(model.state_dict(), …)"
+        raise InputError(f"model.checkpoint={path} cannot be read as weights: {remedy}") from error
+    for key in ("state_dict", "tensors"):
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not is_state(content) or any(tensor.is_complex() for tensor in content.values()):
+        raise InputError(f"model.checkpoint={path} holds no state dict: save one by torch.save(model.state_dict(), …)")
+    weights = content if set(content) == set(model.state_dict()) else _unprefixed(content)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"model.checkpoint={path} is of another architecture: {reason[:200]}") from error
+    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+        raise InputError(f"model.checkpoint={path} holds weights that are not finite: train it anew")
+
+
+def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): tensor for name, tensor in weights.items()}

@@ -1,0 +1,65 @@
+"""Layers of a network initialised anew, for sanity checks [adebayo2018]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tipping.errors import InputError
+from tipping.network.hooks import evaluating
+
+
+def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:
+    """Which of a network's layers with weights are to be initialised anew.
+
+    `none`; `all`; ``from:LAYER``, that layer and all that an image passes after it, the cascade from the output;
+    ``only:LAYER``.
+
+    Raises:
+        InputError: no such layer.
+    """
+    if wanted == "none":
+        return []
+    layers: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: layers.append(name))
+        for name, module in model.named_modules()
+        if _tensors(module)
+    ]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(image_1CHW.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = list(dict.fromkeys(layers))
+    kind, _, layer = wanted.partition(":")
+    if (kind, layer) != ("all", "") and (kind not in ("from", "only") or layer not in layers):
+        known = ", ".join(layers)
+        raise InputError(f"randomize={wanted}: give none, all, from:LAYER or only:LAYER, a layer of {known}")
+    first = layers.index(layer) if layer else 0
+    return layers[first : first + 1] if kind == "only" else layers[first:]
+
+
+def randomize(model: nn.Module, layers: Sequence[str], anew: nn.Module) -> bool:
+    """Give some layers of a network, in place, the weights that another one of its class was initialised with.
+
+    Returns:
+        whether that changes any, which it does not where the class sets trained weights.
+    """
+    changed = False
+    with torch.no_grad():
+        for layer in layers:
+            theirs = _tensors(anew.get_submodule(layer))
+            for name, tensor in _tensors(model.get_submodule(layer)).items():
+                changed = changed or not torch.equal(tensor, theirs[name].to(tensor))
+                tensor.copy_(theirs[name])
+    return changed
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights and buffers, without those of its submodules but for its own weights' parametrizations."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: tensor for name, tensor in tensors.items() if "." not in name or name.startswith("parametrizations.")}

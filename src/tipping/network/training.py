@@ -1,0 +1,156 @@
+"""Training and testing a network with Lightning, which takes seconds to load: only what trains or tests imports it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from tipping.data import Batches, Dataset, evaluation_batches
+from tipping.errors import InputError
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints; its import lets them through
+
+
+class Metrics(Logger):
+    """A logger that hands on the metrics of a training, with its step."""
+
+    def __init__(self, on_metrics: Callable[[dict[str, float], int | None], None]) -> None:
+        super().__init__()
+        self.on_metrics = on_metrics
+
+    @property
+    def name(self) -> None:
+        return None
+
+    @property
+    def version(self) -> None:
+        return None
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Nothing: a job records its whole configuration."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.on_metrics(metrics, step)
+
+
+class Classifier(pl.LightningModule):
+    """A network under cross-entropy and RMSprop, with Keras's decay of 0.9 and epsilon of 1e-7 [chollet2015]."""
+
+    def __init__(self, model: nn.Module, learning_rate: float) -> None:
+        super().__init__()
+        self.model, self.learning_rate = model, learning_rate
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.model(images_NCHW)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images_NCHW, labels_N = batch
+        loss = functional.cross_entropy(self(images_NCHW), labels_N)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels_N))
+        return loss
+
+    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        images_NCHW, labels_N = batch
+        correct_N = self(images_NCHW).argmax(1) == labels_N
+        self.log("test/accuracy", correct_N.float().mean(), batch_size=len(labels_N))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    precision: str = "float32",
+    callbacks: Sequence[pl.Callback] = (),
+    on_metrics: Callable[[dict[str, float], int | None], None] | None = None,
+) -> None:
+    """Train the network in place, on the device of its data.
+
+    The same seed gives the same weights on the same machine with the same number of threads.
+
+    Args:
+        learning_rate: of RMSprop.
+        seed: of the order of the images, and of dropout.
+        precision: float32, tf32 (on a GPU) or bf16.
+        on_metrics: called with metrics of the training and its step.
+
+    Raises:
+        InputError: the weights are no longer finite at the end, or tf32 is asked for without a GPU.
+    """
+    device = dataset.train.labels_N.device
+    batches = Batches(dataset.train, batch_size, seed)
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError("trainer.precision=tf32: only a GPU has it; give float32 or bf16")
+    mode: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16" else "32-true"
+    total = max_epochs * len(batches)
+    line = tqdm(total=total, desc="training", unit=" batches", leave=False, disable=None)
+    moving = LambdaCallback(on_train_batch_end=lambda *_: line.update())
+    every = min(50, len(batches))
+    logger = Metrics(on_metrics) if on_metrics else None
+    trainer = _trainer(device, [moving, *callbacks], logger, max_epochs, every, mode)
+    tf32 = precision == "tf32"
+    with line, torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
+        torch.manual_seed(seed)
+        trainer.fit(Classifier(model, learning_rate), batches)
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise InputError(f"trainer.learning_rate={learning_rate}: the training diverged; give a smaller one")
+    model.to(device).eval()
+
+
+def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback] = ()) -> float:
+    """The network's accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
+    device = dataset.test.labels_N.device
+    trainer = _trainer(device, callbacks, None, max_epochs=1, log_every_n_steps=1)
+    (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), evaluation_batches(dataset.test), verbose=False)
+    model.to(device).eval()  # Lightning leaves it on the CPU
+    return round(metrics["test/accuracy"] * len(dataset.test)) / len(dataset.test)  # Lightning's mean is in float32
+
+
+@contextmanager
+def _deterministic(tf32: bool) -> Iterator[None]:
+    """The same convolution kernels each time, in TF32 or not; the other layers used here have no others."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _trainer(
+    device: torch.device,
+    callbacks: Sequence[pl.Callback],
+    logger: Logger | None,
+    max_epochs: int,
+    log_every_n_steps: int,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=max_epochs,
+        log_every_n_steps=log_every_n_steps,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        callbacks=list(callbacks),
+        logger=logger or False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,  # Lightning's would break the other lines on a terminal
+    )

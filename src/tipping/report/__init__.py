@@ -1,0 +1,1 @@
+"""The page of sweeps, `report.html`: sections, facets, sentences, pictures, tables; rooms are imported by name."""

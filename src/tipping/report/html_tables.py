@@ -1,0 +1,97 @@
+"""The tables of the report page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tipping.experiment.options import varying_options
+from tipping.results import tables
+from tipping.results.tipping_map import natural
+
+
+class Cell(NamedTuple):
+    """A cell of the table of jobs, what it is sorted by, and what it stands for."""
+
+    text: str
+    value: str | float
+    title: str = ""
+
+
+class Table(NamedTuple):
+    """Jobs, trainings or trials, that can be sorted."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[Cell]]
+
+
+def of_trainings(trained: Sequence[dict[str, Any]]) -> Table:
+    """Of networks trained, with their accuracy-drop curves by epoch."""
+    own = varying_options(trained)
+    rows = [tables.training_row(record, own) for record in trained]
+    heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
+    titles = {"accuracy": "accuracy %", "tips_at": "tips at, by epoch"}
+    written = {"accuracy": lambda value: f"{100 * value:.2f}", "seconds": "{:.1f}".format}
+    cells = [[Cell(written.get(key, str)(row[key]), row[key]) for key in heads] for row in rows]
+    return Table("Trainings", [titles.get(key, key) for key in heads], cells)
+
+
+def of_trials(trials: Sequence[dict[str, str]]) -> Table:
+    """Of a search over several options, the best first."""
+    heads = [key for key in trials[0] if key != "excess"] if trials else []
+    titles = {"intact": "intact %", "selected": "without them %"}
+    written = {key: lambda value: f"{100 * float(value):.2f}" for key in titles}
+    written["tips"] = lambda value: "yes" if value == "True" else "no"
+    cells = [[Cell(written.get(key, _short)(trial[key]), trial[key]) for key in heads] for trial in trials]
+    return Table("Trials", [titles.get(key, key) for key in heads], cells)
+
+
+def _short(number: str) -> str:
+    return f"{float(number):.4g}"
+
+
+def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
+    """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
+    own = varying_options(records)
+    told = [tables.row(record, own) for record in records]
+    plain = list(dict.fromkeys(tables.column(key, told) for key in own if key != "model.name"))
+    heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
+    heads += ["certified", "relative gap", "seconds"]
+    rows = []
+    for number, record in enumerate(sorted(records, key=lambda record: natural(record["job"]))):
+        row = tables.row(record, own)
+        job = (
+            Cell(record["job"], record["job"]) if "/" not in record["job"] else Cell(f"{number}", number, record["job"])
+        )
+        percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
+        rows.append(
+            [
+                job,
+                *(Cell(str(row[key]), row[key]) for key in ("model", *plain, "seed")),
+                Cell(f"{row['mu']:.6g}", row["mu"]),
+                Cell(f"{row['relevant']} of {row['filters']}", row["relevant"]),
+                *percent,
+                Cell("yes" if row["certified"] else "no", int(row["certified"])),
+                Cell(f"{row['relative_gap']:.0e}", row["relative_gap"]),
+                Cell(f"{row['seconds']:.1f}", row["seconds"]),
+            ]
+        )
+    return Table("Jobs", heads, rows)
+
+
+def of_randomized(records: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Of networks with layers initialised anew: how far their selection is the trained network's; heads first."""
+    rows = []
+    for record in records:
+        row = tables.row(record, [])
+        if row["overlap_jaccard"] in ("", None):
+            continue
+        alike = [row[key] for key in row if key.startswith("signals_alike_")]
+        signals = ", ".join(f"{value:.2f}" for value in alike if value not in ("", None))
+        shared, rank = f"{row['overlap_jaccard']:.3f}", row["overlap_rank_correlation"]
+        ranks = "" if rank in ("", None) else f"{rank:.3f}"
+        kinds = [row["randomize"], str(row["seed"]), f"{row['mu']:g}", shared, row["overlap_by_chance"]]
+        rows.append([*kinds, ranks, row["rank_correlation_by_chance"], signals])
+    heads = ["initialised anew", "seed", "mu", "overlap", "by chance", "rank correlation", "by chance", "signals alike"]
+    return [heads, *rows] if rows else []

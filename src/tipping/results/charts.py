@@ -1,0 +1,207 @@
+"""Records of jobs → the accuracy-drop chart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import matplotlib
+import numpy as np
+import vl_convert
+
+from tipping.experiment.options import flat, varying_options
+
+Record = dict[str, Any]
+Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
+COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
+RELEVANT, RANDOM, INTACT = COLORS
+SPANNED = "accuracy (band: all draws and seeds)"
+WIDTH, HEIGHT = 360, 260  # pixels
+FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back to; Matplotlib has it
+BEYOND = {"left": "triangle-left", "right": "triangle-right"}
+
+
+def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
+    """Accuracy against mu, and along the filters relevant at each mu: means over seeds, a row for each network."""
+    networks: dict[str, list[Record]] = {}
+    varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
+    for record in records:
+        config = flat(record["config"])
+        protocol = [record["protocol"]["name"]] if any(option.startswith("protocol.") for option in varying) else []
+        plain = [option for option in varying if not option.startswith("protocol.") and option in config]
+        options = [*protocol, *(f"{option}={config[option]}" for option in plain)]
+        networks.setdefault(" ".join([record["model"]["name"], "on", record["data"], *options]), []).append(record)
+    rows = []
+    for network, jobs in networks.items():
+        title = alt.Title(f"{network}, {_seeds(jobs)}", fontSize=14)
+        rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
+    return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    seeds = sorted({record["seed"] for record in records})
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
+    rows = []
+    for mu, jobs in _each_mu(records).items():
+        accuracies = [job["accuracy"] for job in jobs]
+        series = {
+            INTACT: [accuracy["intact"] for accuracy in accuracies],
+            RANDOM: [draw for accuracy in accuracies for draw in accuracy["random"]],
+            RELEVANT: [accuracy["selected"] for accuracy in accuracies],
+        }
+        for ablated, values in series.items():
+            rows += _points([mu], np.array(values)[:, None], ablated=ablated)
+    values = sorted({record["mu"] for record in records})
+    x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(values=values, format="~g")
+    return _banded(rows, COLORS, SPANNED, x=x)
+
+
+def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
+    """A line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of the
+    numbers of filters these are."""
+    rows, ends = [], []
+    for mu, jobs in _each_mu(records).items():
+        curves = [job["curve"] for job in jobs]
+        longest = max((np.array(curve["removed"]) for curve in curves), key=len)
+        share_P = longest / max(longest[-1], 1)
+        x_P = np.mean([share_P * curve["removed"][-1] for curve in curves], axis=0).tolist()
+        rows += _points(x_P, _at(share_P, curves, "random"), mu=mu, ablated=RANDOM)
+        rows += (selected := _points(x_P, _at(share_P, curves, "selected"), mu=mu, ablated=RELEVANT))
+        ends.append({**selected[-1], "label": f"{mu:g}"})
+    x = alt.X("x:Q").title("filters ablated, strongest first (labels: mu)")
+    labels = alt.Chart(alt.InlineData(values=ends)).mark_text(dy=12, color=COLORS[RELEVANT])
+    return _banded(rows, COLORS, SPANNED, x=x, detail="mu:N") + labels.encode(x=x, y="mean:Q", text="label:N")
+
+
+def _at(share_P: np.ndarray, curves: Sequence[Record], order: str) -> np.ndarray:
+    """The accuracies of all curves of an order where such shares of their filters are removed: lines × shares."""
+    lines = [(curve["removed"], line) for curve in curves for line in np.atleast_2d(curve[order])]
+    return np.array([np.interp(share_P * removed[-1], removed, line) for removed, line in lines])
+
+
+def _each_mu(records: Sequence[Record]) -> dict[float, list[Record]]:
+    jobs: dict[float, list[Record]] = {}
+    for record in records:
+        jobs.setdefault(record["mu"], []).append(record)
+    return jobs
+
+
+def _banded(rows: list[dict[str, Any]], kinds: Iterable[str], title: str, **encoding: Any) -> alt.LayerChart:
+    """Means as lines, and bands from the smallest to the largest value, by what was ablated: rows of `_points`."""
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(color=_ablated(kinds), **encoding)
+    y = alt.Y("mean:Q").title(title).scale(domain=[0, 1]).axis(format="%")
+    spread = base.mark_area(opacity=0.12).encode(y="low:Q", y2="high:Q")
+    return alt.LayerChart(layer=[spread, base.mark_line(point=True, opacity=0.8).encode(y=y)])
+
+
+def _ablated(kinds: Iterable[str]) -> alt.Color:
+    shown = list(kinds)
+    scale = alt.Scale(domain=shown, range=[COLORS[kind] for kind in shown])
+    return alt.Color("ablated:N", scale=scale).title("ablated").legend(symbolOpacity=1, symbolType="stroke")
+
+
+def _along_mu() -> alt.X:
+    return alt.X().scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap=True)
+
+
+def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
+    """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
+    rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
+    x = _of(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _of(alt.X(), "x", "filters ablated")
+    return _banded(rows, lines, "accuracy", x=x)
+
+
+def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
+    """How many filters of each layer are relevant, along mu: the mean of lines."""
+    rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
+    x = _of(_along_mu(), "x", "mu (log scale)")
+    color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
+    color = color.legend(symbolOpacity=1, symbolType="stroke")
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
+    return base.mark_line(point=True).encode(x=x, y=alt.Y("mean:Q").title("relevant filters"), color=color)
+
+
+def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
+    """How many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `at`, and
+    whether it `tips` there; triangles for networks that do not, and means where all do."""
+    x = alt.X("epoch:Q").title("epochs trained").axis(tickMinStep=1)
+    y = alt.Y("at:Q").title("relevant filters that tip it")
+    base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
+    base = base.encode(x=x, color=alt.Color("name:N").title(None).legend(labelLimit=300, orient="bottom", columns=1))
+    points = base.mark_point(filled=True, opacity=0.6).encode(y=y).transform_filter("datum.tips")
+    beyond = base.mark_point(shape="triangle-up", size=60).encode(y=y).transform_filter("!datum.tips")
+    means = base.transform_aggregate(at="mean(at)", all="min(tips)", groupby=["name", "epoch"])
+    lines = means.transform_filter("datum.all").mark_line().encode(y=y)
+    return alt.LayerChart(layer=[points, beyond, lines])
+
+
+def band(lines: Sequence[Line], log: bool) -> list[dict[str, Any]]:
+    """Mean, smallest and largest of lines at each position of one of them, as far as all reach; between its positions
+    a line is straight, along ln x where `log`."""
+    x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
+    x_M = x_M[(x_M >= max(min(x_P) for x_P, _ in lines)) & (x_M <= min(max(x_P) for x_P, _ in lines))]
+    unit = np.log if log else np.asarray
+    return _points(x_M.tolist(), np.array([np.interp(unit(x_M), unit(x_P), y_P) for x_P, y_P in lines]))
+
+
+def _points(x_M: Sequence[float], y_LM: np.ndarray, **of: Any) -> list[dict[str, Any]]:
+    """A row for each position: mean, smallest and largest of lines there, and what they are of."""
+    ends = zip(x_M, y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
+    return [of | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
+
+
+@cache
+def _register_font() -> None:
+    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+
+
+def svg(chart: Any) -> str:
+    """A chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
+    _register_font()
+    text = io.StringIO()
+    chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3).save(text, format="svg")
+    return text.getvalue()
+
+
+def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
+    """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, bars from `low`
+    to `high` for intervals, with strokes at those ends that were measured, and triangles, `beyond` on the left or
+    right, for networks that tip further on, by what was `ablated`."""
+    axes = {
+        "mu at which accuracy is midway to chance": _along_mu(),
+        "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
+    }
+    panels, names = [], list(dict.fromkeys(mark["name"] for mark in by_mu))
+    for marks, (title, x) in zip((by_mu, by_filters), axes.items(), strict=True):
+        base = alt.Chart(alt.InlineData(values=marks), width=WIDTH, height=alt.Step(30)).encode(
+            y=alt.Y("name:N").title(None).sort(names).axis(labelLimit=400),
+            yOffset="ablated:N",
+            color=_ablated(dict.fromkeys(mark["ablated"] for mark in marks)),
+        )
+        bars, points = base.mark_rule(strokeWidth=2), base.mark_point(filled=True, size=45, opacity=0.6)
+        bars = bars.transform_filter("isValid(datum.low)").encode(x=_of(x, "low", title), x2="high:Q")
+        ends = base.mark_tick(thickness=2, size=9).transform_filter("isValid(datum.end)")
+        points = points.transform_filter("isValid(datum.at) && !isValid(datum.beyond)").encode(x=_of(x, "at", title))
+        shape = alt.Shape("beyond:N", scale=alt.Scale(domain=list(BEYOND), range=list(BEYOND.values()))).legend(None)
+        beyond = base.mark_point(size=60).transform_filter("isValid(datum.beyond)")
+        panels.append(
+            alt.layer(
+                bars, ends.encode(x=_of(x, "end", title)), points, beyond.encode(x=_of(x, "at", title), shape=shape)
+            )
+        )
+    drawn = alt.hconcat(*panels).resolve_scale(color="independent")  # each with a legend of its own kinds
+    return drawn.configure_legend(orient="top").configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+
+
+def _of(x: alt.X, field: str, title: str) -> alt.X:
+    x = x.copy()
+    x.shorthand = f"{field}:Q"
+    return x.title(title)

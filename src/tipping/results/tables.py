@@ -1,0 +1,235 @@
+"""The records of a sweep's jobs, gathered into its table and chart.
+
+`tipping table SWEEP_DIR` gathers a sweep again; ``--against report`` compares it with the report, ``--differences``
+selected filters with random ones over seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tipping.errors import InputError
+from tipping.experiment import config
+from tipping.experiment.options import flat, varying_options
+from tipping.experiment.records import UNREADABLE, read_record
+from tipping.files import replacing
+from tipping.results import published
+from tipping.selection import MATCHES
+
+TABLE, CHART = "results.csv", "accuracy_drop.png"
+TRAININGS = "trainings.csv"
+NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
+NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
+ALWAYS = published.NETWORK[2:]  # in each table
+
+
+def collect(
+    sweep: Path, row: Callable[[dict[str, Any], Sequence[str]], object]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records of a sweep's jobs, each under its job's name, and the names of jobs without a readable one.
+
+    Args:
+        row: makes a line of a table of a record that is whole.
+
+    Raises:
+        InputError: the folder is missing or holds no job.
+    """
+    if not sweep.is_dir():
+        raise InputError(f"{sweep}: no such folder; give the folder of a sweep")
+    jobs = sorted((path.parent for path in sweep.glob("*/.hydra")), key=lambda path: (len(path.name), path.name))
+    if not jobs:
+        raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
+    records, missing = [], []
+    for job in jobs:
+        try:
+            record = {**read_record(job), "job": job.name}
+            row(record, [])
+            records.append(record)
+        except UNREADABLE:
+            missing.append(job.name)
+    return records, missing
+
+
+def gather(sweep: Path) -> list[str]:
+    """Write a sweep's ``results.csv`` and ``accuracy_drop.png`` and print its table.
+
+    Returns:
+        the names of jobs without a readable record.
+    """
+    from tipping.results.charts import accuracy_drop  # with altair, which a table does without
+
+    records, missing = collect(sweep, row)
+    if records:
+        varying = varying_options(records)
+        rows = [row(record, varying) for record in records]
+        _write(sweep / TABLE, rows)
+        with replacing(sweep / CHART) as part:
+            accuracy_drop(records).save(part, format="png", scale_factor=2)
+        _print_table(rows, varying)
+        print(f"\n{sweep / TABLE}\n{sweep / CHART}")
+    _say_missing(sweep, missing)
+    return missing
+
+
+def gather_trainings(sweep: Path) -> list[str]:
+    """Write the ``trainings.csv`` of a sweep of train.py and print it.
+
+    Returns:
+        the names of jobs without a readable record.
+    """
+    records, missing = collect(sweep, training_row)
+    if records:
+        rows = [training_row(record, varying_options(records)) for record in records]
+        _write(sweep / TRAININGS, rows)
+        shown = [key for key in rows[0] if key not in ("data", "seconds", "device", "commit")]
+        print("\nTest accuracy, and how many relevant filters tip a network after each epoch with a curve\n")
+        cells = [[f"{100 * row[key]:.2f}" if key == "accuracy" else str(row[key]) for key in shown] for row in rows]
+        print_lines([["accuracy %" if key == "accuracy" else key.replace("_", " ") for key in shown], *cells])
+        print(f"\n{sweep / TRAININGS}")
+    _say_missing(sweep, missing)
+    return missing
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with replacing(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
+    if missing:
+        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+
+
+def training_row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+    """A training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
+    options, tips = flat(record["config"]), [curve["tips_at"] for curve in record["curves"].values()]
+    return {
+        "job": record["job"],
+        "data": record["data"],
+        "model": record["model"]["name"],
+        **{key: options.get(key, "") for key in varying if key not in NAMED},
+        "seed": record["seed"],
+        "accuracy": record["accuracy"]["intact"],
+        "tips_at": ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips),
+        "seconds": round(sum(record["seconds"].values()), 1),
+        "device": record["device"],
+        "commit": record["versions"]["commit"] or "",
+    }
+
+
+def row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+    """A job's line."""
+    accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
+    options = flat(record["config"])
+    return {
+        "job": record["job"],
+        "data": record["data"],
+        "model": record["model"]["name"],
+        **{key: options.get(key, "") for key in dict.fromkeys([*ALWAYS, *varying]) if key not in NAMED},
+        "protocol": record["protocol"]["name"],
+        **{axis: record["protocol"][axis] for axis in ("dense", *config.AXES)},
+        "randomize": record["config"]["randomize"],
+        "seed": record["seed"],
+        "mu": record["mu"],
+        "filters": filters["total"],
+        "dead": filters["dead"],
+        "relevant": filters["relevant"],
+        "ablated": filters["ablated"],
+        "shared": float(np.mean(filters["shared"])),
+        "intact": accuracy["intact"],
+        "selected": accuracy["selected"],
+        "random_mean": float(np.mean(accuracy["random"])),
+        "random_min": min(accuracy["random"]),
+        "random_max": max(accuracy["random"]),
+        "random": " ".join(map(str, accuracy["random"])),
+        **{f"curve_{order}": float(np.mean(record["curve"][order])) for order in ("selected", "random")},
+        "explained": float(np.mean(selection["explained"])),
+        "anything_relevant": max(selection["explainable"]) > selection["explainable_by_noise"],
+        "relative_gap": max(selection["relative_gap"]),
+        "certified": selection["certified"],
+        **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
+        "overlap_by_chance": _range((record["overlap"] or {}).get("jaccard_by_chance")),
+        "rank_correlation_by_chance": _range((record["overlap"] or {}).get("rank_correlation_by_chance")),
+        **{f"signals_alike_{rule}": record["signals_alike"].get(rule, "") for rule in config.RULES},
+        "seconds": round(sum(record["seconds"].values()), 1),
+        "device": record["device"],
+        "commit": record["versions"]["commit"] or "",
+    }
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return " to ".join(f"{end:.3f}" for end in ends or ())
+
+
+def column(option: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The column that tells a varying option apart: its own, or the protocol's if its name already does."""
+    axis = option.removeprefix("protocol.")
+    told = {(row["protocol"], str(row.get(axis))) for row in rows}  # a list, as of layers, is no key
+    by_name = axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
+    return "protocol" if by_name else NAMED.get(option, option)
+
+
+def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None:
+    shown = list(dict.fromkeys(column(option, rows) for option in ["model.name", *varying]))
+    shown += ["seed", "mu", "relevant"]
+    checks = any(row["overlap_jaccard"] != "" for row in rows)
+    shown += ["intact", "selected", "random_mean", *(["overlap_jaccard", "overlap_by_chance"] if checks else [])]
+    shown += ["certified"]
+    titles = {"intact": "intact %", "selected": "without them %", "random_mean": "without random %"}
+    titles |= {"overlap_jaccard": "overlap", "overlap_by_chance": "by chance"}
+    cells = [[titles.get(key, key) for key in shown]]
+    for row in rows:
+        percent = {key: f"{100 * row[key]:.2f}" for key in ("intact", "selected", "random_mean")}
+        percent |= {"relevant": f"{row['relevant']} of {row['filters']}", "mu": f"{row['mu']:g}"}
+        if row["overlap_jaccard"] not in ("", None):
+            percent["overlap_jaccard"] = f"{row['overlap_jaccard']:.3f}"
+        cells.append([str(percent.get(key, row[key])) for key in shown])
+    controls = {row["control"] for row in rows}
+    random = MATCHES[controls.pop()] if len(controls) == 1 else "random ones"
+    images = {row["evaluated_on"] for row in rows}
+    which = images.pop().capitalize() if len(images) == 1 else "Test or training"
+    print(f"\n{which} accuracy intact, without the relevant filters, and without {random}\n")
+    print_lines(cells)
+
+
+def print_lines(lines: Sequence[Sequence[str]]) -> None:
+    """Print a table whose columns line up, the first line its headings."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _rows_of(sweeps: Sequence[Path]) -> list[published.Row]:
+    return [row for sweep in sweeps for row in published.read(sweep / TABLE)]
+
+
+def print_against_report(sweeps: Sequence[Path]) -> None:
+    """Print the report's numbers beside those of sweeps, cell by cell.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
+    tables = published.against_report(_rows_of(sweeps))
+    if not tables:
+        raise InputError("--against report: no job of keras_cnn or matconvnet on mnist at a mu of the report's")
+    for title, lines in tables:
+        print(f"\n{title}\n")
+        print_lines(lines)
+
+
+def print_differences(sweeps: Sequence[Path]) -> None:
+    """Print selected against random filters of sweeps' jobs together, over seeds: the difference with its interval."""
+    rows = _rows_of(sweeps)
+    keys = [key for key in rows[0] if key in ("protocol", "randomize", *published.NETWORK)]
+    varying = [key for key in keys if len({row.get(key, "") for row in rows}) > 1]
+    heads, *lines = published.differences(rows, *dict.fromkeys(["protocol", *varying]))
+    print("\nSelected against random filters, over seeds: mean (smallest to largest)\n")
+    print_lines([heads, *lines])

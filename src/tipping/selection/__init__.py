@@ -1,0 +1,28 @@
+"""Responses of filters, and which filters are relevant; random controls to compare them with."""
+
+from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, controls
+from tipping.selection.overlap import overlap
+from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
+from tipping.selection.responses import Measure, collect, mean_activations, response_batches
+from tipping.selection.stability import on_halves, stability
+
+__all__ = [
+    "LAYER_MATCHED",
+    "MATCHES",
+    "Candidates",
+    "Draws",
+    "Measure",
+    "Selection",
+    "collect",
+    "controls",
+    "explainable",
+    "mean_activations",
+    "on_halves",
+    "overlap",
+    "response_batches",
+    "select_each",
+    "selections",
+    "stability",
+    "strongest_first",
+    "with_controls",
+]

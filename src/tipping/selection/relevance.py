@@ -1,0 +1,175 @@
+"""From mu-lasso weights to relevant filters, their order, and their controls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tipping.mu_lasso import MuLassoProblem, Solution, spg
+from tipping.network import Filters
+from tipping.selection.controls import LAYER_MATCHED, Candidates, Draws, controls
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The relevant filters of a network at one mu.
+
+    Attributes:
+        weights_RC: W of the mu-lasso, a row for each response.
+        strength_F: the relevance of each filter, Σ_c |w_rc| over its responses r.
+        relevant_F: whether each is relevant: a response of its has a weight for some class.
+        live_F: whether each responds to some image.
+        order_K: positions of those relevant ones that are ablated, strongest first.
+        controls: controls of that order.
+        solution: the certificate.
+        explained_C: the share of each class's variance that the weights explain.
+        explainable_C: the share that the best weights without the bound mu explain.
+        noise: the share that these stay under for responses of noise, for all classes at once, with 95 % probability.
+    """
+
+    weights_RC: np.ndarray
+    strength_F: np.ndarray
+    relevant_F: np.ndarray
+    live_F: np.ndarray
+    order_K: np.ndarray
+    controls: list[np.ndarray]
+    solution: Solution
+    explained_C: np.ndarray
+    explainable_C: np.ndarray
+    noise: float
+
+
+Solver = Callable[[MuLassoProblem, Sequence[float]], Solution]
+
+
+def select(
+    problem: MuLassoProblem, filters: Filters, mu: float, *, solver: Solver = spg, draws: Draws = LAYER_MATCHED
+) -> Selection:
+    """Solve the mu-lasso at one mu, order its relevant filters and draw controls of that order."""
+    return select_each(problem, filters, [mu], solver=solver, draws=draws)[0]
+
+
+def select_each(
+    problem: MuLassoProblem,
+    filters: Filters,
+    mu: Sequence[float],
+    *,
+    solver: Solver = spg,
+    draws: Draws = LAYER_MATCHED,
+) -> list[Selection]:
+    """Select at several mu with one call of the solver."""
+    solution = solver(problem, mu)
+    for sentence in solution.stopped.values():
+        log.warning(sentence)
+    return selections(problem, filters, mu, solution, draws)
+
+
+def selections(
+    problem: MuLassoProblem,
+    filters: Filters,
+    mu: Sequence[float],
+    solution: Solution,
+    draws: Draws = LAYER_MATCHED,
+    best: tuple[np.ndarray, float] | None = None,
+) -> list[Selection]:
+    """The selections of a solution at several mu; what does not depend on mu is computed once.
+
+    Args:
+        best: what `explainable` gives, where it is known.
+    """
+    live_F = by_filter(~problem.dead_F(), filters) > 0
+    best = explainable(problem) if best is None else best
+    each = [_selected(problem, filters, solution.at(m), live_F, best) for m in range(len(mu))]
+    return [with_controls(one, problem, filters, value, draws) for one, value in zip(each, mu, strict=True)]
+
+
+def _selected(
+    problem: MuLassoProblem,
+    filters: Filters,
+    solution: Solution,
+    live_F: np.ndarray,
+    best: tuple[np.ndarray, float],
+) -> Selection:
+    weights_RC = solution.weights_MFC[0].cpu().numpy()
+    strength_F = by_filter(np.abs(weights_RC).sum(1), filters)
+    relevant_F = by_filter((weights_RC != 0).any(1), filters) > 0
+    order_K = strongest_first(strength_F, relevant_F & filters.ablatable_F)
+    shares_C = explained(problem, weights_RC)
+    return Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
+
+
+def with_controls(
+    selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
+) -> Selection:
+    """Draw the controls of a selection at some mu, in place of any it has."""
+    mass_F = by_filter(masses(problem, filters), filters)
+    candidates = Candidates(filters.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, filters.ablatable_F)
+    return replace(selection, controls=controls(selection.order_K, candidates, mu, draws))
+
+
+def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:
+    """The sum over each filter's responses: (F,)."""
+    sums_F: np.ndarray = np.bincount(filters.filter_R, weights=values_R, minlength=len(filters.ablatable_F))
+    return sums_F
+
+
+def strongest_first(strength_F: np.ndarray, chosen_F: np.ndarray) -> np.ndarray:
+    """The chosen filters' positions, by falling strength; ties in the order of the network."""
+    order_F = np.argsort(-strength_F, kind="stable")
+    return order_F[chosen_F[order_F]]
+
+
+def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
+    """Each response, its share of those at its place, summed over images: (R,).
+
+    Σ_n x_nr is Σ_s Σ_n x_nr x_ns over the responses s of its place, since they sum to 1.
+    """
+    gram_RR = problem.gram_FF.cpu().numpy()
+    sizes = [int((filters.index.layer_F == filters.index.layers.index(layer)).sum()) for layer, _ in filters.maps]
+    place_R = np.repeat(np.arange(len(sizes)), sizes)
+    masses_R: np.ndarray = (gram_RR * (place_R[:, None] == place_R)).sum(1)
+    return masses_R
+
+
+def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
+    """R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l: (C,)."""
+    objective_C = problem.objective(torch.as_tensor(weights_RC).to(problem.gram_FF))
+    return _share(problem, 2 * objective_C.double().cpu().numpy())
+
+
+def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
+    """What responses can explain at all, and what noise in their place would seem to.
+
+    Returns:
+        R² of each class by least squares, without the bound mu: (C,).
+        what these stay under for all classes, with 95 % probability, if the labels do not depend on the responses: for
+            N images and responses of rank r that span a constant, as these do, R² is then of the Beta distribution with
+            (r − 1)/2 and (N − r)/2 [anderson2003], up to the normality of the labels; Bonferroni over classes.
+    """
+    from scipy.stats import beta  # here, as it takes long to load
+
+    gram_RR, norm_R = problem.normalised()
+    values_R, vectors_RR = torch.linalg.eigh(gram_RR)
+    range_R = values_R > len(values_R) * torch.finfo(values_R.dtype).eps * values_R.max()
+    along_RC = vectors_RR[:, range_R].T @ (problem.cross_FC.double() / norm_R[:, None])
+    fitted_C = (along_RC.square() / values_R[range_R, None]).sum(0).cpu().numpy()
+    images, classes, rank = round(float(problem.label_sq_C.sum())), len(fitted_C), int(range_R.sum())
+    if rank >= images:
+        noise = 1.0
+    else:
+        noise = float(beta.ppf(1 - 0.05 / classes, (rank - 1) / 2, (images - rank) / 2)) if rank > 1 else 0.0
+    return _share(problem, problem.label_sq_C.double().cpu().numpy() - fitted_C), noise
+
+
+def _share(problem: MuLassoProblem, left_C: np.ndarray) -> np.ndarray:
+    """1 − what is left of each class's squares beside its variance over images; 0 for a class without images: (C,)."""
+    count_C = problem.label_sq_C.double().cpu().numpy()
+    spread_C = count_C * (1 - count_C / count_C.sum())
+    shares_C: np.ndarray = 1 - np.divide(left_C, spread_C, out=np.ones_like(left_C), where=spread_C > 0)
+    return shares_C

@@ -1,0 +1,168 @@
+"""Responses of filters to images, streamed into the Gram matrix of the mu-lasso."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from tipping.data import Split, evaluation_batches
+from tipping.errors import InputError
+from tipping.mu_lasso import MuLassoProblem
+from tipping.network import Filters, Hook, Maps, evaluating, hooked, up_to_last
+
+SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
+EIGEN = 4096  # matrices whose eigenvalues are found at once; CUDA's library refuses some 32,000
+TOGETHER = 1000  # images at most whose responses are normalised at once
+
+
+def frobenius(maps_NFHW: Tensor) -> Tensor:
+    """The Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute value."""
+    return squared(maps_NFHW).sqrt()
+
+
+def squared(maps_NFHW: Tensor) -> Tensor:
+    """The square of each map's Frobenius norm, (N, filters)."""
+    if maps_NFHW.ndim == 2:
+        return maps_NFHW.square()
+    few = max(1, SQUARED // maps_NFHW[0].numel()) if maps_NFHW.device.type == "cpu" else len(maps_NFHW)
+    parts = torch.split(maps_NFHW, few)  # torch.linalg.norm takes twice as long
+    return torch.cat([part.square().sum((2, 3)) for part in parts])
+
+
+def spectral(maps_NFHW: Tensor) -> Tensor:
+    """The largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
+    if maps_NFHW.ndim == 2 or min(maps_NFHW.shape[2:]) == 1:  # a single row or column
+        return frobenius(maps_NFHW)
+    maps = maps_NFHW.contiguous()
+    if maps.shape[2] > maps.shape[3]:
+        maps = maps.mT
+    squares = (maps @ maps.mT).flatten(0, 1)
+    largest = torch.cat([torch.linalg.eigvalsh(part)[:, -1] for part in torch.split(squares, EIGEN)])
+    return largest.view(maps.shape[:2]).clamp(min=0).sqrt()
+
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {"frobenius": frobenius, "squared": squared, "spectral": spectral}
+
+
+def normalize(norms_NF: Tensor) -> Tensor:
+    """Divide each image's responses in one layer by their sum; an all-zero layer stays zero. In float64."""
+    norms_NF = norms_NF.double()
+    totals_N1 = norms_NF.sum(1, keepdim=True)
+    return norms_NF / torch.where(totals_N1 > 0, totals_N1, 1)
+
+
+@contextmanager
+def recorded(model: nn.Module, maps: Maps, norm: str = "frobenius") -> Iterator[list[Tensor]]:
+    """Within it, each forward pass fills the list with the norms of all maps, (N, filters) for each place measured.
+
+    The maps themselves are never kept.
+    """
+    norms: list[Tensor] = [torch.empty(0)] * len(maps)
+
+    def recording(place: int) -> Hook:
+        def hook(_: nn.Module, __: object, maps_NFHW: Tensor) -> None:
+            norms[place] = NORMS[norm](maps_NFHW)
+
+        return hook
+
+    with hooked(model, [(layer, module, recording(place)) for place, (layer, module) in enumerate(maps)]):
+        yield norms
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a network, and what it is to explain.
+
+    Attributes:
+        norm: of each map: frobenius, squared or spectral.
+        labels: true, predicted (by the network) or permuted (at random among the images).
+        seed: of that permutation.
+    """
+
+    norm: str = "frobenius"
+    labels: str = "true"
+    seed: int = 0
+
+    def recipe(self, filters: Filters) -> dict[str, Any]:
+        """What decides the responses of a network's filters."""
+        labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
+        return {"norm": self.norm, "labels": labels, "maps": filters.maps}
+
+
+PLAIN = Measure()
+
+
+@torch.inference_mode()
+def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
+    """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
+
+    X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
+    XᵀL are summed batch by batch, in float64.
+
+    Raises:
+        InputError: a response is not finite.
+    """
+    return MuLassoProblem.stream(response_batches(filters, split, measure))
+
+
+def response_batches(filters: Filters, split: Split, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
+    """Responses (N, R) and one-hot labels (N, C) of all images, some at a time.
+
+    Raises:
+        InputError: a response is not finite.
+    """
+    if measure.labels == "permuted":
+        order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(measure.seed))
+        split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
+    batches, model, maps = evaluation_batches(split), filters.model, filters.maps
+    waiting: list[tuple[list[Tensor], Tensor]] = []
+    predicted = measure.labels == "predicted"
+    network = model if predicted else up_to_last(model, [module for _, module in maps])
+    with evaluating(model), recorded(model, maps, measure.norm) as norms:
+        for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
+            outputs = network(images_NCHW.clone())  # its first module may work in place
+            waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
+            if (len(waiting) + 1) * batches.size > TOGETHER:
+                yield _normalized(waiting, filters.classes)
+                waiting.clear()
+    if waiting:
+        yield _normalized(waiting, filters.classes)
+
+
+def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:
+    """Responses and one-hot labels of batches of norms, place by place, and labels."""
+    places = zip(*(norms for norms, _ in batches), strict=True)
+    responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
+    if not responses_NR.isfinite().all():
+        raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
+    return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), classes)
+
+
+@torch.inference_mode()
+def mean_activations(filters: Filters, split: Split) -> Tensor:
+    """The mean of each filter's activations over all images and positions: (F,), in the type of the weights."""
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}  # of images; of their passes, where a layer is used more than once
+
+    def summing(layer: str) -> Hook:
+        def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
+            means_C = maps_NCHW.flatten(2).mean(2) if maps_NCHW.ndim > 2 else maps_NCHW
+            sums[layer] = sums.get(layer, 0) + means_C.double().sum(0)
+            counts[layer] = counts.get(layer, 0) + len(means_C)
+
+        return hook
+
+    model, maps = filters.model, list(filters.sites.items())
+    network = up_to_last(model, [module for _, module in maps])
+    with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
+        for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
+            network(images_NCHW.clone())
+    means_F = torch.cat([sums[layer] / counts[layer] for layer, _ in maps])
+    return means_F.to(next(model.parameters()))

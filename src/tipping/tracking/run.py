@@ -1,0 +1,341 @@
+"""Weights & Biases: one run per job, and one per sweep. The only room that imports it; its failures never end a job."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import wandb
+
+    from tipping.ablation import DropCurve
+    from tipping.visualize.draw import Picture
+
+log = logging.getLogger(__name__)
+TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
+SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
+DEFAULTS = {  # of W&B's own variables; times in seconds
+    "WANDB_SILENT": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "60",  # counts only from the last request before it, so that these are few:
+    "WANDB_X_GRAPHQL_RETRY_MAX": "3",
+    "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "20",
+}
+MARKS = ("multirun.yaml", ".hydra")  # of Hydra, in the folder of a sweep or search
+
+
+@dataclass
+class Tracking:
+    """How Weights & Biases is used: whether at all, the project, and the folder of its files."""
+
+    enabled: bool
+    project: str
+    dir: str
+
+
+class Run:
+    """A W&B run; without one, each call does nothing."""
+
+    def __init__(self, run: wandb.Run | None) -> None:
+        self._run = run
+        self._failed = False
+        steps = {
+            "ablation/*": "mu",
+            "curve/*": "curve/removed",
+            "train/*": "train/step",
+            "pictures/*": "epoch",
+            "over_seeds/*": "mu",
+        }
+        for metrics, step in steps.items():
+            self._attempt(partial(_define, metrics=metrics, step=step))
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log metrics of the training against its step."""
+        self._attempt(lambda run: run.log({**metrics, "train/step": step}))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Log metrics of the job as a whole."""
+        self._attempt(lambda run: run.log(metrics))
+
+    def log_curve(self, curve: DropCurve, epoch: int, tips_at: float | None) -> None:
+        """Log the accuracy-drop curve of a network after some epochs of its training, and at how many filters it
+        tips."""
+        self._log_points(f"curve/epoch_{epoch}", curve.record())
+        if tips_at is not None:
+            self.log({"tipping/filters": tips_at, "epoch": epoch})
+
+    def log_over_seeds(self, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+        """Log accuracies against mu, by the name of what has them."""
+        for name, points in curves.items():
+            for point in points:
+                self.log(
+                    {"mu": point["mu"]} | {f"over_seeds/{kind}/{name}": point[kind] for kind in point if kind != "mu"}
+                )
+
+    def _log_points(self, name: str, curve: dict[str, Any]) -> None:
+        for i, removed in enumerate(curve["removed"]):
+            random = [accuracies[i] for accuracies in curve["random"]]
+            point = {order: curve[order][i] for order in ("selected", "weakest")}
+            point["random"] = sum(random) / len(random)
+            self.log({"curve/removed": removed} | {f"{name}/{key}": value for key, value in point.items()})
+
+    def log_result(self, record: dict[str, Any], relevant_filters: tuple[list[str], list[list[Any]]]) -> None:
+        """Log a job's record: accuracies against mu, the drop curve, and the table of relevant filters."""
+        accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
+        self.log(
+            {
+                "mu": record["mu"],
+                "ablation/intact": accuracy["intact"],
+                "ablation/selected": accuracy["selected"],
+                "ablation/random": sum(accuracy["random"]) / len(accuracy["random"]),
+                **{f"ablation/random_{i}": value for i, value in enumerate(accuracy["random"])},
+                "tipping/distance": abs(accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2),
+                "filters/relevant": filters["relevant"],
+                "filters/total": filters["total"],
+                **{f"filters/{layer}": count for layer, count in filters["per_layer"].items()},
+                "selection/relative_gap": max(selection["relative_gap"]),
+                "selection/certified": selection["certified"],
+                **{f"seconds/{stage}": seconds for stage, seconds in record["seconds"].items()},
+            }
+        )
+        self._log_points("curve", record["curve"])
+        line = _series(record)
+        groups = {SERIES: line, SERIES_AT_MU: f"{line}, mu={record['mu']:g}"}
+        self._attempt(lambda run: run.config.update(groups))  # type: ignore[no-untyped-call]
+        self._log_table("relevant_filters", *relevant_filters)
+
+    def log_tables(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Log tables under their names, their columns all that some row has."""
+        for name, rows in tables.items():
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            values = [_uniform([row.get(column) for row in rows]) for column in columns]
+            self._log_table(name, columns, [list(row) for row in zip(*values, strict=True)])
+
+    def _log_table(self, name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
+        def table(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({name: wandb.Table(columns=list(columns), data=rows)})
+
+        self._attempt(table)
+
+    def log_charts(self, charts: Mapping[str, Path]) -> None:
+        """Log image files under their names."""
+
+        def images(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({f"charts/{name}": wandb.Image(str(path)) for name, path in charts.items()})
+
+        self._attempt(images)
+
+    def log_summary(self, figures: Mapping[str, float]) -> None:
+        """Log key figures."""
+        self._attempt(lambda run: run.summary.update(dict(figures)))
+
+    def log_files(self, name: str, files: Sequence[Path]) -> None:
+        """Log files as one artifact."""
+
+        def artifact(run: wandb.Run) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-128:], type="report")
+            for path in files:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._attempt(artifact)
+
+    def log_pictures(self, drawn: Mapping[str, Picture], epoch: int | None = None) -> None:
+        """Log pictures under their names, as bytes, with their captions; those of a training against its epoch."""
+
+        def images(run: wandb.Run) -> None:
+            import wandb
+
+            images = {
+                f"pictures/{name}": wandb.Image(picture.pixels(), caption=picture.caption)
+                for name, picture in drawn.items()
+            }
+            run.log(images if epoch is None else {**images, "epoch": epoch})
+
+        self._attempt(images)
+
+    def finish(self, exit_code: int) -> None:
+        """Flush and close the run; what cannot be uploaded in time stays on disk."""
+
+        def close(run: wandb.Run) -> None:
+            begun = time.monotonic()
+            run.finish(exit_code=exit_code)
+            if not run.offline and time.monotonic() - begun >= run.settings.finish_timeout:
+                log.warning("W&B: not all was uploaded in time; the rest goes by: wandb sync %s", Path(run.dir).parent)
+
+        self._failed = False  # a run that failed is closed too, or the next job would write into it
+        self._attempt(close)
+
+    def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
+        if self._run is None or self._failed:
+            return
+        try:
+            action(self._run)
+        except Exception as error:
+            self._failed = True
+            log.warning("W&B failed, and this job goes on without it: %s", one_line(error))
+
+
+def _define(run: wandb.Run, metrics: str, step: str) -> None:
+    run.define_metric(metrics, step_metric=step)
+
+
+def _series(record: dict[str, Any]) -> str:
+    """What tells a job apart but for its mu and seed, as one text, since a plot groups by one key only: architecture,
+    data, protocol and training."""
+    options, model = record["config"], dict(record["model"])
+    name, target = model.pop("name"), model.pop("_target_", "")
+    architecture = " ".join([name if target.startswith("tipping.") else f"{name} {target}", *_pairs(model)])
+    randomized = [] if options["randomize"] == "none" else [f"randomize={options['randomize']}"]
+    others = [record["protocol"]["name"], *randomized, " ".join(_pairs(options["trainer"]))]
+    return ", ".join([f"{architecture} on {record['data']}", *others])
+
+
+def _pairs(options: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
+
+
+def _uniform(column: Sequence[Any]) -> list[Any]:
+    """A column as W&B takes it: truth values, numbers or text, and None for what is empty or no finite number."""
+    given = [value for value in column if value is not None and value != ""]
+    if all(isinstance(value, bool) for value in given):
+        return [None if value == "" else value for value in column]
+    if all(isinstance(value, Real) for value in given):
+        return [value if isinstance(value, Real) and math.isfinite(value) else None for value in column]
+    return [None if value is None or value == "" else str(value) for value in column]
+
+
+@contextmanager
+def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directory: Path) -> Iterator[Run]:
+    """A run for the time of a job, flushed and closed also when the job fails or is terminated.
+
+    Args:
+        options: the job's whole configuration, recorded with the run.
+        job_type: train or interpret.
+        directory: the job's; the folder of its sweep names the run's group.
+    """
+    started = _init(
+        tracking,
+        config=dict(options),
+        job_type=job_type,
+        group=(sweep := sweep_of(directory)).name,
+        name=f"{sweep.name}/{directory.relative_to(sweep)}",
+        tags=[options[kind]["name"] for kind in ("data", "model", "protocol")],
+    )
+    with _closing(started) as run:
+        yield run
+
+
+def sweep_of(directory: Path) -> Path:
+    """The folder of the sweep or search that a job's is in, as Hydra marks it; the one around it where none is."""
+    marked = (folder for folder in directory.parents if any((folder / mark).exists() for mark in MARKS))
+    return next(marked, directory.parent)
+
+
+def summarise(
+    directory: Path,
+    tracking: Tracking,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    charts: Mapping[str, Path],
+    files: Sequence[Path],
+    summary: Mapping[str, float],
+) -> None:
+    """A run for a sweep as a whole, beside those of its jobs; nothing when tracking is off.
+
+    Args:
+        directory: the sweep's, whose name is the group of its jobs' runs.
+        tables: rows by the table's name, left out where there are none; the dashboard shows `TABLES`.
+        curves: mu and mean accuracies at it, by the name of the networks that have them.
+        charts: image files by the chart's name; the dashboard shows `CHARTS`.
+        files: kept together as an artifact.
+        summary: key figures.
+    """
+    name = directory.absolute().name
+    with _closing(_init(tracking, job_type="summary", group=name, name=f"{name}/summary")) as run:
+        run.log_tables({name: rows for name, rows in tables.items() if rows})
+        run.log_over_seeds(curves)
+        run.log_summary(summary)
+        if charts:
+            run.log_charts(charts)
+        if files:
+            run.log_files(f"{name}-report", files)
+
+
+@contextmanager
+def _closing(started: wandb.Run | None) -> Iterator[Run]:
+    run = Run(started)
+    try:
+        yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish(exit_code=0)
+
+
+def _init(options: Tracking, **job: Any) -> wandb.Run | None:
+    """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
+    if not options.enabled or os.environ.get("WANDB_MODE") == "disabled":
+        return None
+    quiet()
+    modes: list[Literal["online", "offline"]] = ["online", "offline"]
+    for mode in modes:
+        try:
+            if mode == "online" and not _wants_online():
+                continue
+            return _start(mode, options, job)
+        except Exception as error:
+            log.warning("W&B could not start %s: %s", mode, one_line(error))
+            os.environ["WANDB_MODE"] = "offline"  # the jobs after this one do not wait for it again
+    return None
+
+
+def quiet() -> None:
+    """No banners, no look-ups by its error reporting, and no long waits, unless asked for."""
+    for variable, value in DEFAULTS.items():
+        os.environ.setdefault(variable, value)
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _wants_online() -> bool:
+    mode = os.environ.get("WANDB_MODE")
+    return mode == "online" or (mode is None and logged_in())
+
+
+def logged_in() -> bool:
+    """Whether somebody is."""
+    import wandb
+
+    return wandb.login(prompt=False)
+
+
+def _start(mode: Literal["online", "offline"], options: Tracking, job: dict[str, Any]) -> wandb.Run:
+    import wandb
+
+    folder = Path(options.dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = wandb.Settings(console="off", reinit="finish_previous")
+    run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
+    log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)
+    return run

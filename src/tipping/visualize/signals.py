@@ -1,0 +1,124 @@
+"""What filters see: signals sent back from their maps to images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tipping.network import Hook, evaluating, hooked
+from tipping.visualize.receptive_field import Site, sides
+from tipping.visualize.rules import backward_rule
+
+SEEDS = ("map", "maximum")  # that signals start from
+TOGETHER = 64  # images sent through a network at once
+
+
+@dataclass(frozen=True)
+class Sight:
+    """B images, and what one filter makes of each.
+
+    Attributes:
+        signals_BCHW: what came back at the images.
+        maps: of each, the filter's map (H, W); of a dense unit, its value as a map of one position.
+    """
+
+    signals_BCHW: Tensor
+    maps: list[Tensor]
+
+    @property
+    def peaks(self) -> list[tuple[int, int]]:
+        """Row and column of each map's largest magnitude."""
+        return [divmod(int(maps_HW.abs().argmax()), maps_HW.shape[1]) for maps_HW in self.maps]
+
+
+@dataclass(frozen=True)
+class Backward:
+    """How signals are sent back, as `look` takes it.
+
+    Attributes:
+        rules: by which rules; pictures of one only take the first.
+        seed, resample, pooling: as in `look`.
+    """
+
+    rules: tuple[str, ...] = ("guided", "deconvnet")
+    seed: str = "map"
+    resample: str = "nearest"
+    pooling: bool = False
+
+    def look(self, model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, int]], rule: str) -> Sight:
+        """Send signals back so, by one rule."""
+        how = {"seed": self.seed, "resample": self.resample}
+        return look(model, images_BCHW, filters, rule=rule, pooling=self.pooling, **how)
+
+
+def look(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    filters: Sequence[tuple[Site, int]],
+    *,
+    rule: str = "guided",
+    seed: str = "map",
+    resample: str = "nearest",
+    pooling: bool = False,
+) -> Sight:
+    """Send a signal back from one filter's map to each image.
+
+    The signal that starts at a map a is a itself (`map`), or its value of largest magnitude, at its position, and zero
+    elsewhere (`maximum`): a filter that does not respond leaves its image black. A layer that is used more than once
+    sends it from its last use.
+
+    Args:
+        filters: for each image, where the filter's map is and its channel there.
+        rule, resample, pooling: as in `backward_rule`.
+
+    Raises:
+        ValueError: unknown rule, seed or resampling; no image, or not a filter for each; a layer or channel that is not
+            there, or not on the way of the images.
+    """
+    if seed not in SEEDS:
+        raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
+    if not len(images_BCHW) or len(images_BCHW) != len(filters):
+        raise ValueError(f"there must be one filter for each image, got {len(images_BCHW)} and {len(filters)}")
+    names = {name for name, _ in model.named_modules()}
+    if unknown := [name for site, _ in filters for name in site if name not in names]:
+        raise ValueError(f"the network has no {unknown[0]}")
+    with torch.inference_mode(False), evaluating(model), backward_rule(rule, resample, pooling):
+        starts = range(0, len(images_BCHW), TOGETHER)
+        parts = [
+            _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed)
+            for start in tqdm(starts, desc="signals", leave=False, disable=None)
+        ]
+    return Sight(torch.cat([part.signals_BCHW for part in parts]), [maps for part in parts for maps in part.maps])
+
+
+def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, int]], seed: str) -> Sight:
+    maps: dict[int, Tensor] = {}
+    starts: dict[Site, Tensor] = {}
+
+    def sending(site: Site) -> Hook:
+        rows = [row for row, (other, _) in enumerate(filters) if other == site]
+        channels = [filters[row][1] for row in rows]
+
+        def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
+            for channel in channels:
+                if not 0 <= channel < maps_NCHW.shape[1]:
+                    raise ValueError(f"{site[0]} has {maps_NCHW.shape[1]} filters, no channel {channel}")
+            mine = maps_NCHW.reshape(*maps_NCHW.shape[:2], *sides(maps_NCHW))[rows, channels]
+            maps.update(zip(rows, mine.detach().clone(), strict=True))
+            flat = mine.flatten(1)
+            sent = flat if seed == "map" else flat.gather(1, flat.abs().argmax(1, keepdim=True))
+            starts[site] = sent.square().sum() / 2  # whose gradient is what is sent
+
+        return hook
+
+    images_BCHW = images_BCHW.detach().clone().requires_grad_()
+    with torch.enable_grad(), hooked(model, [(*site, sending(site)) for site in dict.fromkeys(s for s, _ in filters)]):
+        model(images_BCHW.clone())  # its first module may work in place
+    if missed := [site[0] for site, _ in filters if site not in starts]:
+        raise ValueError(f"{missed[0]} is not on the way of the images")
+    (signals_BCHW,) = torch.autograd.grad(sum(starts.values(), torch.zeros(())), images_BCHW)
+    return Sight(signals_BCHW, [maps[row] for row in range(len(filters))])
