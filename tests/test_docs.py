@@ -24,6 +24,8 @@ from tipping.config import FewestFilters, Search, parse, split_off
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SEARCHES = {"sweeps/tipping_point.py": Search, "sweeps/fewest_filters.py": FewestFilters}
+SCRIPTS = {"train": "train.py", "interpret": "interpret.py", "search": "sweeps/tipping_point.py"}
+SCRIPTS |= {"fewest": "sweeps/fewest_filters.py"}  # what these commands of `tipping` are in a clone
 SMALL = ["data=digits", "trainer.max_epochs=1", "tracking=off", "curve.images=50", "curve.points=1", "protocol.draws=1"]
 
 
@@ -32,9 +34,16 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def lines() -> list[list[str]]:
-    """The command lines of all pages, without comments and `python`."""
+    """The command lines of all pages, without comments: a script or ``-m MODULE``, and its options."""
     of_all = (line for page in PAGES for block in blocks(page, "") for line in block.splitlines())
-    return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
+    return [plain(*shlex.split(line, comments=True)) for line in of_all if line.startswith(("python ", "tipping "))]
+
+
+def plain(program: str, name: str, *options: str) -> list[str]:
+    """A command line as Python runs it: `tipping interpret` is interpret.py."""
+    if program == "python":
+        return [name, *options]
+    return [SCRIPTS[name], *options] if name in SCRIPTS else ["-m", f"tipping {name}", *options]
 
 
 def test_each_row_of_reliability_selects_tests() -> None:
@@ -75,12 +84,23 @@ def imports(module: ast.Module) -> Iterator[str]:
 @cache
 def help_of(module: str) -> str:
     """What ``python -m module --help`` prints."""
-    return subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", *module.split(), "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_there_are_examples() -> None:
     assert len(lines()) > 12
     assert {line[0] for line in lines()} >= {"interpret.py", "train.py", "-m", *SEARCHES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#?([^)]*)\)", page.read_text()):
+        linked = page.parent / path if path else page
+        assert linked.exists(), path
+        heads = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+        assert not anchor or anchor in anchors, f"{path}#{anchor}"
 
 
 def own_network() -> dict[str, object]:
@@ -105,7 +125,8 @@ def test_python_runs(page: Path) -> None:
 def test_a_command_line_is_taken(line: list[str]) -> None:
     script, *options = line
     if script == "-m":
-        assert all(option in help_of(options[0]) for option in options if option.startswith("--"))
+        printed = help_of(options[0])
+        assert all(option in printed for option in options if option.startswith("--"))
         return
     given = [option for option in options if option != "-m"]
     if "--cfg" in given:
