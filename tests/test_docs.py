@@ -23,6 +23,8 @@ from tipping.experiment.config import FewestFilters, Search, parse, split_off
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SEARCHES = {"sweeps/tipping_point.py": Search, "sweeps/fewest_filters.py": FewestFilters}
+SCRIPTS = {"train": "train.py", "interpret": "interpret.py", "search": "sweeps/tipping_point.py"}
+SCRIPTS |= {"fewest": "sweeps/fewest_filters.py"}  # what these commands of `tipping` are in a clone
 SMALL = ["data=digits", "trainer.max_epochs=1", "tracking=off", "curve.images=50", "curve.points=1", "protocol.draws=1"]
 
 
@@ -31,9 +33,16 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def lines() -> list[list[str]]:
-    """The command lines of all pages, without comments and `python`."""
+    """The command lines of all pages, without comments: a script or ``-m MODULE``, and its options."""
     of_all = (line for page in PAGES for block in blocks(page, "") for line in block.splitlines())
-    return [shlex.split(line, comments=True)[1:] for line in of_all if line.startswith("python ")]
+    return [plain(*shlex.split(line, comments=True)) for line in of_all if line.startswith(("python ", "tipping "))]
+
+
+def plain(program: str, name: str, *options: str) -> list[str]:
+    """A command line as Python runs it: `tipping interpret` is interpret.py."""
+    if program == "python":
+        return [name, *options]
+    return [SCRIPTS[name], *options] if name in SCRIPTS else ["-m", "tipping", name, *options]
 
 
 def test_each_row_of_reliability_selects_tests() -> None:
@@ -60,6 +69,16 @@ def test_there_are_examples() -> None:
     assert {line[0] for line in lines()} >= {"interpret.py", "train.py", "-m", *SEARCHES}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#?([^)]*)\)", page.read_text()):
+        linked = page.parent / path if path else page
+        assert linked.exists(), path
+        heads = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+        assert not anchor or anchor in anchors, f"{path}#{anchor}"
+
+
 def own_network() -> dict[str, object]:
     """What a reader has: a network of three classes, and loaders of colour images."""
     generator = torch.Generator().manual_seed(0)
@@ -83,7 +102,8 @@ def test_a_command_line_is_taken(line: list[str]) -> None:
     script, *options = line
     if script == "-m":
         assert options[0] == "tipping"
-        assert all(option in help_of(options[1]) for option in options if option.startswith("--"))
+        printed = help_of(options[1])
+        assert all(option in printed for option in options if option.startswith("--"))
         return
     given = [option for option in options if option != "-m"]
     if "--cfg" in given:
