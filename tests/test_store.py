@@ -124,3 +124,8 @@ def test_digest_sees_names_types_shapes_and_values() -> None:
         {"a": torch.tensor([0.0, 0.0, 0.0, 1.0])},
     ]
     assert len({digest(tensors) for tensors in variants}) == 5
+
+
+def test_networks_that_earlier_versions_kept_are_found_under_their_keys(run_script, tmp_path: Path) -> None:
+    assert run_script("train")[0] == 0
+    assert [path.stem for path in (tmp_path / "store" / "networks").glob("*.pt")] == ["dc6580f6cf9e30a4"]

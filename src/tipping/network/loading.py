@@ -14,6 +14,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
+from tipping import models
 from tipping.errors import InputError
 from tipping.files import is_state, load
 from tipping.network.hooks import evaluating
@@ -81,7 +82,7 @@ def source_digest(path: str) -> str | None:
 
 @functools.cache  # what was imported counts, not what the file has become since
 def _source_digest(found: Any) -> str | None:
-    if found.__module__ == __name__:
+    if found.__module__ == models.__name__:
         return None
     try:
         text = Path(inspect.getfile(found)).read_bytes()
