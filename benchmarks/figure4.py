@@ -26,6 +26,7 @@ from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import records
 from tipping.experiment.network import pick_device
+from tipping.experiment.record import InterpretRecord
 from tipping.network import Filters, build, evaluating, load_checkpoint
 from tipping.results import tables
 from tipping.selection import collect
@@ -49,7 +50,7 @@ class Job(NamedTuple):
     """A job's folder, record, and seconds from its beginning to its record."""
 
     folder: Path
-    record: dict[str, Any]
+    record: InterpretRecord
     seconds: float
 
 
@@ -59,10 +60,10 @@ def jobs_of(sweep: Path) -> list[Job]:
     Raises:
         InputError: they are not all there, or not of one network over mu under one of Figure 4's protocols.
     """
-    found, missing = tables.collect(sweep, tables.row)
-    jobs = [Job(sweep / record["job"], record, _seconds(sweep / record["job"])) for record in found]
-    protocols = {record["protocol"]["name"] for record in found}
-    networks = [record["made"]["network"] for record in found]
+    found, missing = tables.collect(sweep, InterpretRecord)
+    jobs = [Job(sweep / record.job, record, _seconds(sweep / record.job)) for record in found]
+    protocols = {record.protocol["name"] for record in found}
+    networks = [record.made["network"] for record in found]
     if missing or len(protocols) != 1 or not protocols <= {"keras_report", "described"}:
         raise InputError(f"{sweep}: give the folder of a whole multirun over mu, under keras_report or described")
     if networks != [True] + [False] * (len(jobs) - 1) or min(job.seconds for job in jobs) < 0:
@@ -75,14 +76,14 @@ def _seconds(folder: Path) -> float:
     return end - start
 
 
-def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
+def network(record: InterpretRecord, dataset: Dataset) -> nn.Module:
     """The sweep's network, from its store.
 
     Raises:
         InputError: it is not there.
     """
-    model = build(record["model"], dataset.image_shape, data.CLASSES, record["seed"])
-    path = Path(record["config"]["store"]["dir"], "networks", f"{record['store']['network']}.pt")
+    model = build(record.model, dataset.image_shape, data.CLASSES, record.seed)
+    path = Path(record.config["store"]["dir"], "networks", f"{record.store['network']}.pt")
     if not path.is_file():
         raise InputError(f"{path} is not there: run this from the folder where the sweep ran")
     load_checkpoint(model, str(path))
@@ -92,8 +93,8 @@ def network(record: dict[str, Any], dataset: Dataset) -> nn.Module:
 def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[Stage]:
     """Of the command and of all its jobs."""
     first, few, images = jobs[0].record, dataset.train[:COUNTED], len(dataset.train)
-    trainer, scope = first["config"]["trainer"], first["protocol"]["scope"]
-    seconds = {stage: sum(job.record["seconds"][stage] for job in jobs) for stage in STAGES}
+    trainer, scope = first.config["trainer"], first.protocol["scope"]
+    seconds = {stage: sum(job.record.seconds[stage] for job in jobs) for stage in STAGES}
     ablations, filters = [list(ablated(job.folder)) for job in jobs], Filters.of(model, few.images_NCHW[:1])
 
     def step() -> None:
@@ -148,10 +149,10 @@ def shares(found: Sequence[Stage], device: torch.device) -> Iterator[Sequence[An
 def further(jobs: Sequence[Job]) -> Iterator[Sequence[Any]]:
     """Rows of the table of the mu after the first, with what is known before them."""
     for job in jobs[1:]:
-        seconds = job.record["seconds"]
+        seconds = job.record.seconds
         passes = seconds["ablation"] + seconds["curve"]
         besides = job.seconds - passes
-        yield f"{job.record['mu']:g}", f"{passes:.1f}", f"{besides:.2f}", f"{seconds['selection']:.2f}"
+        yield f"{job.record.mu:g}", f"{passes:.1f}", f"{besides:.2f}", f"{seconds['selection']:.2f}"
 
 
 def main() -> None:
@@ -161,12 +162,12 @@ def main() -> None:
     try:
         jobs = jobs_of(parser.parse_args().sweep)
         record = jobs[0].record
-        device = pick_device(record["config"]["device"])
-        dataset = data.load(**record["config"]["data"], device=device)
+        device = pick_device(record.config["device"])
+        dataset = data.load(**record.config["data"], device=device)
         model = network(record, dataset)
     except InputError as error:
         parser.error(str(error))
-    print(f"{record['device']}, torch {torch.__version__}, {record['protocol']['name']}")
+    print(f"{record.device}, torch {torch.__version__}, {record.protocol['name']}")
     with evaluating(model):
         found = list(stages(jobs, dataset, model))
         heads = ("stage", "seconds", "of all", "10¹² operations", "10¹² a second", "of a product's")

@@ -9,7 +9,6 @@ python sweeps/publish.py                                writes their tables and 
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ import numpy as np
 
 from tipping.experiment.config import RULES
 from tipping.experiment.options import flat
+from tipping.experiment.record import TrainRecord
+from tipping.experiment.records import read_record
 from tipping.results import charts, published
 from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.tipping_points import compare, student
@@ -69,14 +70,15 @@ def keep_training(sweeps: Sequence[Path]) -> None:
     """Keep where networks tip after each epoch of their training under docs/results."""
     rows = []
     for path in sorted(path for sweep in sweeps for path in sweep.glob("*/result.json")):
-        record = json.loads(path.read_text())
-        options = flat(record["config"])
+        record = read_record(path.parent)
+        assert isinstance(record, TrainRecord), f"{path} is of no training"
+        options = flat(record.config)
         own = {key: options[key] for key in COLUMNS if key in options}
-        own |= {"data": record["data"], "model": record["model"]["name"], "protocol": record["protocol"]["name"]}
-        own |= {"device": record["device"], "commit": record["versions"]["commit"]}
-        for epoch, curve in record["curves"].items():
-            intact, relevant = curve["selected"][0], curve["removed"][-1]
-            rows.append({**own, "epoch": epoch, "intact": intact, "relevant": relevant, "tips_at": curve["tips_at"]})
+        own |= {"data": record.data, "model": record.model["name"], "protocol": record.protocol["name"]}
+        own |= {"device": record.device, "commit": record.versions["commit"]}
+        for epoch, curve in record.curves.items():
+            intact, relevant = curve.selected[0], curve.removed[-1]
+            rows.append({**own, "epoch": epoch, "intact": intact, "relevant": relevant, "tips_at": curve.tips_at})
     with (KEPT / "training.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n", restval="")
         writer.writeheader()

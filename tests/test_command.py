@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from test_ablation import without
 
 from tipping import data
 from tipping.command import table as table_command
+from tipping.experiment.record import parse_record
 from tipping.experiment.schema import SCHEMA
 from tipping.mu_lasso import spg
 from tipping.network import build
@@ -83,7 +85,7 @@ def test_a_sweep_from_nothing_and_again(run_script, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "accuracy_drop.png").read_bytes().startswith(b"\x89PNG")
     assert "results.csv" in out
 
-    points = points_of(charts.accuracy_drop([small, large]))
+    points = points_of(charts.accuracy_drop([parse_record(small), parse_record(large)]))
     for kind, name in (("relevant filters", "selected"), ("none (intact)", "intact")):
         accuracy = large["accuracy"][name]
         assert points[None, kind, 20.0] == (accuracy, accuracy, accuracy)
@@ -117,8 +119,12 @@ def test_the_chart_draws_the_mean_of_the_seeds() -> None:
         {"intact": 0.5, "selected": 0.5, "random": [0.5, 0.5]},
     ]
     pairs = enumerate(zip(accuracies, curves, strict=True))
-    records = [{**shared, "seed": seed, "accuracy": accuracy, "curve": curve} for seed, (accuracy, curve) in pairs]
-    chart = charts.accuracy_drop([*records, {**records[0], "mu": 5.0000002}])
+    records = [
+        {**shared, "seed": seed, "accuracy": SimpleNamespace(**accuracy), "curve": SimpleNamespace(**curve)}
+        for seed, (accuracy, curve) in pairs
+    ]
+    records.append({**records[0], "mu": 5.0000002})
+    chart = charts.accuracy_drop([SimpleNamespace(**record) for record in records])  # type: ignore[misc]
     points, mu = points_of(chart), shared["mu"]
     assert points[None, "relevant filters", mu] == pytest.approx((1 / 3, 0.2, 0.5))
     assert points[None, "random filters", mu] == pytest.approx((3.2 / 6, 0.4, 0.8))

@@ -48,6 +48,7 @@ from tipping.command import table as table_command
 from tipping.data import idx, sources
 from tipping.errors import InputError
 from tipping.experiment import config, records
+from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.experiment.store import Store
 from tipping.network import build, load_checkpoint
 from tipping.report import page
@@ -759,7 +760,7 @@ def check_gathered(tool: Callable[[list[str]], int], sweep: Path, place: Path, s
         )
         assert all(old.items() <= new.items() for old, new in pairs), "there may be columns of what varies now"
     own: Any = OmegaConf.load(sweep / "1" / ".hydra" / "config.yaml")
-    kind = records.OF_TRAINING if "train" in sweep.name else records.OF_INTERPRETING
+    kind = TrainRecord if "train" in sweep.name else InterpretRecord
     records.read_own(folder / "1", config.parse(own), ROOT / "conf", kind)
     return err
 

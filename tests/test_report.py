@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -265,7 +266,7 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
         for group in over_seeds
         for network, bound in zip(group.networks, group.by_mu.bounds, strict=True)
     }
-    distance = [abs(np.log(job.record["mu"]) - tips[job.network]) for job in by_nearness(jobs, over_seeds)]
+    distance = [abs(np.log(job.record.mu) - tips[job.network]) for job in by_nearness(jobs, over_seeds)]
     assert all(near <= far for near, far in zip(distance[:4], distance[4:], strict=True)), "four networks, twice"
     assert distance[:4] != distance[4:]
 
@@ -465,9 +466,9 @@ def test_there_is_something_to_try_next(tmp_path: Path, script: str, options: st
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
     crossings = [{"low": 2.0, "high": 3.0}, {"low": 20.0, "high": 30.0}]
     dropouts = ["0.5", "0.0"] if "dropout" in options else ["0.5", "0.5"]
-    record = {"config": {"model": {}}, "protocol": {"name": "described", "draws": 5}}
+    record = {"protocol": {"name": "described", "draws": 5}}
     jobs = [
-        Job(tmp_path, record | {"seed": seed, "config": {"model": {"dropout": dropout}}}, {})
+        Job(tmp_path, SimpleNamespace(**record, seed=seed, config={"model": {"dropout": dropout}}), {})  # type: ignore[arg-type]
         for seed, dropout in enumerate(dropouts)
     ]
     found = [Network("", [job], None, 0.1, {"crossings": [one]}) for job, one in zip(jobs, crossings, strict=True)]

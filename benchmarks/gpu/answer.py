@@ -15,6 +15,7 @@ from tipping.data import Dataset
 from tipping.experiment import outcome
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.subject import Subject
 from tipping.network import build
 from tipping.results import tables
@@ -93,9 +94,7 @@ def rows_of(
     for (key, selection), predictions_AN in zip(drawn.items(), parts, strict=True):
         options = at(subject.options, *key)
         curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
-        record = {
-            **work.described(options),
-            **outcome.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve),
-        }
-        row = tables.row(record | {"job": "", "overlap": None, "signals_alike": {}, "seconds": {}}, [])
+        came_of_it = outcome.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve)
+        record = InterpretRecord(**work.described(options), **came_of_it, store={}, made={}, seconds={})
+        row = tables.row(record, [])
         yield row | {"curve_selected": "", "curve_random": ""}  # a curve of two points is none

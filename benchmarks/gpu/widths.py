@@ -11,6 +11,7 @@ from gpu.work import Pace, Rows, Work, columns_of
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import outcome
 from tipping.experiment.config import Config, Search
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import search_note
 from tipping.experiment.searched import Searched
 from tipping.results import sweep, tipping_map
@@ -49,7 +50,7 @@ def searched(work: Work, options: Config) -> dict[str, object]:
     known: dict[float, float] = {}
     while (mu := found.bracketing.next(known)) is not None and len(known) < SEARCH.trials:
         jobs[mu] = evaluated(work, found, replace(options, mu=mu), best)
-        known[mu] = jobs[mu].record["accuracy"]["selected"] - found.level
+        known[mu] = jobs[mu].record.accuracy.selected - found.level
     (network,), left_out = sweep.networks(list(jobs.values()))
     assert not left_out
     note = search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
@@ -67,11 +68,10 @@ def evaluated(work: Work, found: Searched, options: Config, best: tuple[np.ndarr
     predictions_AN = evaluate_ablations(filters, images, [selection.order_K, *selection.controls], **manner)
     few = images.spread(options.curve.images)
     curve = drop_curve(filters, few, selection.order_K, selection.controls, options.curve.points, **manner)
-    record = {
-        **work.described(options),
-        **outcome.outcome(options, filters.index, selection, images, intact_N, predictions_AN, curve),
-        "store": {"weights": subject.weights},
-    }
+    parts = outcome.outcome(options, filters.index, selection, images, intact_N, predictions_AN, curve)
+    record = InterpretRecord(
+        **work.described(options), **parts, store={"weights": subject.weights}, made={}, seconds={}
+    )
     selected_N, random_DN = predictions_AN[0], predictions_AN[1:]
     labels_N = images.labels_N.cpu().numpy()
     arrays = {"labels": labels_N, "intact": intact_N, "selected": selected_N, "random": random_DN}

@@ -19,9 +19,10 @@ def interpret(composed: DictConfig) -> None:
     """Run one job, in Hydra's folder for it."""
     from tipping.experiment import records
     from tipping.experiment.interpret import job
+    from tipping.experiment.record import InterpretRecord
 
     directory, conf = Path(HydraConfig.get().runtime.output_dir), presets()
-    if config := records.begin(directory, composed, conf, records.OF_INTERPRETING):
+    if config := records.begin(directory, composed, conf, InterpretRecord):
         job(config, directory, conf)
 
 

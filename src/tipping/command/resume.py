@@ -61,11 +61,12 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
 def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     """Whether a folder holds the record of a job with these overrides."""
     from tipping.experiment import records  # with torch, which a folder without jobs does without
+    from tipping.experiment.record import InterpretRecord, TrainRecord
 
     if not (job / records.RECORD).is_file():
         return False
     composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))
-    kind = records.OF_TRAINING if options.hydra.job.name == "train" else records.OF_INTERPRETING
+    kind: type[Any] = TrainRecord if options.hydra.job.name == "train" else InterpretRecord
     try:
         own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
         return records.read_own(job, own, _presets(options), kind) is not None

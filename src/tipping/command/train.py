@@ -18,10 +18,11 @@ from tipping.experiment.config import presets
 def train(composed: DictConfig) -> None:
     """Run one job, in Hydra's folder for it."""
     from tipping.experiment import records
+    from tipping.experiment.record import TrainRecord
     from tipping.experiment.train import job
 
     directory, conf = Path(HydraConfig.get().runtime.output_dir), presets()
-    if config := records.begin(directory, composed, conf, records.OF_TRAINING):
+    if config := records.begin(directory, composed, conf, TrainRecord):
         job(config, directory, conf)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -17,7 +16,7 @@ from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
 from tipping.network import randomize as replace_weights
-from tipping.selection import Selection, overlap
+from tipping.selection import Overlap, Selection, overlap
 
 
 def is_check(options: config.Config) -> bool:
@@ -63,8 +62,8 @@ def as_trained(
 
 def overlap_with(
     trained: tuple[Subject, Selection] | None, selection: Selection, layer_F: np.ndarray, seed: int
-) -> dict[str, Any] | None:
-    """The record of a sanity check's overlap with the trained network's selection; None if it is no check."""
+) -> Overlap | None:
+    """Return a sanity check's overlap with the trained network's selection; None if it is no check."""
     if trained is None:
         return None
-    return asdict(overlap(trained[1], selection, layer_F, np.random.default_rng((seed, 2))))
+    return overlap(trained[1], selection, layer_F, np.random.default_rng((seed, 2)))

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from tipping.experiment import interpret, records
 from tipping.experiment.config import Config, FewestFilters, key_of, parse
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import TRIALS
 from tipping.files import replacing
 from tipping.tipping_points.study import EXCESS, SAMPLERS, find_again, open_study, work
@@ -51,9 +52,9 @@ def job(
     def evaluate(chosen: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         found = [_record_of(plain, {**chosen, "seed": seed}, directory, conf) for seed in options.seeds]
         kinds = ("intact", "selected", "chance")
-        accuracy = {kind: float(np.mean([one["accuracy"][kind] for one in found])) for kind in kinds}
+        accuracy = {kind: float(np.mean([getattr(one.accuracy, kind) for one in found])) for kind in kinds}
         excess = accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2
-        return float(np.mean([one["filters"]["ablated"] for one in found])), {EXCESS: excess, **accuracy}
+        return float(np.mean([one.filters.ablated for one in found])), {EXCESS: excess, **accuracy}
 
     try:
         find_again(study, evaluate, directory)
@@ -63,7 +64,7 @@ def job(
             conclude(trials, directory)
 
 
-def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf: Path) -> dict[str, Any]:
+def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf: Path) -> InterpretRecord:
     """The record of a job, made now or before."""
     own = OmegaConf.create(OmegaConf.to_container(plain))
     assert isinstance(own, DictConfig), "as plain is"
@@ -72,7 +73,7 @@ def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf:
     config = parse(own)
     folder = directory / "trials" / ",".join(f"{option}={value!r}" for option, value in chosen.items())
     folder.mkdir(parents=True, exist_ok=True)
-    return records.read_own(folder, config, conf) or interpret.job(config, folder, conf)
+    return records.read_own(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
 
 
 def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:

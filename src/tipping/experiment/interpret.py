@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load, pick_device
 from tipping.experiment.pictures import check_resampling, compare, pictures
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
@@ -22,7 +22,7 @@ from tipping.tracking import track
 log = logging.getLogger(__name__)
 
 
-def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
+def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
     """Data → network → responses → selection → ablation → record, for one mu.
 
     Args:
@@ -66,25 +66,25 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
                 both = compare(*trained, subject, store)
 
         index = subject.filters.index
-        record = {
+        record = InterpretRecord(
             **described,
             **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
-            "overlap": checks.overlap_with(trained, selection, index.layer_F, config.seed),
-            "signals_alike": both.similarity if both else {},
-            "store": {
+            overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
+            signals_alike=both.similarity if both else {},
+            store={
                 "network": network.key,
                 "weights": subject.weights,
                 "responses": responses.key,
                 "trained": trained[0].weights if trained else None,
             },
-            "made": {"network": not network.found, "responses": not responses.found},
-            "seconds": stage.seconds,
-            "pictures": None if config.visualize.enabled else [],
-        }
+            made={"network": not network.found, "responses": not responses.found},
+            seconds=stage.seconds,
+            pictures=None if config.visualize.enabled else [],
+        )
         records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
         records.write(directory, record)
-        run.log_result(record, outcome.relevant_filters(subject.filters, selection))
+        run.log_result(record.as_json(), outcome.relevant_filters(subject.filters, selection))
         if config.visualize.enabled:  # when all else is safe
             from tipping.visualize.draw import picture_beside  # with matplotlib
 
@@ -94,7 +94,7 @@ def job(config: Config, directory: Path, conf: Path) -> dict[str, Any]:
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(directory / records.PICTURES, drawn)
-            records.write(directory, record | {"pictures": sorted(drawn), "seconds": stage.seconds})
+            records.write(directory, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
             run.log_pictures(drawn)
     log.info("%s", outcome.sentence(record))
     return record

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tipping.experiment.record import Record
 
 # options that are no part of a result, or are shown anyway
 ELSEWHERE = (
@@ -22,9 +25,9 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return options
 
 
-def varying_options(records: Sequence[dict[str, Any]]) -> list[str]:
+def varying_options(records: Sequence[Record]) -> list[str]:
     """The options that differ between jobs and tell what they compute, but for mu and seed."""
-    configs = [flat(record["config"]) for record in records]
+    configs = [flat(record.config) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
     return [option for option in different if not option.startswith(ELSEWHERE)]

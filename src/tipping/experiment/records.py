@@ -8,8 +8,9 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from omegaconf import DictConfig
@@ -18,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tipping.ablation import DropCurve
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.experiment import config, schema
+from tipping.experiment import config
+from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record
 from tipping.experiment.versions import versions
 from tipping.files import parsing, replacing
 from tipping.network import Filters, file_digests
@@ -32,16 +34,16 @@ RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.np
 PICTURES = "pictures"  # a folder
 DAMAGED = (ValueError, LookupError, TypeError, RecursionError)
 UNREADABLE = (OSError, *DAMAGED)
-OF_TRAINING, OF_INTERPRETING = "curves", "filters"  # what only records of these jobs have
+Kind = TypeVar("Kind", TrainRecord, InterpretRecord)
 
 
-def begin(directory: Path, composed: DictConfig, conf: Path, kind: str) -> config.Config | None:
+def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -> config.Config | None:
     """The options of the job to do in a directory, which is emptied of other records; None where a job with these
     options and this code has been done there.
 
     Args:
         conf: the folder of the presets.
-        kind: of the job, `OF_TRAINING` or `OF_INTERPRETING`.
+        kind: of record.
 
     Raises:
         InputError, omegaconf.errors.OmegaConfBaseException: as `parse`.
@@ -60,18 +62,17 @@ def begin(directory: Path, composed: DictConfig, conf: Path, kind: str) -> confi
     return options
 
 
-def read_record(directory: Path) -> dict[str, Any]:
-    """The record in a directory.
+def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord:
+    """Read the record in a directory.
+
+    Args:
+        job: what the job is called there.
 
     Raises:
         one of UNREADABLE: there is none, or it is not whole, or of another version.
     """
-    record: dict[str, Any] = json.loads((directory / RECORD).read_text(), parse_constant=_finite, parse_float=_finite)
-    if record["schema"] != schema.SCHEMA:
-        raise ValueError("of another version")
-    if not schema.whole(record):
-        raise ValueError("not whole")
-    return record
+    text = (directory / RECORD).read_text()
+    return parse_record(json.loads(text, parse_constant=_finite, parse_float=_finite), job)
 
 
 def _finite(text: str) -> float:
@@ -101,7 +102,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(held)
 
 
-def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF_INTERPRETING) -> dict[str, Any] | None:
+def read_own(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
     """The record of a job with these options, files and code, if the directory holds one that is whole.
 
     Raises:
@@ -110,12 +111,12 @@ def read_own(directory: Path, options: config.Config, conf: Path, kind: str = OF
     """
     try:
         record = read_record(directory)
-        own = {key: value for key, value in record["config"].items() if key not in config.ELSEWHERE}
-        if kind not in record or {**own, "data": record["data"]} != config.deciding(options):
+        own = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
+        if not isinstance(record, kind) or {**own, "data": record.data} != config.deciding(options):
             return None
-        for name in [SELECTION, PREDICTIONS] if kind == OF_INTERPRETING else []:
+        for name in [SELECTION, PREDICTIONS] if kind is InterpretRecord else []:
             _arrays(directory / name)
-        given, made_by, pictures = record["model_files"], record["versions"], record["pictures"]
+        given, made_by, pictures = record.model_files, record.versions, record.pictures
     except (FileNotFoundError, *DAMAGED):
         return None
     of_this_code = {**made_by, "commit": ""} == {**versions(conf), "commit": ""}
@@ -170,8 +171,8 @@ def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
             picture.figure.savefig(part, format="png")
 
 
-def write(directory: Path, record: dict[str, Any]) -> None:
+def write(directory: Path, record: Record) -> None:
     """Write a job's ``result.json``, its last file, with the time of day."""
-    record = {**record, "ended": time.strftime("%Y-%m-%d %H:%M:%S")}
+    ended = replace(record, ended=time.strftime("%Y-%m-%d %H:%M:%S"))
     with replacing(directory / RECORD) as part:
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        part.write_text(json.dumps(ended.as_json(), indent=1, allow_nan=False) + "\n")

@@ -85,6 +85,7 @@ _common = _has(
     protocol=_has(name=_text, dense=_flag, draws=_count, **dict.fromkeys(AXES, _text)),
     ended=_text,
     device=_text,
+    schema=_count,
     versions=lambda value: _has(commit=_or_none(_text))(value) and _named(_or_none(_text))(value),
     accuracy=_has(intact=_share),
     store=_has(weights=_text),
@@ -104,6 +105,8 @@ _of_interpreting = _has(
         per_layer=_named(_count),
     ),
     selection=_has(
+        solver=_text,
+        iterations=_some(_count),
         certified=_flag,
         unique=_some(_flag),
         explainable_by_noise=_number,

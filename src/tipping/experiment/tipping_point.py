@@ -11,6 +11,7 @@ from pathlib import Path
 from tipping.experiment import interpret, records
 from tipping.experiment.config import Config, Search, key_of
 from tipping.experiment.network import pick_device
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import EVALUATIONS, write_search
 from tipping.experiment.searched import Searched
 from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work
@@ -32,8 +33,8 @@ def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, own = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_own(folder, own, conf) or interpret.job(own, folder, conf)
-        excess = record["accuracy"]["selected"] - network.level
+        record = records.read_own(folder, own, conf, InterpretRecord) or interpret.job(own, folder, conf)
+        excess = record.accuracy.selected - network.level
         return abs(excess), {EXCESS: excess}
 
     sampler = BracketingSampler(network.bracketing)

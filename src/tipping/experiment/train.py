@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from tipping.experiment import records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load, pick_device
 from tipping.experiment.pictures import check_resampling, pictures
+from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
@@ -45,7 +46,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     dataset, model = load(config, device)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
-    curves: dict[int, dict[str, Any]] = {}
+    curves: dict[str, EpochCurve] = {}
 
     @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
     def interpreted(weights: str) -> tuple[Subject, Selection]:
@@ -70,7 +71,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             from tipping.tipping_points import half_drop  # with scipy
 
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
-            curves[epoch] = {**curve.record(), "tips_at": tips_at}
+            curves[str(epoch)] = EpochCurve(**curve.record(), tips_at=tips_at)
             run.log_curve(curve, epoch, tips_at)
             where = f"tips at {tips_at:.1f} of" if tips_at is not None else "does not tip, even without all"
             log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
@@ -95,15 +96,15 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             from tipping.network.training import evaluate  # with Lightning, which is not waited for until here
 
             accuracy = evaluate(model, dataset)
-        record = {
+        record = TrainRecord(
             **described,
-            "accuracy": {"intact": accuracy},
-            "curves": curves,
-            "store": {"network": network.key, "weights": digest(network.tensors)},
-            "made": {"network": not network.found},
-            "seconds": stage.seconds,
-            "pictures": [],  # of the network as it is in the end
-        }
+            accuracy=TestAccuracy(accuracy),
+            curves=curves,
+            store={"network": network.key, "weights": digest(network.tensors)},
+            made={"network": not network.found},
+            seconds=stage.seconds,
+            pictures=[],  # of the network as it is in the end
+        )
         records.write(directory, record)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)

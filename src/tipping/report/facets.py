@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tipping.experiment.record import TrainRecord
 from tipping.report.sentences import count_seeds, sentence_of, training_name
 from tipping.results import charts, published
 from tipping.results.charts import INTACT, RANDOM, RELEVANT, Line
@@ -94,8 +95,8 @@ def _drops(group: Group, name: str) -> dict[str, Image]:
 def _layers(of: Sequence[Network], name: str) -> Image:
     lines: dict[str, list[Line]] = {}
     for network in of:
-        for layer in network.records[0]["filters"]["per_layer"]:
-            counts = [record["filters"]["per_layer"][layer] for record in network.records]
+        for layer in network.records[0].filters.per_layer:
+            counts = [record.filters.per_layer[layer] for record in network.records]
             lines.setdefault(layer, []).append((network.curves.mu_P, np.array(counts)))
     return image_of(charts.by_layer(lines), f"Relevant filters of {name} by layer, against mu")
 
@@ -104,7 +105,7 @@ def alike(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that differ by their seed only."""
     alike: dict[str, list[Job]] = {}
     for job in jobs:
-        alike.setdefault(json.dumps([job.options, job.record["mu"]], sort_keys=True), []).append(job)
+        alike.setdefault(json.dumps([job.options, job.record.mu], sort_keys=True), []).append(job)
     return list(alike.values())
 
 
@@ -113,35 +114,35 @@ def facet_at_one_mu(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn
     records = [job.record for job in jobs]
     name = group_name(jobs[0].options, apart)
     intact, selected, random = (
-        published.percent([float(np.mean(record["accuracy"][kind])) for record in records])
+        published.percent([float(np.mean(getattr(record.accuracy, kind))) for record in records])
         for kind in ("intact", "selected", "random")
     )
-    relevant, total = np.mean([record["filters"]["ablated"] for record in records]), records[0]["filters"]["total"]
+    relevant, total = np.mean([record.filters.ablated for record in records]), records[0].filters.total
     sentence = (
-        f"At mu = {records[0]['mu']:g}, {relevant:.3g} of {total} filters are relevant: accuracy is {intact} % intact, "
+        f"At mu = {records[0].mu:g}, {relevant:.3g} of {total} filters are relevant: accuracy is {intact} % intact, "
         f"{selected} % without them, {random} % without as many random ones. "
-        f"{count_seeds([record['seed'] for record in records])}. "
-        f"The curve below is of {records[0]['curve']['images']} images."
+        f"{count_seeds([record.seed for record in records])}. "
+        f"The curve below is of {records[0].curve.images} images."
     )
     lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: []}
     for record in records:
-        curve = record["curve"]
-        removed_P = np.array(curve["removed"])
-        lines[RELEVANT].append((removed_P, np.array(curve["selected"])))
-        lines[RANDOM] += [(removed_P, np.array(one)) for one in curve["random"]]
-    words = f"Accuracy of {name} as its filters are ablated, strongest first, at mu = {records[0]['mu']:g}"
+        curve = record.curve
+        removed_P = np.array(curve.removed)
+        lines[RELEVANT].append((removed_P, np.array(curve.selected)))
+        lines[RANDOM] += [(removed_P, np.array(one)) for one in curve.random]
+    words = f"Accuracy of {name} as its filters are ablated, strongest first, at mu = {records[0].mu:g}"
     drawn = drawn and len(lines[RELEVANT][0][0]) > 1
     image = image_of(charts.drop(lines, "filters"), words) if drawn else None
     return Facet(name, sweep, sentence, {"order": image} if image else {}, None)
 
 
-def training_image(trained: Sequence[dict[str, Any]]) -> Image | None:
+def training_image(trained: Sequence[TrainRecord]) -> Image | None:
     """How the tipping point moves while networks are trained."""
     rows = []
     for record in trained:
         name = training_name(record, trained)
-        for epoch, curve in record["curves"].items():
-            tips, most = curve["tips_at"], curve["removed"][-1]
+        for epoch, curve in record.curves.items():
+            tips, most = curve.tips_at, curve.removed[-1]
             rows.append(
                 {"name": name, "epoch": int(epoch), "at": most if tips is None else tips, "tips": tips is not None}
             )

@@ -50,14 +50,14 @@ def by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
         of.setdefault(job.network, []).append(job)
     ranked = []
     for network, own in of.items():
-        own.sort(key=lambda job: abs(math.log(job.record["mu"]) - tips.get(network, 0.0)))
+        own.sort(key=lambda job: abs(math.log(job.record.mu) - tips.get(network, 0.0)))
         ranked += list(enumerate(own))
     return [job for _, job in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _gallery(folder: Path, job: Job) -> Gallery:
     record = job.record
-    name = f"{job_name(folder, job.folder)}: {record['model']['name']}, seed {record['seed']}, mu = {record['mu']:g}"
+    name = f"{job_name(folder, job.folder)}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
     paths = sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
     shows = [(data_uri(path.read_bytes(), "png"), caption_of(path.stem)) for path in paths]
     return Gallery(name, [Image(uri, f"{words} ({name})", words) for uri, words in shows])

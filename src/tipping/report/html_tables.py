@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tipping.experiment.options import varying_options
+from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.results import tables
 from tipping.results.tipping_map import natural
 
@@ -26,7 +27,7 @@ class Table(NamedTuple):
     rows: list[list[Cell]]
 
 
-def of_trainings(trained: Sequence[dict[str, Any]]) -> Table:
+def of_trainings(trained: Sequence[TrainRecord]) -> Table:
     """Of networks trained, with their accuracy-drop curves by epoch."""
     own = varying_options(trained)
     rows = [tables.training_row(record, own) for record in trained]
@@ -51,7 +52,7 @@ def _short(number: str) -> str:
     return f"{float(number):.4g}"
 
 
-def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
+def of_jobs(records: Sequence[InterpretRecord]) -> Table:
     """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
     own = varying_options(records)
     told = [tables.row(record, own) for record in records]
@@ -59,11 +60,9 @@ def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
     heads += ["certified", "relative gap", "seconds"]
     rows = []
-    for number, record in enumerate(sorted(records, key=lambda record: natural(record["job"]))):
+    for number, record in enumerate(sorted(records, key=lambda record: natural(record.job))):
         row = tables.row(record, own)
-        job = (
-            Cell(record["job"], record["job"]) if "/" not in record["job"] else Cell(f"{number}", number, record["job"])
-        )
+        job = Cell(record.job, record.job) if "/" not in record.job else Cell(f"{number}", number, record.job)
         percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
         rows.append(
             [
@@ -80,7 +79,7 @@ def of_jobs(records: Sequence[dict[str, Any]]) -> Table:
     return Table("Jobs", heads, rows)
 
 
-def of_randomized(records: Sequence[dict[str, Any]]) -> list[list[str]]:
+def of_randomized(records: Sequence[InterpretRecord]) -> list[list[str]]:
     """Of networks with layers initialised anew: how far their selection is the trained network's; heads first."""
     rows = []
     for record in records:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tipping.experiment import invocation
 from tipping.experiment.options import flat
+from tipping.experiment.record import Record
 from tipping.results.folder import SEARCHES, hydra_of
 from tipping.results.sweep import Network
 
@@ -80,24 +81,24 @@ def _around(found: Sequence[Network]) -> tuple[float, float] | None:
     return (min(one["low"] for one in crossings), max(one["high"] for one in crossings)) if crossings else None
 
 
-def made(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, str]:
+def made(folder: Path, records: Sequence[Record]) -> dict[str, str]:
     """How records of a folder were made, by headings."""
-    networks = {record["store"]["weights"] for record in records}
-    trained = sum(record["made"]["network"] for record in records)
-    versions = [{key: value for key, value in record["versions"].items() if value} for record in records]
+    networks = {record.store["weights"] for record in records}
+    trained = sum(record.made["network"] for record in records)
+    versions = [{key: value for key, value in record.versions.items() if value} for record in records]
     commits = _distinct(one.pop("commit", "no git checkout") for one in versions)
     facts = {
         "command": command(folder),
         "jobs": f"{len(records)}, of {len(networks)} networks",
-        "data": _distinct(record["data"] for record in records),
-        "training": _distinct(_training(record["config"]["trainer"]) for record in records),
-        "protocol": _distinct(_protocol(record["protocol"]) for record in records),
-        "seeds": _distinct(str(seed) for seed in sorted({record["seed"] for record in records})),
-        "last job ended": max(record.get("ended", "") for record in records),
+        "data": _distinct(record.data for record in records),
+        "training": _distinct(_training(record.config["trainer"]) for record in records),
+        "protocol": _distinct(_protocol(record.protocol) for record in records),
+        "seeds": _distinct(str(seed) for seed in sorted({record.seed for record in records})),
+        "last job ended": max(record.ended for record in records),
         "time": f"{_spent(records)} in all jobs; {trained} networks trained in them",
         "commit": commits,
         "versions": _distinct(", ".join(f"{key} {value}" for key, value in one.items()) for one in versions),
-        "machine": _distinct(record["device"] for record in records),
+        "machine": _distinct(record.device for record in records),
     }
     return {key: value for key, value in facts.items() if value}
 
@@ -111,8 +112,8 @@ def _protocol(protocol: dict[str, Any]) -> str:
     return f"{protocol['name']} ({of}, evaluated on the {protocol['evaluated_on']} images)"
 
 
-def _spent(records: Sequence[dict[str, Any]]) -> str:
-    seconds = sum(sum(record["seconds"].values()) for record in records)
+def _spent(records: Sequence[Record]) -> str:
+    seconds = sum(sum(record.seconds.values()) for record in records)
     return f"{seconds:.1f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tipping.experiment.options import varying_options
+from tipping.experiment.record import TrainRecord
 from tipping.results import published
 from tipping.results.folder import options_as_text
 from tipping.results.sweep import Job
@@ -18,8 +18,8 @@ from tipping.results.tipping_map import Group, parts_at, shown
 def sentence_of(group: Group) -> str:
     """Where networks tip, in words."""
     records = [record for network in group.networks for record in network.records]
-    total, seeds = records[0]["filters"]["total"], sorted(network.seed for network in group.networks)
-    intact = published.percent([network.records[0]["accuracy"]["intact"] for network in group.networks])
+    total, seeds = records[0].filters.total, sorted(network.seed for network in group.networks)
+    intact = published.percent([network.records[0].accuracy.intact for network in group.networks])
     if not group.above_chance:
         chance = 100 * group.networks[0].chance
         return f"Intact accuracy is {intact} %, not above chance ({chance:.2f} %): nothing tips. {count_seeds(seeds)}."
@@ -50,17 +50,17 @@ def best_trial(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[s
     return [f"{fewest}; {tipped} of {len(trials)} trials tip theirs."]
 
 
-def sentences_of_trainings(trained: Sequence[dict[str, Any]]) -> list[str]:
+def sentences_of_trainings(trained: Sequence[TrainRecord]) -> list[str]:
     """How accurate networks are that differ by their seed only, and what tips them when trained."""
-    of: dict[str, list[dict[str, Any]]] = {}
+    of: dict[str, list[TrainRecord]] = {}
     for record in trained:
         of.setdefault(training_name(record, trained), []).append(record)
     sentences = []
     for name, records in of.items():
-        accuracy = published.percent([record["accuracy"]["intact"] for record in records])
+        accuracy = published.percent([record.accuracy.intact for record in records])
         text = f"{name}: {accuracy} % of the test images are classified rightly. "
-        text += f"{count_seeds([record['seed'] for record in records])}."
-        last = [list(record["curves"].values())[-1]["tips_at"] for record in records if record["curves"]]
+        text += f"{count_seeds([record.seed for record in records])}."
+        last = [list(record.curves.values())[-1].tips_at for record in records if record.curves]
         tips = [at for at in last if at is not None]
         if tips:
             within = f" ({min(tips):.1f} to {max(tips):.1f})" if len(tips) > 1 else ""
@@ -72,20 +72,20 @@ def sentences_of_trainings(trained: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def training_name(record: dict[str, Any], trained: Sequence[dict[str, Any]]) -> str:
+def training_name(record: TrainRecord, trained: Sequence[TrainRecord]) -> str:
     own = [key for key in varying_options(trained) if key != "model.name"]
-    return ", ".join([record["model"]["name"], *(f"{key}={options_as_text(record).get(key, '')}" for key in own)])
+    return ", ".join([record.model["name"], *(f"{key}={options_as_text(record).get(key, '')}" for key in own)])
 
 
 def checks_of(jobs: Sequence[Job]) -> list[str]:
     """What was checked of the selections, in sentences."""
     if not jobs:
         return []
-    selections = [job.record["selection"] for job in jobs]
-    certified = sum(one["certified"] for one in selections)
-    gap = max(max(one["relative_gap"]) for one in selections)
-    unique = sum(all(one["unique"]) for one in selections)
-    noise = sum(max(one["explainable"]) <= one["explainable_by_noise"] for one in selections)
+    selections = [job.record.selection for job in jobs]
+    certified = sum(one.certified for one in selections)
+    gap = max(max(one.relative_gap) for one in selections)
+    unique = sum(all(one.unique) for one in selections)
+    noise = sum(max(one.explainable) <= one.explainable_by_noise for one in selections)
     return [
         f"{certified} of {len(jobs)} selections are certified minima; the largest relative duality gap is {gap:.0e}.",
         f"In {unique} of {len(jobs)} the relevant filters are the only ones that reach the minimum.",

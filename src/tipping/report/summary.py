@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tipping import tracking
 from tipping.experiment.options import varying_options
+from tipping.experiment.record import Accuracy
 from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
 from tipping.results import tables, tipping_map
@@ -23,7 +23,7 @@ def summarise(held: SweepFolder) -> None:
     """Log a sweep as a whole, as its jobs were: tables, curves over seeds, charts, tipping points, and the page."""
     records = held_records(held)
     every = [*records, *held.trainings]
-    settings = Tracking(**every[0]["config"]["tracking"])
+    settings = Tracking(**every[0].config["tracking"])
     if not settings.enabled:
         return
     folder, own, apart = held.folder, varying_options(records), varying([job.options for job in held.jobs])
@@ -57,11 +57,14 @@ def summarise(held: SweepFolder) -> None:
 
 def _over_seeds(group: Group) -> list[dict[str, float]]:
     """The mean accuracies of networks at each mu that all were measured at."""
-    by_mu: dict[float, list[dict[str, Any]]] = {}
+    by_mu: dict[float, list[Accuracy]] = {}
     for record in (record for network in group.networks for record in network.records):
-        by_mu.setdefault(record["mu"], []).append(record["accuracy"])
+        by_mu.setdefault(record.mu, []).append(record.accuracy)
     return [
-        {"mu": mu, **{kind: float(np.mean([one[kind] for one in of])) for kind in ("intact", "selected", "random")}}
+        {
+            "mu": mu,
+            **{kind: float(np.mean([getattr(one, kind) for one in of])) for kind in ("intact", "selected", "random")},
+        }
         for mu, of in sorted(by_mu.items())
         if len(of) == len(group.networks)
     ]

@@ -14,8 +14,8 @@ import numpy as np
 import vl_convert
 
 from tipping.experiment.options import flat, varying_options
+from tipping.experiment.record import CurvePoints, InterpretRecord
 
-Record = dict[str, Any]
 Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
@@ -25,16 +25,16 @@ FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back 
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
 
-def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
+def accuracy_drop(records: Sequence[InterpretRecord]) -> alt.VConcatChart:
     """Accuracy against mu, and along the filters relevant at each mu: means over seeds, a row for each network."""
-    networks: dict[str, list[Record]] = {}
+    networks: dict[str, list[InterpretRecord]] = {}
     varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
     for record in records:
-        config = flat(record["config"])
-        protocol = [record["protocol"]["name"]] if any(option.startswith("protocol.") for option in varying) else []
+        config = flat(record.config)
+        protocol = [record.protocol["name"]] if any(option.startswith("protocol.") for option in varying) else []
         plain = [option for option in varying if not option.startswith("protocol.") and option in config]
         options = [*protocol, *(f"{option}={config[option]}" for option in plain)]
-        networks.setdefault(" ".join([record["model"]["name"], "on", record["data"], *options]), []).append(record)
+        networks.setdefault(" ".join([record.model["name"], "on", record.data, *options]), []).append(record)
     rows = []
     for network, jobs in networks.items():
         title = alt.Title(f"{network}, {_seeds(jobs)}", fontSize=14)
@@ -42,36 +42,36 @@ def accuracy_drop(records: Sequence[Record]) -> alt.VConcatChart:
     return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
 
 
-def _seeds(records: Sequence[Record]) -> str:
-    seeds = sorted({record["seed"] for record in records})
+def _seeds(records: Sequence[InterpretRecord]) -> str:
+    seeds = sorted({record.seed for record in records})
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def _by_mu(records: Sequence[Record]) -> alt.LayerChart:
+def _by_mu(records: Sequence[InterpretRecord]) -> alt.LayerChart:
     rows = []
     for mu, jobs in _each_mu(records).items():
-        accuracies = [job["accuracy"] for job in jobs]
+        accuracies = [job.accuracy for job in jobs]
         series = {
-            INTACT: [accuracy["intact"] for accuracy in accuracies],
-            RANDOM: [draw for accuracy in accuracies for draw in accuracy["random"]],
-            RELEVANT: [accuracy["selected"] for accuracy in accuracies],
+            INTACT: [accuracy.intact for accuracy in accuracies],
+            RANDOM: [draw for accuracy in accuracies for draw in accuracy.random],
+            RELEVANT: [accuracy.selected for accuracy in accuracies],
         }
         for ablated, values in series.items():
             rows += _points([mu], np.array(values)[:, None], ablated=ablated)
-    values = sorted({record["mu"] for record in records})
+    values = sorted({record.mu for record in records})
     x = alt.X("x:Q").title("mu (log scale)").scale(type="log", nice=False, padding=12).axis(values=values, format="~g")
     return _banded(rows, COLORS, SPANNED, x=x)
 
 
-def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
+def _by_filters(records: Sequence[InterpretRecord]) -> alt.LayerChart:
     """A line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of the
     numbers of filters these are."""
     rows, ends = [], []
     for mu, jobs in _each_mu(records).items():
-        curves = [job["curve"] for job in jobs]
-        longest = max((np.array(curve["removed"]) for curve in curves), key=len)
+        curves = [job.curve for job in jobs]
+        longest = max((np.array(curve.removed) for curve in curves), key=len)
         share_P = longest / max(longest[-1], 1)
-        x_P = np.mean([share_P * curve["removed"][-1] for curve in curves], axis=0).tolist()
+        x_P = np.mean([share_P * curve.removed[-1] for curve in curves], axis=0).tolist()
         rows += _points(x_P, _at(share_P, curves, "random"), mu=mu, ablated=RANDOM)
         rows += (selected := _points(x_P, _at(share_P, curves, "selected"), mu=mu, ablated=RELEVANT))
         ends.append({**selected[-1], "label": f"{mu:g}"})
@@ -80,16 +80,16 @@ def _by_filters(records: Sequence[Record]) -> alt.LayerChart:
     return _banded(rows, COLORS, SPANNED, x=x, detail="mu:N") + labels.encode(x=x, y="mean:Q", text="label:N")
 
 
-def _at(share_P: np.ndarray, curves: Sequence[Record], order: str) -> np.ndarray:
+def _at(share_P: np.ndarray, curves: Sequence[CurvePoints], order: str) -> np.ndarray:
     """The accuracies of all curves of an order where such shares of their filters are removed: lines × shares."""
-    lines = [(curve["removed"], line) for curve in curves for line in np.atleast_2d(curve[order])]
+    lines = [(curve.removed, line) for curve in curves for line in np.atleast_2d(getattr(curve, order))]
     return np.array([np.interp(share_P * removed[-1], removed, line) for removed, line in lines])
 
 
-def _each_mu(records: Sequence[Record]) -> dict[float, list[Record]]:
-    jobs: dict[float, list[Record]] = {}
+def _each_mu(records: Sequence[InterpretRecord]) -> dict[float, list[InterpretRecord]]:
+    jobs: dict[float, list[InterpretRecord]] = {}
     for record in records:
-        jobs.setdefault(record["mu"], []).append(record)
+        jobs.setdefault(record.mu, []).append(record)
     return jobs
 
 

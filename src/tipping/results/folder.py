@@ -6,8 +6,9 @@ import csv
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from tipping.errors import InputError
 from tipping.experiment.options import flat
 from tipping.experiment.overrides import NO_YAML, swept
+from tipping.experiment.record import InterpretRecord, Record, TrainRecord
 from tipping.experiment.records import RECORD
 from tipping.experiment.search_note import TRIALS
 from tipping.results.sweep import Job, Network, job_name, networks, read, trainings
@@ -37,7 +39,7 @@ class SweepFolder(NamedTuple):
     folder: Path
     name: str
     jobs: list[Job]
-    trainings: list[dict[str, Any]]
+    trainings: list[TrainRecord]
     networks: list[Network]
     groups: list[Group]
     single: list[Job]
@@ -56,8 +58,8 @@ def _best_of(trials: Sequence[dict[str, str]]) -> dict[str, str]:
     return {key: value for key, value in trials[0].items() if key == "mu" or "." in key}
 
 
-def options_as_text(record: dict[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in flat(record["config"]).items()}
+def options_as_text(record: Record) -> dict[str, str]:
+    return {key: str(value) for key, value in flat(record.config).items()}
 
 
 def read_folder(folder: Path, name: str = "") -> SweepFolder:
@@ -90,14 +92,14 @@ def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
     """The jobs of networks at several mu, and of those at one."""
     mu: dict[tuple[str, ...], set[float]] = {}
     for job in jobs:
-        mu.setdefault(job.network, set()).add(job.record["mu"])
+        mu.setdefault(job.network, set()).add(job.record.mu)
     several = [job for job in jobs if len(mu[job.network]) > 1]
     return several, [job for job in jobs if len(mu[job.network]) == 1]
 
 
-def held_records(held: SweepFolder) -> list[dict[str, Any]]:
+def held_records(held: SweepFolder) -> list[InterpretRecord]:
     """The records of jobs of interpret.py under their names."""
-    return [{"job": job_name(held.folder, job.folder), **job.record} for job in held.jobs]
+    return [replace(job.record, job=job_name(held.folder, job.folder)) for job in held.jobs]
 
 
 SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each

@@ -11,7 +11,8 @@ import numpy as np
 
 from tipping.errors import InputError
 from tipping.experiment.options import ELSEWHERE, flat
-from tipping.experiment.records import OF_INTERPRETING, OF_TRAINING, RECORD, UNREADABLE, read_predictions, read_record
+from tipping.experiment.record import InterpretRecord, TrainRecord
+from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
 from tipping.experiment.search_note import EVALUATIONS, SEARCH
 from tipping.tipping_points import Bracketing, Curves
 
@@ -22,7 +23,7 @@ class Job(NamedTuple):
     """A job's folder, its record, and the predictions for each image."""
 
     folder: Path
-    record: dict[str, Any]
+    record: InterpretRecord
     predictions: dict[str, np.ndarray]
 
     @classmethod
@@ -33,13 +34,13 @@ class Job(NamedTuple):
             one of `records.UNREADABLE`.
         """
         record = read_record(folder)
-        return cls(folder, record, read_predictions(folder)) if OF_INTERPRETING in record else None
+        return cls(folder, record, read_predictions(folder)) if isinstance(record, InterpretRecord) else None
 
     @property
     def options(self) -> dict[str, str]:
         """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
-        options = {key: str(value) for key, value in flat(self.record["config"]).items()}
-        names = {"protocol": self.record["protocol"]["name"], "protocol.draws": str(self.record["protocol"]["draws"])}
+        options = {key: str(value) for key, value in flat(self.record.config).items()}
+        names = {"protocol": self.record.protocol["name"], "protocol.draws": str(self.record.protocol["draws"])}
         return names | {
             key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
         }
@@ -47,9 +48,9 @@ class Job(NamedTuple):
     @property
     def network(self) -> tuple[str, ...]:
         """What jobs of one network have in common."""
-        axes = json.dumps(self.record["protocol"], sort_keys=True)
-        options = self.record["config"]
-        return self.record["store"]["weights"], axes, options["randomize"], options["selection"]["solver"]
+        axes = json.dumps(self.record.protocol, sort_keys=True)
+        options = self.record.config
+        return str(self.record.store["weights"]), axes, options["randomize"], options["selection"]["solver"]
 
 
 class Network(NamedTuple):
@@ -70,14 +71,14 @@ class Network(NamedTuple):
     search: dict[str, Any]
 
     @property
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[InterpretRecord]:
         """Of its jobs."""
         return [job.record for job in self.jobs]
 
     @property
     def seed(self) -> int:
         """Its seed."""
-        return int(self.records[0]["seed"])
+        return int(self.records[0].seed)
 
     @property
     def options(self) -> dict[str, str]:
@@ -105,14 +106,14 @@ def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
     return jobs, left_out
 
 
-def trainings(folder: Path) -> list[dict[str, Any]]:
+def trainings(folder: Path) -> list[TrainRecord]:
     """The records of train.py in a folder, each under its job's name; `read` names those that cannot be read."""
     found = []
     for path in sorted(folder.rglob(RECORD), key=lambda path: (len(str(path)), path)):
         try:
-            record = read_record(path.parent)
-            if OF_TRAINING in record:
-                found.append({"job": job_name(folder, path.parent), **record})
+            record = read_record(path.parent, job_name(folder, path.parent))
+            if isinstance(record, TrainRecord):
+                found.append(record)
         except UNREADABLE:
             continue
     return found
@@ -131,7 +132,7 @@ def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
     found, left_out = [], []
     for own in of.values():
         try:
-            found.append(_network(sorted(own, key=lambda job: float(job.record["mu"]))))
+            found.append(_network(sorted(own, key=lambda job: float(job.record.mu))))
         except InputError as error:
             left_out.append(str(error))
     return found, left_out
@@ -139,11 +140,11 @@ def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
 
 def _network(jobs: Sequence[Job]) -> Network:
     first = jobs[0].record
-    name = f"{first['model']['name']} seed={first['seed']}, {first['protocol']['name']}"
-    name += f", {first['protocol']['draws']} draws"
+    name = f"{first.model['name']} seed={first.seed}, {first.protocol['name']}"
+    name += f", {first.protocol['draws']} draws"
     jobs = _each_once(name, jobs)
     records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
-    mu = [float(record["mu"]) for record in records]
+    mu = [float(record.mu) for record in records]
     if len(mu) < 2:
         raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
     if len({array["random"].shape for array in arrays}) > 1:
@@ -153,12 +154,12 @@ def _network(jobs: Sequence[Job]) -> Network:
         raise InputError(f"{name}: jobs differ in the labels of their images: compare them one by one")
     curves = Curves(
         mu_P=np.array(mu),
-        removed_P=np.array([record["filters"]["ablated"] for record in records]),
+        removed_P=np.array([record.filters.ablated for record in records]),
         intact_N=arrays[0]["intact"] == labels_N,
         selected_PN=np.array([array["selected"] == labels_N for array in arrays]),
         random_PDN=np.array([array["random"] == labels_N for array in arrays]),
     )
-    return Network(name, list(jobs), curves, records[0]["accuracy"]["chance"], _searched(jobs))
+    return Network(name, list(jobs), curves, records[0].accuracy.chance, _searched(jobs))
 
 
 def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
@@ -166,10 +167,10 @@ def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
     kept = [jobs[0]]
     for job in jobs[1:]:
         before = kept[-1]
-        if job.record["mu"] != before.record["mu"]:
+        if job.record.mu != before.record.mu:
             kept.append(job)
         elif not all(np.array_equal(job.predictions[key], before.predictions[key]) for key in job.predictions):
-            mu, folders = job.record["mu"], f"{before.folder} and {job.folder}"
+            mu, folders = job.record.mu, f"{before.folder} and {job.folder}"
             raise InputError(f"{name}: mu={mu:g} gave different predictions in {folders}: leave one out")
     return kept
 
@@ -186,7 +187,7 @@ def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     if not found:
         return {}
     longest = max(found, key=lambda one: one["evaluations"])
-    known = {job.record["mu"]: job.record["accuracy"]["selected"] - longest["level"] for job in jobs}
+    known = {job.record.mu: job.record.accuracy.selected - longest["level"] for job in jobs}
     exact = {(each["low"], each["high"]): each for one in found for each in one["crossings"]}
     brackets = Bracketing(min(known), max(known)).brackets(known)
     return {**longest, "crossings": [exact.get(bracket[:2], bracket._asdict()) for bracket in brackets]}

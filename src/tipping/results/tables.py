@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.options import flat, varying_options
-from tipping.experiment.records import UNREADABLE, read_record
+from tipping.experiment.record import InterpretRecord, TrainRecord
+from tipping.experiment.records import UNREADABLE, Kind, read_record
 from tipping.files import replacing
 from tipping.results import published
 from tipping.selection import MATCHES
@@ -29,13 +30,11 @@ NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # optio
 ALWAYS = published.NETWORK[2:]  # in each table
 
 
-def collect(
-    sweep: Path, row: Callable[[dict[str, Any], Sequence[str]], object]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records of a sweep's jobs, each under its job's name, and the names of jobs without a readable one.
+def collect(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
+    """Read the records of a sweep's jobs, each under its job's name; and the names of jobs without a readable one.
 
     Args:
-        row: makes a line of a table of a record that is whole.
+        kind: of record; a job with one of another kind has none that is readable.
 
     Raises:
         InputError: the folder is missing or holds no job.
@@ -48,10 +47,13 @@ def collect(
     records, missing = [], []
     for job in jobs:
         try:
-            record = {**read_record(job), "job": job.name}
-            row(record, [])
-            records.append(record)
+            record = read_record(job, job.name)
         except UNREADABLE:
+            missing.append(job.name)
+            continue
+        if isinstance(record, kind):
+            records.append(record)
+        else:
             missing.append(job.name)
     return records, missing
 
@@ -64,7 +66,7 @@ def gather(sweep: Path) -> list[str]:
     """
     from tipping.results.charts import accuracy_drop  # with altair, which a table does without
 
-    records, missing = collect(sweep, row)
+    records, missing = collect(sweep, InterpretRecord)
     if records:
         varying = varying_options(records)
         rows = [row(record, varying) for record in records]
@@ -83,7 +85,7 @@ def gather_trainings(sweep: Path) -> list[str]:
     Returns:
         the names of jobs without a readable record.
     """
-    records, missing = collect(sweep, training_row)
+    records, missing = collect(sweep, TrainRecord)
     if records:
         rows = [training_row(record, varying_options(records)) for record in records]
         _write(sweep / TRAININGS, rows)
@@ -108,60 +110,60 @@ def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
         print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
 
 
-def training_row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
     """A training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
-    options, tips = flat(record["config"]), [curve["tips_at"] for curve in record["curves"].values()]
+    options, tips = flat(record.config), [curve.tips_at for curve in record.curves.values()]
     return {
-        "job": record["job"],
-        "data": record["data"],
-        "model": record["model"]["name"],
+        "job": record.job,
+        "data": record.data,
+        "model": record.model["name"],
         **{key: options.get(key, "") for key in varying if key not in NAMED},
-        "seed": record["seed"],
-        "accuracy": record["accuracy"]["intact"],
+        "seed": record.seed,
+        "accuracy": record.accuracy.intact,
         "tips_at": ", ".join("nowhere" if at is None else f"{at:.1f}" for at in tips),
-        "seconds": round(sum(record["seconds"].values()), 1),
-        "device": record["device"],
-        "commit": record["versions"]["commit"] or "",
+        "seconds": round(sum(record.seconds.values()), 1),
+        "device": record.device,
+        "commit": record.versions["commit"] or "",
     }
 
 
-def row(record: dict[str, Any], varying: Sequence[str]) -> dict[str, Any]:
+def row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
     """A job's line."""
-    accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
-    options = flat(record["config"])
+    accuracy, filters, selection = record.accuracy, record.filters, record.selection
+    options = flat(record.config)
     return {
-        "job": record["job"],
-        "data": record["data"],
-        "model": record["model"]["name"],
+        "job": record.job,
+        "data": record.data,
+        "model": record.model["name"],
         **{key: options.get(key, "") for key in dict.fromkeys([*ALWAYS, *varying]) if key not in NAMED},
-        "protocol": record["protocol"]["name"],
-        **{axis: record["protocol"][axis] for axis in ("dense", *config.AXES)},
-        "randomize": record["config"]["randomize"],
-        "seed": record["seed"],
-        "mu": record["mu"],
-        "filters": filters["total"],
-        "dead": filters["dead"],
-        "relevant": filters["relevant"],
-        "ablated": filters["ablated"],
-        "shared": float(np.mean(filters["shared"])),
-        "intact": accuracy["intact"],
-        "selected": accuracy["selected"],
-        "random_mean": float(np.mean(accuracy["random"])),
-        "random_min": min(accuracy["random"]),
-        "random_max": max(accuracy["random"]),
-        "random": " ".join(map(str, accuracy["random"])),
-        **{f"curve_{order}": float(np.mean(record["curve"][order])) for order in ("selected", "random")},
-        "explained": float(np.mean(selection["explained"])),
-        "anything_relevant": max(selection["explainable"]) > selection["explainable_by_noise"],
-        "relative_gap": max(selection["relative_gap"]),
-        "certified": selection["certified"],
-        **{f"overlap_{key}": (record["overlap"] or {}).get(key, "") for key in ("jaccard", "rank_correlation")},
-        "overlap_by_chance": _range((record["overlap"] or {}).get("jaccard_by_chance")),
-        "rank_correlation_by_chance": _range((record["overlap"] or {}).get("rank_correlation_by_chance")),
-        **{f"signals_alike_{rule}": record["signals_alike"].get(rule, "") for rule in config.RULES},
-        "seconds": round(sum(record["seconds"].values()), 1),
-        "device": record["device"],
-        "commit": record["versions"]["commit"] or "",
+        "protocol": record.protocol["name"],
+        **{axis: record.protocol[axis] for axis in ("dense", *config.AXES)},
+        "randomize": record.config["randomize"],
+        "seed": record.seed,
+        "mu": record.mu,
+        "filters": filters.total,
+        "dead": filters.dead,
+        "relevant": filters.relevant,
+        "ablated": filters.ablated,
+        "shared": float(np.mean(filters.shared)),
+        "intact": accuracy.intact,
+        "selected": accuracy.selected,
+        "random_mean": float(np.mean(accuracy.random)),
+        "random_min": min(accuracy.random),
+        "random_max": max(accuracy.random),
+        "random": " ".join(map(str, accuracy.random)),
+        **{f"curve_{order}": float(np.mean(getattr(record.curve, order))) for order in ("selected", "random")},
+        "explained": float(np.mean(selection.explained)),
+        "anything_relevant": max(selection.explainable) > selection.explainable_by_noise,
+        "relative_gap": max(selection.relative_gap),
+        "certified": selection.certified,
+        **{f"overlap_{key}": getattr(record.overlap, key, "") for key in ("jaccard", "rank_correlation")},
+        "overlap_by_chance": _range(getattr(record.overlap, "jaccard_by_chance", None)),
+        "rank_correlation_by_chance": _range(getattr(record.overlap, "rank_correlation_by_chance", None)),
+        **{f"signals_alike_{rule}": record.signals_alike.get(rule, "") for rule in config.RULES},
+        "seconds": round(sum(record.seconds.values()), 1),
+        "device": record.device,
+        "commit": record.versions["commit"] or "",
     }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tipping.errors import InputError
 from tipping.experiment.options import flat
+from tipping.experiment.record import Record
 from tipping.files import replacing
 from tipping.results import published
 from tipping.results.sweep import Network, networks, read
@@ -33,17 +34,17 @@ APART = 0.01  # by how much accuracy without random filters must exceed that wit
 
 def row(network: Network) -> dict[str, Any]:
     """A network's line of the table: its options, and what was found of it."""
-    fullest, search = max(network.records, key=lambda record: record["filters"]["ablated"]), network.search
-    curve, crossings = fullest["curve"], search.get("crossings", [])
+    fullest, search = max(network.records, key=lambda record: record.filters.ablated), network.search
+    curve, crossings = fullest.curve, search.get("crossings", [])
     by_mu, by_filters, random = (_point([network], axis, of) for axis, of in KINDS)
     return {
         **network.options,
         "seed": network.seed,
         "evaluations": len(network.records),
-        "intact": network.records[0]["accuracy"]["intact"],
+        "intact": network.records[0].accuracy.intact,
         "chance": network.chance,
-        "least": min(record["accuracy"]["selected"] for record in network.records),
-        "filters": network.records[0]["filters"]["total"],
+        "least": min(record.accuracy.selected for record in network.records),
+        "filters": network.records[0].filters.total,
         **_columns("mu", by_mu, math.exp),
         "slope": by_mu.slope,
         **_columns("filters", by_filters),
@@ -51,15 +52,15 @@ def row(network: Network) -> dict[str, Any]:
         "parts_at_mu": parts_at([network], "mu"),
         "parts_at_filters": parts_at([network], "filters"),
         **{
-            f"area_{order}": area(np.array(curve["removed"]), np.mean(np.atleast_2d(curve[order]), axis=0))
+            f"area_{order}": area(np.array(curve.removed), np.mean(np.atleast_2d(getattr(curve, order)), axis=0))
             for order in ("selected", "weakest", "random")
         },
         "crossings": len(crossings) if search else "",
         "crosses_at": crossings[0]["at"] if crossings else "",
         **{fact: "" if search.get(fact) is None else search[fact] for fact in ("saturation_mu", "stability")},
-        "certified": all(record["selection"]["certified"] for record in network.records),
-        "device": network.records[0]["device"],
-        "commit": network.records[0]["versions"]["commit"] or "",
+        "certified": all(record.selection.certified for record in network.records),
+        "device": network.records[0].device,
+        "commit": network.records[0].versions["commit"] or "",
     }
 
 
@@ -71,7 +72,7 @@ def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
     point = tipping_point(curves, found[0].chance, rng, axis=axis, of=of)
     if axis == "mu":
         return _exact(found, point)
-    most = float(found[0].records[0]["filters"]["total"])
+    most = float(found[0].records[0].filters.total)
     return point._replace(high=min(point.high, most)) if math.isfinite(point.at) else point
 
 
@@ -199,15 +200,15 @@ def _each_seed_once(found: Sequence[Network]) -> None:
         other = by_seed.setdefault(network.seed, network)
         if other is network:
             continue
-        one, two = ({**flat(each.records[0]["config"]), **_made_with(each.records[0])} for each in (other, network))
+        one, two = ({**flat(each.records[0].config), **_made_with(each.records[0])} for each in (other, network))
         differing = [key for key in one if one[key] != two.get(key) and key != "mu"]
         where = f"{other.jobs[0].folder} and {network.jobs[0].folder}"
         what = f"differ in {', '.join(differing)}" if differing else "were trained apart"
         raise InputError(f"{network.name}: {where} are of two networks of one seed, which {what}: leave one out")
 
 
-def _made_with(record: dict[str, Any]) -> dict[str, Any]:
-    return {"device": record["device"], **record["versions"]}
+def _made_with(record: Record) -> dict[str, Any]:
+    return {"device": record.device, **record.versions}
 
 
 def natural(name: str) -> list[Any]:
@@ -225,7 +226,7 @@ def lines(found: Sequence[Group]) -> list[list[str]]:
             [
                 *group.settings.values(),
                 ", ".join(str(seed) for seed in sorted(network.seed for network in group.networks)),
-                published.percent([network.records[0]["accuracy"]["intact"] for network in group.networks]),
+                published.percent([network.records[0].accuracy.intact for network in group.networks]),
                 *(
                     [shown(group.by_mu, math.exp), shown(group.by_filters), shown(group.random)]
                     if group.above_chance
@@ -280,7 +281,7 @@ def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
     for name, group in found:
         if not group.above_chance:
             continue
-        total = group.networks[0].records[0]["filters"]["total"]
+        total = group.networks[0].records[0].filters.total
         mu_P = np.concatenate([network.curves.mu_P for network in group.networks])
         by_mu += _marks(name, RELEVANT, group.by_mu, math.exp, 1, (mu_P.min(), mu_P.max()))
         by_filters += _marks(name, RELEVANT, group.by_filters, float, total, (0.0, 1.0))

@@ -1,7 +1,7 @@
 """Responses of filters, and which filters are relevant; random controls to compare them with."""
 
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, controls
-from tipping.selection.overlap import overlap
+from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
 from tipping.selection.responses import Measure, collect, mean_activations, response_batches
 from tipping.selection.stability import on_halves, stability
@@ -12,6 +12,7 @@ __all__ = [
     "Candidates",
     "Draws",
     "Measure",
+    "Overlap",
     "Selection",
     "collect",
     "controls",
