@@ -24,7 +24,8 @@ from tipping.report import page as report
 from tipping.report.galleries import by_nearness
 from tipping.results.charts import RANDOM, RELEVANT, band, by_epoch, drop, svg
 from tipping.results.folder import read_folder
-from tipping.results.sweep import Job, Network, networks, read
+from tipping.results.jobs import Job
+from tipping.results.sweep import Network, networks, read
 from tipping.results.tipping_map import groups, shown
 
 HOSTILE = "<script>document.title=1</script>&amp;"
@@ -211,9 +212,9 @@ def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in (tmp_path, tmp_path / "nosuch"):
+    for folder, said in ((tmp_path, " holds no jobs"), (tmp_path / "nosuch", ": no such folder")):
         assert report_command.main([str(folder)]) == 1
-        assert capsys.readouterr().err.strip() == f"{folder} holds no jobs; give the folder of a sweep or a search"
+        assert capsys.readouterr().err.strip() == f"{folder}{said}; give the folder of a sweep or a search"
 
 
 def test_sentences_say_what_the_map_says(sweep: Path) -> None:

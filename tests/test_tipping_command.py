@@ -64,7 +64,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("nosuch", f"nosuch: no such command; there are {', '.join(COMMANDS)}"),
         ("interpret mu=-1 data=digits", "mu=-1.0: give a finite number over 0"),
         ("train nosuch=1", "nosuch: no such option of this model or job; --cfg job lists them all"),
-        ("table nosuch", "nosuch: no such folder; give the folder of a sweep"),
+        ("table nosuch", "nosuch: no such folder; give the folder of a sweep or a search"),
         ("table --nosuch", "the following arguments are required: SWEEP_DIR; --help says what is"),
     ],
 )

@@ -15,7 +15,7 @@ from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import search_note
 from tipping.experiment.searched import Searched
 from tipping.results import sweep, tipping_map
-from tipping.results.sweep import Job
+from tipping.results.jobs import Job
 from tipping.selection import explainable, selections
 
 FILE = "widths.csv"

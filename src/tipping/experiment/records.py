@@ -34,7 +34,7 @@ RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.np
 PICTURES = "pictures"  # a folder
 DAMAGED = (ValueError, LookupError, TypeError, RecursionError)
 UNREADABLE = (OSError, *DAMAGED)
-Kind = TypeVar("Kind", TrainRecord, InterpretRecord)
+Kind = TypeVar("Kind", bound=Record)
 
 
 def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -> config.Config | None:

@@ -14,7 +14,8 @@ from tipping.report.sentences import count_seeds, sentence_of, training_name
 from tipping.results import charts, published
 from tipping.results.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.results.folder import SweepFolder
-from tipping.results.sweep import Job, Network
+from tipping.results.jobs import Job
+from tipping.results.sweep import Network
 from tipping.results.tipping_map import Group, chart, name_of, natural
 from tipping.tipping_points import along
 

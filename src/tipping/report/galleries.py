@@ -11,7 +11,7 @@ from tipping.experiment.records import PICTURES
 from tipping.report.facets import Image, data_uri
 from tipping.report.sentences import caption_of
 from tipping.results.folder import SweepFolder
-from tipping.results.sweep import Job, job_name
+from tipping.results.jobs import Job
 from tipping.results.tipping_map import Group
 
 PICTURED = 4_000_000  # bytes of pictures on a page, the first job's always
@@ -57,7 +57,7 @@ def by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
 
 def _gallery(folder: Path, job: Job) -> Gallery:
     record = job.record
-    name = f"{job_name(folder, job.folder)}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
+    name = f"{job.record.job}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
     paths = sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
     shows = [(data_uri(path.read_bytes(), "png"), caption_of(path.stem)) for path in paths]
     return Gallery(name, [Image(uri, f"{words} ({name})", words) for uri, words in shows])

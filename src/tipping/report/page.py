@@ -33,7 +33,7 @@ from tipping.report.galleries import PICTURED, Gallery, galleries_of
 from tipping.report.html_tables import Table
 from tipping.report.sentences import best_trial, checks_of, sentences_of_trainings
 from tipping.report.summary import PAGE, summarise
-from tipping.results.folder import SweepFolder, held_records, read_folder
+from tipping.results.folder import SweepFolder, read_folder
 from tipping.results.tipping_map import natural, varying
 
 
@@ -100,7 +100,7 @@ def section_of(held: SweepFolder, apart: Sequence[str], budget: int) -> Section:
         training=training_image(held.trainings),
         tables=[table for table in _tables(held) if table.rows],
         checks=checks_of(held.jobs),
-        randomized=html_tables.of_randomized(held_records(held)),
+        randomized=html_tables.of_randomized([job.record for job in held.jobs]),
         galleries=galleries,
         unseen=unseen,
         made=origin.made(held.folder, [*(job.record for job in held.jobs), *held.trainings]),
@@ -115,7 +115,7 @@ def section_of(held: SweepFolder, apart: Sequence[str], budget: int) -> Section:
 
 
 def _tables(held: SweepFolder) -> list[Table]:
-    jobs = html_tables.of_jobs(held_records(held))
+    jobs = html_tables.of_jobs([job.record for job in held.jobs])
     return [html_tables.of_trials(held.trials), jobs, html_tables.of_trainings(held.trainings)]
 
 

@@ -11,7 +11,7 @@ from tipping.experiment.options import varying_options
 from tipping.experiment.record import TrainRecord
 from tipping.results import published
 from tipping.results.folder import options_as_text
-from tipping.results.sweep import Job
+from tipping.results.jobs import Job
 from tipping.results.tipping_map import Group, parts_at, shown
 
 

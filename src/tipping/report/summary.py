@@ -14,14 +14,14 @@ from tipping.experiment.record import Accuracy
 from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
 from tipping.results import tables, tipping_map
-from tipping.results.folder import SweepFolder, held_records
+from tipping.results.folder import SweepFolder
 from tipping.results.tipping_map import Group, chart, varying
 from tipping.tracking import Tracking
 
 
 def summarise(held: SweepFolder) -> None:
     """Log a sweep as a whole, as its jobs were: tables, curves over seeds, charts, tipping points, and the page."""
-    records = held_records(held)
+    records = [job.record for job in held.jobs]
     every = [*records, *held.trainings]
     settings = Tracking(**every[0].config["tracking"])
     if not settings.enabled:

@@ -6,7 +6,6 @@ import csv
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from tipping.errors import InputError
 from tipping.experiment.options import flat
 from tipping.experiment.overrides import NO_YAML, swept
-from tipping.experiment.record import InterpretRecord, Record, TrainRecord
-from tipping.experiment.records import RECORD
+from tipping.experiment.record import Record, TrainRecord
 from tipping.experiment.search_note import TRIALS
-from tipping.results.sweep import Job, Network, job_name, networks, read, trainings
+from tipping.results.jobs import Job, Jobs, read_jobs
+from tipping.results.sweep import Network, networks
 from tipping.results.tipping_map import Group, groups
 
 
@@ -71,7 +70,10 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
     Raises:
         InputError: it is missing or holds no job.
     """
-    jobs, left_out = read([folder])
+    there = read_jobs(folder)
+    jobs, left_out = there.measured, there.left_out
+    if len(there.begun) == len(there.unfinished):
+        raise InputError(f"{folder} holds no records of jobs; give the folder of a sweep or a search")
     trials = list(csv.DictReader((folder / TRIALS).read_text().splitlines())) if (folder / TRIALS).is_file() else []
     several, single = _by_number_of_mu(jobs)
     if trials:
@@ -82,9 +84,9 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
         over_seeds = groups(found)
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
-    left_out += [*not_found, *unfinished(folder)]
+    left_out += [*not_found, *unfinished(folder, there)]
     return SweepFolder(
-        folder, name or folder.resolve().name, jobs, trainings(folder), found, over_seeds, single, trials, left_out
+        folder, name or folder.resolve().name, jobs, there.trained, found, over_seeds, single, trials, left_out
     )
 
 
@@ -95,11 +97,6 @@ def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
         mu.setdefault(job.network, set()).add(job.record.mu)
     several = [job for job in jobs if len(mu[job.network]) > 1]
     return several, [job for job in jobs if len(mu[job.network]) == 1]
-
-
-def held_records(held: SweepFolder) -> list[InterpretRecord]:
-    """The records of jobs of interpret.py under their names."""
-    return [replace(job.record, job=job_name(held.folder, job.folder)) for job in held.jobs]
 
 
 SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each
@@ -125,15 +122,14 @@ def hydra_of(folder: Path) -> DictConfig | None:
     return hydra
 
 
-def unfinished(folder: Path) -> list[str]:
+def unfinished(folder: Path, there: Jobs) -> list[str]:
     """The jobs of a sweep that left no record, and how many were never begun; those of a search are its networks'."""
     hydra = hydra_of(folder)
     if hydra is None or hydra.job.name in SEARCHES or not (folder / "multirun.yaml").is_file():
         return []
-    jobs = sorted((path.parent for path in folder.glob("*/.hydra")), key=lambda job: (len(job.name), job.name))
-    lines = [f"job {job.name} failed or was stopped" for job in jobs if not (job / RECORD).is_file()]
+    lines = [f"job {job.name} failed or was stopped" for job in there.unfinished]
     try:
-        never = math.prod(map(len, swept(hydra.overrides.task).values())) - len(jobs)
+        never = math.prod(map(len, swept(hydra.overrides.task).values())) - len(there.begun)
     except HydraException:  # how many a glob stands for cannot be told here
         never = 0
     return [*lines, f"{never} of its jobs were never begun: it was stopped"] if never > 0 else lines

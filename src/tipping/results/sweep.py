@@ -10,47 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tipping.errors import InputError
-from tipping.experiment.options import ELSEWHERE, flat
-from tipping.experiment.record import InterpretRecord, TrainRecord
-from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import EVALUATIONS, SEARCH
+from tipping.results.jobs import Job, read_jobs
 from tipping.tipping_points import Bracketing, Curves
-
-APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
-
-
-class Job(NamedTuple):
-    """A job's folder, its record, and the predictions for each image."""
-
-    folder: Path
-    record: InterpretRecord
-    predictions: dict[str, np.ndarray]
-
-    @classmethod
-    def read(cls, folder: Path) -> Job | None:
-        """The job of a folder; None for one of train.py.
-
-        Raises:
-            one of `records.UNREADABLE`.
-        """
-        record = read_record(folder)
-        return cls(folder, record, read_predictions(folder)) if isinstance(record, InterpretRecord) else None
-
-    @property
-    def options(self) -> dict[str, str]:
-        """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
-        options = {key: str(value) for key, value in flat(self.record.config).items()}
-        names = {"protocol": self.record.protocol["name"], "protocol.draws": str(self.record.protocol["draws"])}
-        return names | {
-            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
-        }
-
-    @property
-    def network(self) -> tuple[str, ...]:
-        """What jobs of one network have in common."""
-        axes = json.dumps(self.record.protocol, sort_keys=True)
-        options = self.record.config
-        return str(self.record.store["weights"]), axes, options["randomize"], options["selection"]["solver"]
 
 
 class Network(NamedTuple):
@@ -87,41 +50,16 @@ class Network(NamedTuple):
 
 
 def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
-    """The jobs of interpret.py of sweeps and searches, and a line for each that cannot be read.
+    """Read the jobs of interpret.py of sweeps and searches; and say of each that cannot be read why it is left out.
 
     Raises:
-        InputError: a folder is missing or holds no job.
+        InputError: a folder is missing or holds no record of a job.
     """
-    jobs, left_out = [], []
-    for sweep in sweeps:
-        paths = sorted(sweep.rglob(RECORD)) if sweep.is_dir() else []
-        if not paths:
-            raise InputError(f"{sweep} holds no jobs; give the folder of a sweep or a search")
-        for path in paths:
-            try:
-                if job := Job.read(path.parent):
-                    jobs.append(job)
-            except UNREADABLE:
-                left_out.append(f"{path.parent}: its record or predictions cannot be read, or are of another version")
-    return jobs, left_out
-
-
-def trainings(folder: Path) -> list[TrainRecord]:
-    """The records of train.py in a folder, each under its job's name; `read` names those that cannot be read."""
-    found = []
-    for path in sorted(folder.rglob(RECORD), key=lambda path: (len(str(path)), path)):
-        try:
-            record = read_record(path.parent, job_name(folder, path.parent))
-            if isinstance(record, TrainRecord):
-                found.append(record)
-        except UNREADABLE:
-            continue
-    return found
-
-
-def job_name(folder: Path, job: Path) -> str:
-    """What a job of a sweep is called."""
-    return str(job.relative_to(folder)) if job != folder else folder.resolve().name
+    folders = [read_jobs(sweep) for sweep in sweeps]
+    for sweep, folder in zip(sweeps, folders, strict=True):
+        if len(folder.begun) == len(folder.unfinished):
+            raise InputError(f"{sweep} holds no records of jobs; give the folder of a sweep or a search")
+    return [job for folder in folders for job in folder.measured], [line for one in folders for line in one.left_out]
 
 
 def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:

@@ -17,10 +17,11 @@ import numpy as np
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.options import flat, varying_options
-from tipping.experiment.record import InterpretRecord, TrainRecord
-from tipping.experiment.records import UNREADABLE, Kind, read_record
+from tipping.experiment.record import InterpretRecord, Record, TrainRecord
+from tipping.experiment.records import Kind
 from tipping.files import replacing
 from tipping.results import published
+from tipping.results.jobs import read_jobs
 from tipping.selection import MATCHES
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
@@ -39,23 +40,13 @@ def collect(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     Raises:
         InputError: the folder is missing or holds no job.
     """
-    if not sweep.is_dir():
-        raise InputError(f"{sweep}: no such folder; give the folder of a sweep")
-    jobs = sorted((path.parent for path in sweep.glob("*/.hydra")), key=lambda path: (len(path.name), path.name))
-    if not jobs:
+    jobs = read_jobs(sweep)
+    names = [path.name for path in jobs.begun if path.parent == sweep]  # not those of sweeps below
+    if not names:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
-    records, missing = [], []
-    for job in jobs:
-        try:
-            record = read_record(job, job.name)
-        except UNREADABLE:
-            missing.append(job.name)
-            continue
-        if isinstance(record, kind):
-            records.append(record)
-        else:
-            missing.append(job.name)
-    return records, missing
+    every: list[Record] = [*jobs.trained, *(job.record for job in jobs.interpreted)]
+    readable = {record.job: record for record in every if isinstance(record, kind)}
+    return [readable[name] for name in names if name in readable], [name for name in names if name not in readable]
 
 
 def gather(sweep: Path) -> list[str]:
