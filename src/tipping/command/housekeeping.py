@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 def places(store: Path) -> list[Place]:
-    """The places of a store, by kind and key; files that are not the store's own are left out.
+    """Return the places of a store, by kind and key; files that are not the store's own are left out.
 
     Raises:
         InputError: there is no such folder.
@@ -65,7 +65,7 @@ def places(store: Path) -> list[Place]:
 
 
 def recipe_of(item: Path) -> dict[str, Any] | None:
-    """The recipe in a file; None where it cannot be read."""
+    """Return the recipe in a file; None where it cannot be read."""
     try:
         return dict(json.loads(torch.load(item, weights_only=True, mmap=True)["recipe"]))  # not the tensors
     except Exception:  # whatever bytes at random make it raise
@@ -73,7 +73,7 @@ def recipe_of(item: Path) -> dict[str, Any] | None:
 
 
 def in_words(recipe: Mapping[str, Any]) -> str:
-    """A recipe in a line: classes by name, digests by their first digits, of lists their length."""
+    """Return a recipe in a line: classes by name, digests by their first digits, of lists their length."""
     return " ".join(_words(recipe))
 
 
@@ -91,7 +91,7 @@ def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
 
 
 def fault(place: Place, content: bytes) -> str | None:
-    """What is wrong with the content of an item, as the end of a sentence."""
+    """Return what is wrong with the content of an item, as the end of a sentence."""
     try:
         text, tensors = read(io.BytesIO(content))
         if key_of(text) != place.key:
@@ -105,7 +105,7 @@ def fault(place: Place, content: bytes) -> str | None:
 
 
 def jobs_of(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
-    """The folders of jobs by what these use: keys of items, and the weights that items are of.
+    """Return the folders of jobs by what these use: keys of items, and the weights that items are of.
 
     Raises:
         InputError: a folder holds no records, or one cannot be read.
@@ -137,7 +137,7 @@ def _used_by(record: dict[str, Any]) -> set[str]:
 
 
 def users(place: Place, recipe: Mapping[str, Any] | None, jobs: Jobs) -> list[Path]:
-    """The folders of the jobs that use an item."""
+    """Return the folders of the jobs that use an item."""
     return sorted({*jobs.get(place.key, ()), *jobs.get((recipe or {}).get("weights", ""), ())})
 
 
@@ -156,7 +156,7 @@ def check_idle(sweeps: Iterable[Path]) -> None:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """The files in a folder and those below it, each once, also behind links.
+    """Yield the files in a folder and below it, each once, also behind links.
 
     Raises:
         InputError: a folder cannot be read, and might hold anything.
@@ -176,7 +176,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def prune(place: Place, jobs: Jobs, delete: bool) -> Iterator[Path]:
-    """The files of a place that nobody needs, none if a job holds its lock; each is deleted, if so, after it was given.
+    """Yield the files of a place that nobody needs, and delete each afterwards if so asked; none if a job holds its
+    lock.
 
     Of an item that cannot be read, nobody knows who needs it.
     """
@@ -192,7 +193,7 @@ def prune(place: Place, jobs: Jobs, delete: bool) -> Iterator[Path]:
 
 @contextmanager
 def _holding(path: Path) -> Iterator[bool]:
-    """Whether nobody else held a lock, which is then held; no lock is left where there was none."""
+    """Hold a lock and give whether nobody else held it; no lock file is left where there was none."""
     lock, new = FileLock(path), not path.exists()
     try:
         lock.acquire(timeout=0)

@@ -99,7 +99,7 @@ class Sweep(Callback):
 
     @classmethod
     def started(cls) -> Path | None:
-        """The folder of this process's multirun, once it holds a job."""
+        """Return the folder of this process's multirun, once it holds a job."""
         return cls.folder if cls.folder and any(cls.folder.glob("*/.hydra")) else None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -175,7 +175,7 @@ def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
 
 
 def _settle() -> None:
-    """In a process of submitit's: end in order when it is cancelled, and take no more processors than Slurm gives."""
+    """End in order when cancelled, in a process of submitit's, and take no more processors than Slurm gives."""
     Sweep.stop = Stop()
     Sweep.stop.listen()
     if given := os.environ.get("SLURM_CPUS_ON_NODE"):
@@ -264,25 +264,27 @@ def _check_flags() -> None:
 
 
 def _in_job(main: Callable[[], object], error: Exception) -> bool:
-    """Whether an exception passed through the function that Hydra's decorates, that is, is not of composing options."""
+    """Return whether an exception passed through the function that Hydra decorates, rather than came of composing
+    options."""
     job = getattr(main, "__wrapped__", main).__code__
     return any(frame.f_code is job for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _of_options(error: Exception) -> InputError:
-    """What Hydra says of options that it cannot compose, with these: it does not name them."""
+    """Return what Hydra says of options that it cannot compose, with the options, which it does not name."""
     return InputError(f"{' '.join(sys.argv[1:])}: cannot be composed ({str(error) or type(error).__name__})")
 
 
 def _quiet() -> None:
-    """No warnings of Lightning's, and no semaphores of tqdm's, of which Python warns when this process is killed."""
+    """Silence warnings of Lightning's, and use no semaphores of tqdm's, of which Python warns when this process is
+    killed."""
     tqdm.set_lock(threading.RLock())
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
 
 
 def _is_mistake(error: BaseException) -> bool:
-    """Whether an error is the user's, or the machine's, and not ours."""
+    """Return whether an error is the user's or the machine's, and no fault of the program."""
     return isinstance(error, MISTAKES) or _of_memory(error)
 
 
@@ -293,7 +295,7 @@ def _of_memory(error: BaseException) -> bool:
 
 
 def _say(error: Exception, prefix: str = "") -> None:
-    """One line for a mistake of the user; the traceback for one of ours."""
+    """Print one line for a mistake of the user, the traceback for a fault of the program."""
     with tqdm.external_write_mode(file=sys.stderr):
         if _is_mistake(error):
             print(prefix + one_line(error), file=sys.stderr)
@@ -304,14 +306,15 @@ def _say(error: Exception, prefix: str = "") -> None:
 
 
 def _summary(error: Exception) -> str:
-    """An error as one line, also one of ours."""
+    """Return an error as one line, also a fault of the program."""
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
     return one_line(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
 
 
 def one_line(error: BaseException) -> str:
-    """A mistake as one line that names the culprit; Hydra's and OmegaConf's messages without their inner workings."""
+    """Return a mistake as one line that names the culprit, without the inner workings of Hydra's and OmegaConf's
+    messages."""
     return " ".join(_named(error).splitlines())
 
 

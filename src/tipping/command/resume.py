@@ -17,7 +17,7 @@ from tipping.experiment.overrides import NO_YAML, jobs_of
 
 
 def hold(folder: Path) -> FileLock:
-    """The folder of a multirun, held by this process until it ends.
+    """Hold the folder of a multirun until this process ends.
 
     Raises:
         InputError: another holds it.
@@ -32,7 +32,7 @@ def hold(folder: Path) -> FileLock:
 
 
 def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
-    """The jobs of a multirun that are done already; how many is said.
+    """Return the jobs of a multirun that are done already, and print how many.
 
     Raises:
         InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
@@ -59,7 +59,7 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
 
 
 def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
-    """Whether a folder holds the record of a job with these overrides."""
+    """Return whether a folder holds the record of a job with these overrides."""
     from tipping.experiment import records  # with torch, which a folder without jobs does without
     from tipping.experiment.record import InterpretRecord, TrainRecord
 
@@ -75,18 +75,18 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
 
 
 def _name_of(folder: Path) -> str | None:
-    """The script of the multirun in a folder."""
+    """Return the script of the multirun in a folder."""
     path = folder / "multirun.yaml"
     return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
 
 
 def _overrides(path: Path) -> list[str]:
-    """Those of a job."""
+    """Read the overrides of a job."""
     return _kept(path, lambda held: [str(one) for one in held])
 
 
 def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
-    """What is to be picked of what Hydra has kept in a file.
+    """Pick something of what Hydra has kept in a file.
 
     Raises:
         InputError: it holds something else.
@@ -98,10 +98,10 @@ def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
 
 
 def _presets(options: DictConfig) -> Path:
-    """The folder of the presets."""
+    """Return the folder of the presets."""
     return next(Path(source.path) for source in options.hydra.runtime.config_sources if source.provider == "main")
 
 
 def _deciding(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a job that say what it does, not where or how."""
+    """Return the overrides of a job that decide what it does, not where or how it runs."""
     return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]

@@ -51,7 +51,7 @@ class Stop:
 
 
 def _ends(error: BaseException | None) -> bool:
-    """Whether what is handled now is an end, or comes of one."""
+    """Return whether what is handled now is an end, or comes of one."""
     while error is not None and not isinstance(error, SystemExit):
         error = error.__context__
     return error is not None

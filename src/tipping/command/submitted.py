@@ -101,7 +101,7 @@ def _cancel(job: Job[JobReturn]) -> None:
 
 
 def _returned(job: Job[JobReturn]) -> JobReturn:
-    """What a job returned, or why it has not."""
+    """Return what a job returned, or why it has not."""
     try:
         return job.results()[0]
     except FailedJobError as error:  # outside of what Hydra watches; its traceback stands between dashes

@@ -20,12 +20,12 @@ from tipping.selection import Overlap, Selection, overlap
 
 
 def is_check(options: config.Config) -> bool:
-    """Whether the job is a sanity check: layers initialised anew, or labels permuted."""
+    """Return whether the job is a sanity check: layers initialised anew, or labels permuted."""
     return options.randomize != "none" or options.protocol.labels == "permuted"
 
 
 def unchecked(options: config.Config) -> config.Config:
-    """The same job without its sanity check."""
+    """Return the same job without its sanity check."""
     labels = options.protocol.labels
     protocol = replace(options.protocol, labels="true" if labels == "permuted" else labels)
     return replace(options, randomize="none", protocol=protocol)
@@ -50,7 +50,7 @@ def randomize(
 def as_trained(
     model: nn.Module, dataset: Dataset, options: config.Config, store: Store
 ) -> tuple[Subject, Selection] | None:
-    """What a sanity check is compared with: the network as it was trained, of which this keeps a copy, and its
+    """Return what a sanity check is compared with: the network as it was trained, of which this keeps a copy, and its
     selection; None if the job is no such check."""
     if not is_check(options):
         return None

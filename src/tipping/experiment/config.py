@@ -247,7 +247,7 @@ def presets() -> Path:
 
 
 def parse(composed: DictConfig) -> Config:
-    """The typed and checked options of a composed Hydra configuration.
+    """Return the typed and checked options of a composed Hydra configuration.
 
     Raises:
         InputError: an option is out of its range.
@@ -264,13 +264,13 @@ def parse(composed: DictConfig) -> Config:
 
 
 def deciding(config: Config) -> dict[str, Any]:
-    """The options that decide what a job finds, as JSON gives them."""
+    """Return the options that decide what a job finds, as JSON gives them."""
     options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
     return json.loads(json.dumps({**options, "data": config.data.name}))  # wherever it lies
 
 
 def key_of(config: Config, *options: Any) -> str:
-    """A hash of a job's options and a search's, but for those that do not decide the answer."""
+    """Return a hash of a job's options and a search's, but for those that do not decide the answer."""
     own = {key: value for key, value in deciding(config).items() if key != "mu"}
     return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
 
@@ -279,7 +279,7 @@ Options = TypeVar("Options", Search, FewestFilters)
 
 
 def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:
-    """A composed configuration without the options of its search, and these.
+    """Return a composed configuration without the options of its search, and these.
 
     Raises:
         InputError: an option of the search is out of its range, networks are to be randomised, or it is not to

@@ -65,7 +65,7 @@ def job(
 
 
 def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf: Path) -> InterpretRecord:
-    """The record of a job, made now or before."""
+    """Return the record of a job, made now or before."""
     own = OmegaConf.create(OmegaConf.to_container(plain))
     assert isinstance(own, DictConfig), "as plain is"
     for option, value in chosen.items():

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The configured device; `auto` is a GPU when there is one.
+    """Return the configured device; `auto` is a GPU when there is one.
 
     Raises:
         InputError: cuda is asked for and not there.

@@ -18,7 +18,7 @@ ELSEWHERE = (
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one level of dotted options."""
+    """Return a nested configuration as one level of dotted options."""
     options: dict[str, Any] = {}
     for key, value in tree.items():
         options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -26,7 +26,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varying_options(records: Sequence[Record]) -> list[str]:
-    """The options that differ between jobs and tell what they compute, but for mu and seed."""
+    """Return the options that differ between jobs and tell what they compute, but for mu and seed."""
     configs = [flat(record.config) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]

@@ -15,7 +15,7 @@ NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeEr
 
 
 def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The options of a command line that have several values, and these.
+    """Return the options of a command line that have several values, and these.
 
     Raises:
         HydraException: one cannot be read, or is a glob over presets that are not at hand.
@@ -24,7 +24,7 @@ def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a command line, in the order of their numbers."""
+    """Return the overrides of each job of a command line, in the order of their numbers."""
     values = {
         option.get_key_element(): _values(option) if option.is_discrete_sweep() else [option.get_value_element_as_str()]
         for option in _parsed(overrides)

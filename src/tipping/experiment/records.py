@@ -38,8 +38,8 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -> config.Config | None:
-    """The options of the job to do in a directory, which is emptied of other records; None where a job with these
-    options and this code has been done there.
+    """Return the options of the job to do in a directory, which is emptied of other records; None where a job with
+    these options and this code has been done there.
 
     Args:
         conf: the folder of the presets.
@@ -82,7 +82,7 @@ def _finite(text: str) -> float:
 
 
 def read_predictions(directory: Path) -> dict[str, np.ndarray]:
-    """The predictions of a job for the images evaluated, and their labels.
+    """Read the predictions of a job for the images evaluated, and their labels.
 
     Raises:
         one of UNREADABLE: they are not there, or not whole.
@@ -97,13 +97,13 @@ def read_predictions(directory: Path) -> dict[str, np.ndarray]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; no code in it is run."""
+    """Read the arrays of a file; no code in it is run."""
     with path.open("rb") as file, parsing(), np.load(file, allow_pickle=False) as held:
         return dict(held)
 
 
 def read_own(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
-    """The record of a job with these options, files and code, if the directory holds one that is whole.
+    """Read the record of a job with these options, files and code, if the directory holds one that is whole.
 
     Raises:
         OSError: what is there, or the checkpoint, cannot be read, for a reason that is none of its own.

@@ -12,17 +12,17 @@ Kind = Callable[[Any], bool]  # whether a value, as JSON gives it, is of a kind
 
 
 def _has(**kinds: Kind) -> Kind:
-    """A dictionary with at least these."""
+    """Return the check for a dictionary with at least these entries."""
     return lambda value: type(value) is dict and all(key in value and kind(value[key]) for key, kind in kinds.items())
 
 
 def _some(kind: Kind) -> Kind:
-    """A list of at least one."""
+    """Return the check for a list of at least one such value."""
     return lambda values: type(values) is list and bool(values) and all(map(kind, values))
 
 
 def _named(kind: Kind) -> Kind:
-    """A dictionary of such values."""
+    """Return the check for a dictionary of such values."""
     return lambda values: type(values) is dict and all(map(kind, values.values()))
 
 
@@ -59,7 +59,7 @@ def _dictionary(value: Any) -> bool:
 
 
 def _curve(value: Any) -> bool:
-    """Of a `DropCurve`: rising counts from 0, and as many accuracies of each order."""
+    """Return whether a value is a drop curve: rising counts from 0, and as many accuracies of each order."""
     lines = _has(selected=_some(_share), weakest=_some(_share), random=_some(_some(_share)))
     if not (_has(images=_count, removed=_some(_count))(value) and lines(value)):
         return False
@@ -124,7 +124,7 @@ _of_interpreting = _has(
 
 
 def whole(record: dict[str, Any]) -> bool:
-    """Whether a record, of train.py or of interpret.py, holds all that it should, of the right kinds."""
+    """Return whether a record, of train.py or of interpret.py, holds all that it should, of the right kinds."""
     if not _common(record):
         return False
     if "curves" in record:

@@ -17,7 +17,7 @@ EVALUATIONS, SEARCH, TRIALS = "evaluations", "search.json", "trials.csv"  # in t
 
 
 def search_note(bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any) -> dict[str, Any]:
-    """What a search found of a network, and what else is known of it, as its table reads it."""
+    """Return what a search found of a network, and what else is known of it, as its table reads it."""
     return {
         "level": level,
         "evaluations": len(known),

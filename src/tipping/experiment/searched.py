@@ -41,7 +41,7 @@ class Searched:
 
     @classmethod
     def of(cls, config: Config, options: Search, device: torch.device) -> Searched:
-        """The network of a job's options.
+        """Return the network of a job's options.
 
         Raises:
             InputError: ties between its filters hide where relevant filters change.
@@ -61,8 +61,8 @@ class Searched:
         return cls(subject, store, path, (intact + chance_of(images)) / 2, bracketing, saturation)
 
     def facts(self, known: dict[float, float]) -> dict[str, Any]:
-        """What the table has besides: the level, saturation mu, and how stable the selection is at the first crossing:
-        Nogueira's index over live filters, and how often each filter is selected."""
+        """Return what the table has besides: the level, saturation mu, and how stable the selection is at the first
+        crossing: Nogueira's index over live filters, and how often each filter is selected."""
         facts: dict[str, Any] = {"level": self.level, "saturation_mu": self.saturation}
         crossings = self.bracketing.brackets(known)
         if crossings:

@@ -50,7 +50,7 @@ class Store:
     def fetch(
         self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
     ) -> Item:
-        """The tensors of a recipe: read when they are there, else made and kept.
+        """Return the tensors of a recipe: read when they are there, else made and kept.
 
         Args:
             kind: the subfolder.
@@ -83,12 +83,12 @@ class Store:
 
 
 def key_of(text: str) -> str:
-    """The name of what a recipe gives."""
+    """Return the name of what a recipe gives."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
-    """The recipe and the tensors in a file of a store.
+    """Return the recipe and the tensors in a file of a store.
 
     Raises:
         OSError, ValueError: as `load`, or it is none.

@@ -44,7 +44,7 @@ class Subject:
 
     @classmethod
     def of(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
-        """A network as it is now.
+        """Return a network as it is now.
 
         Raises:
             InputError: it has no filters of the kind wanted.
@@ -135,11 +135,11 @@ class Subject:
         return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
 
     def _recipe(self, **more: Any) -> dict[str, Any]:
-        """What decides something made of its training images."""
+        """Return what decides something made of its training images."""
         return {"weights": self.weights, "images": self.train.fingerprint, **more}
 
     def fresh_responses(self) -> MuLassoProblem:
-        """The mu-lasso problem of its responses, collected now."""
+        """Collect the mu-lasso problem of the subject's responses now."""
         return collect(self.filters, self.train, self.measure)
 
     @property
@@ -157,7 +157,7 @@ class Subject:
         return select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws)
 
     def solve(self, problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
-        """The solutions at some mu, by the configured solver.
+        """Solve the mu-lasso at some mu, by the configured solver.
 
         Raises:
             InputError: ties between filters lead homotopy's path in circles.
@@ -179,7 +179,7 @@ class Subject:
         return Backward(tuple(options.rules), options.seed, resample, options.pooling)
 
     def manner(self, store: Store | None = None) -> dict[str, Any]:
-        """How `ablated` ablates its filters; means of activations are from the store, if there is one."""
+        """Return how `ablated` ablates its filters; means of activations are from the store, if there is one."""
         protocol, value = self.options.protocol, None
         if protocol.value == "mean" and store:
             value = self.means(store)

@@ -46,7 +46,7 @@ def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
 
 @contextmanager
 def found_again() -> Iterator[None]:
-    """Each evaluation would say that it found its network and responses in the store."""
+    """Keep quiet that each evaluation finds its network and responses in the store."""
     rooms = [logging.getLogger(f"tipping.experiment.{room}") for room in ("network", "subject")]
     for room in rooms:
         room.setLevel(logging.WARNING)

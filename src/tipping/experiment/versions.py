@@ -38,7 +38,8 @@ PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wan
 
 
 def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
-    """What any record begins with: what is run, and on what. As the job begins: code and files may change meanwhile.
+    """Describe what is run, and on what, as any record begins. The job calls it first: code and files may change
+    meanwhile. As the job begins: code and files may change meanwhile.
 
     Args:
         conf: the folder of the presets.
@@ -68,7 +69,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -78,7 +79,7 @@ def _processor() -> str:
 
 
 def _full_name(protocol: config.Protocol, conf: Path) -> str:
-    """A preset's name with the axes that were set otherwise, such as ``described, control=live``."""
+    """Return a preset's name with the axes that were set otherwise, such as ``described, control=live``."""
     preset = _protocol_preset(protocol.name, conf)
     if preset is None:
         return protocol.name
@@ -88,7 +89,8 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
 
 
 def _protocol_preset(name: str, conf: Path) -> Any:
-    """The protocol of a preset of this name, ours or, in a job of Hydra's, the user's own; None where there is none."""
+    """Return the protocol of a preset of this name, ours or, in a job of Hydra's, the user's own; None where there is
+    none."""
     path = conf / "protocol" / f"{name}.yaml"
     if path.is_file():
         preset: Any = OmegaConf.load(path)
@@ -116,7 +118,8 @@ def versions(conf: Path) -> dict[str, str | None]:
 
 
 def _version(package: str) -> str | None:
-    """Of what is installed; None for what is not, as where the package runs from its folder."""
+    """Return the version of an installed package; None where it is not installed, as where ours runs from its
+    folder."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -124,7 +127,7 @@ def _version(package: str) -> str | None:
 
 
 def _code(conf: Path) -> str:
-    """A hash of the package, the presets and the scripts beside them, which a wheel does without."""
+    """Return a hash of the package, the presets and the scripts beside them, which a wheel does without."""
     of = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
     of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
     of |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}

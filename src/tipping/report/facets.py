@@ -56,7 +56,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def tipping_images(held: Sequence[SweepFolder], apart: Sequence[str]) -> list[Image]:
-    """Of all networks in one chart, so that sweeps can be compared."""
+    """Draw the tipping points of all networks in one chart, so that sweeps can be compared."""
     named = []
     for own in held:
         of = f" ({own.name})" if len(held) > 1 else ""
@@ -70,7 +70,7 @@ def tipping_images(held: Sequence[SweepFolder], apart: Sequence[str]) -> list[Im
 
 
 def facet_of(group: Group, apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
-    """Of networks at several mu."""
+    """Draw and describe networks at several mu."""
     name = group_name(group.options, apart)
     if not drawn:
         return Facet(name, sweep, sentence_of(group), {}, None)
@@ -78,7 +78,7 @@ def facet_of(group: Group, apart: Sequence[str], sweep: str, drawn: bool) -> Fac
 
 
 def _drops(group: Group, name: str) -> dict[str, Image]:
-    """Its curves, by axis."""
+    """Draw the curves of a group, by axis."""
     curves, drops = [network.curves for network in group.networks], {}
     for axis, said in AXES.items():
         lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: [], INTACT: []}
@@ -111,7 +111,7 @@ def alike(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def facet_at_one_mu(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
-    """Of networks at one mu: accuracy along the order of their filters, on fewer images."""
+    """Draw and describe networks at one mu: accuracy along the order of their filters, on fewer images."""
     records = [job.record for job in jobs]
     name = group_name(jobs[0].options, apart)
     intact, selected, random = (
@@ -138,7 +138,7 @@ def facet_at_one_mu(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn
 
 
 def training_image(trained: Sequence[TrainRecord]) -> Image | None:
-    """How the tipping point moves while networks are trained."""
+    """Draw how the tipping point moves while networks are trained."""
     rows = []
     for record in trained:
         name = training_name(record, trained)

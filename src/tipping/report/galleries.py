@@ -25,8 +25,8 @@ class Gallery(NamedTuple):
 
 
 def galleries_of(held: SweepFolder, budget: int) -> tuple[list[Gallery], int]:
-    """The pictures of the jobs nearest their network's tipping point, as far as a budget goes, and of how many jobs
-    they are left out."""
+    """Return the pictures of the jobs nearest their network's tipping point, as far as a budget goes, and of how many
+    jobs they are left out."""
     pictured = [job for job in held.jobs if any((job.folder / PICTURES).glob("*.png"))]
     galleries: list[Gallery] = []
     for job in by_nearness(pictured, held.groups):
@@ -39,7 +39,7 @@ def galleries_of(held: SweepFolder, budget: int) -> tuple[list[Gallery], int]:
 
 
 def by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
-    """The job of each network nearest its tipping point first, then the second of each, and so on."""
+    """Order jobs: the job of each network nearest its tipping point first, then the second of each, and so on."""
     tips = {
         network.jobs[0].network: bound
         for group in over_seeds

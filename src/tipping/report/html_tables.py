@@ -28,7 +28,7 @@ class Table(NamedTuple):
 
 
 def of_trainings(trained: Sequence[TrainRecord]) -> Table:
-    """Of networks trained, with their accuracy-drop curves by epoch."""
+    """Tabulate trained networks, with their accuracy-drop curves by epoch."""
     own = varying_options(trained)
     rows = [tables.training_row(record, own) for record in trained]
     heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
@@ -39,7 +39,7 @@ def of_trainings(trained: Sequence[TrainRecord]) -> Table:
 
 
 def of_trials(trials: Sequence[dict[str, str]]) -> Table:
-    """Of a search over several options, the best first."""
+    """Tabulate the trials of a search over several options, the best first."""
     heads = [key for key in trials[0] if key != "excess"] if trials else []
     titles = {"intact": "intact %", "selected": "without them %"}
     written = {key: lambda value: f"{100 * float(value):.2f}" for key in titles}
@@ -53,7 +53,7 @@ def _short(number: str) -> str:
 
 
 def of_jobs(records: Sequence[InterpretRecord]) -> Table:
-    """Of all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
+    """Tabulate all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
     own = varying_options(records)
     told = [tables.row(record, own) for record in records]
     plain = list(dict.fromkeys(tables.column(key, told) for key in own if key != "model.name"))
@@ -80,7 +80,7 @@ def of_jobs(records: Sequence[InterpretRecord]) -> Table:
 
 
 def of_randomized(records: Sequence[InterpretRecord]) -> list[list[str]]:
-    """Of networks with layers initialised anew: how far their selection is the trained network's; heads first."""
+    """Tabulate networks with layers initialised anew: how far their selection is the trained network's; heads first."""
     rows = []
     for record in records:
         row = tables.row(record, [])

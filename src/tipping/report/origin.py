@@ -19,7 +19,7 @@ NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=")
 
 
 def command(folder: Path) -> str:
-    """The command last run in a folder, for a job the one that runs it alone; none where that cannot be told."""
+    """Return the command last run in a folder, for a job the one that runs it alone; none where that cannot be told."""
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
@@ -38,8 +38,9 @@ def _own_presets(hydra: DictConfig) -> list[str]:
 
 
 def next_command(folder: Path, found: Sequence[Network], best: dict[str, str]) -> str:
-    """What to try after a sweep: a search where it looked at some mu; where it trained, some mu; where it searched, a
-    comparison of options, or the pictures of the filters with which a network tips; none where nothing tips.
+    """Return what to try after a sweep: a search where it looked at some mu; where it trained, some mu; where it
+    searched, a comparison of options, or the pictures of the filters with which a network tips; none where nothing
+    tips.
 
     Args:
         found: its networks.
@@ -68,7 +69,7 @@ def next_command(folder: Path, found: Sequence[Network], best: dict[str, str]) -
 
 
 def _compared(found: Sequence[Network]) -> str | None:
-    """An option in which networks of several seeds differ."""
+    """Return an option in which networks of several seeds differ."""
     seeds, options = {network.seed for network in found}, [network.options for network in found]
     keys = dict.fromkeys(key for one in options for key in one)
     differ = [key for key in keys if len({one.get(key, "") for one in options}) > 1]
@@ -76,13 +77,13 @@ def _compared(found: Sequence[Network]) -> str | None:
 
 
 def _around(found: Sequence[Network]) -> tuple[float, float] | None:
-    """The values of mu between which searched networks tip."""
+    """Return the values of mu between which searched networks tip."""
     crossings = [crossing for network in found for crossing in network.search.get("crossings", [])]
     return (min(one["low"] for one in crossings), max(one["high"] for one in crossings)) if crossings else None
 
 
 def made(folder: Path, records: Sequence[Record]) -> dict[str, str]:
-    """How records of a folder were made, by headings."""
+    """Return how records of a folder were made, by headings."""
     networks = {record.store["weights"] for record in records}
     trained = sum(record.made["network"] for record in records)
     versions = [{key: value for key, value in record.versions.items() if value} for record in records]

@@ -64,7 +64,7 @@ def write(held: Sequence[SweepFolder]) -> Path:
 
 
 def render(sweeps: Sequence[Section], tipping: Sequence[Image]) -> str:
-    """The page; what comes from names and options is escaped.
+    """Render the page; what comes from names and options is escaped.
 
     Args:
         tipping: charts of all tipping points.
@@ -81,7 +81,7 @@ def render(sweeps: Sequence[Section], tipping: Sequence[Image]) -> str:
 
 
 def section_of(held: SweepFolder, apart: Sequence[str], budget: int) -> Section:
-    """What a page holds of a sweep.
+    """Return what a page holds of a sweep.
 
     Args:
         apart: options by which networks are named.
@@ -129,7 +129,7 @@ def _tables(held: SweepFolder) -> list[Table]:
 
 
 def after(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-    """What gathers a sweep, and then concludes it."""
+    """Return a function that gathers a sweep, and then concludes it."""
 
     def both(sweep: Path) -> list[str]:
         missing = gather(sweep)

@@ -16,7 +16,7 @@ from tipping.results.tipping_map import Group, parts_at, shown
 
 
 def sentence_of(group: Group) -> str:
-    """Where networks tip, in words."""
+    """Return where networks tip, in words."""
     records = [record for network in group.networks for record in network.records]
     total, seeds = records[0].filters.total, sorted(network.seed for network in group.networks)
     intact = published.percent([network.records[0].accuracy.intact for network in group.networks])
@@ -39,7 +39,7 @@ def count_seeds(seeds: Sequence[int]) -> str:
 
 
 def best_trial(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[str]:
-    """What a search over several options found, in words."""
+    """Return what a search over several options found, in words."""
     if not trials:
         return []
     if not best:
@@ -51,7 +51,7 @@ def best_trial(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[s
 
 
 def sentences_of_trainings(trained: Sequence[TrainRecord]) -> list[str]:
-    """How accurate networks are that differ by their seed only, and what tips them when trained."""
+    """Return how accurate networks are that differ by their seed only, and what tips them when trained."""
     of: dict[str, list[TrainRecord]] = {}
     for record in trained:
         of.setdefault(training_name(record, trained), []).append(record)
@@ -78,7 +78,7 @@ def training_name(record: TrainRecord, trained: Sequence[TrainRecord]) -> str:
 
 
 def checks_of(jobs: Sequence[Job]) -> list[str]:
-    """What was checked of the selections, in sentences."""
+    """Return what was checked of the selections, in sentences."""
     if not jobs:
         return []
     selections = [job.record.selection for job in jobs]

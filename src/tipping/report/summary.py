@@ -56,7 +56,7 @@ def summarise(held: SweepFolder) -> None:
 
 
 def _over_seeds(group: Group) -> list[dict[str, float]]:
-    """The mean accuracies of networks at each mu that all were measured at."""
+    """Return the mean accuracies of networks at each mu that all were measured at."""
     by_mu: dict[float, list[Accuracy]] = {}
     for record in (record for network in group.networks for record in network.records):
         by_mu.setdefault(record.mu, []).append(record.accuracy)

@@ -64,8 +64,8 @@ def _by_mu(records: Sequence[InterpretRecord]) -> alt.LayerChart:
 
 
 def _by_filters(records: Sequence[InterpretRecord]) -> alt.LayerChart:
-    """A line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of the
-    numbers of filters these are."""
+    """Return a line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of
+    the numbers of filters these are."""
     rows, ends = [], []
     for mu, jobs in _each_mu(records).items():
         curves = [job.curve for job in jobs]
@@ -81,7 +81,8 @@ def _by_filters(records: Sequence[InterpretRecord]) -> alt.LayerChart:
 
 
 def _at(share_P: np.ndarray, curves: Sequence[CurvePoints], order: str) -> np.ndarray:
-    """The accuracies of all curves of an order where such shares of their filters are removed: lines × shares."""
+    """Return the accuracies of all curves of an order where such shares of their filters are removed: lines ×
+    shares."""
     lines = [(curve.removed, line) for curve in curves for line in np.atleast_2d(getattr(curve, order))]
     return np.array([np.interp(share_P * removed[-1], removed, line) for removed, line in lines])
 
@@ -119,7 +120,7 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
 
 
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
-    """How many filters of each layer are relevant, along mu: the mean of lines."""
+    """Return how many filters of each layer are relevant, along mu: the mean of lines."""
     rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
     x = _of(_along_mu(), "x", "mu (log scale)")
     color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
@@ -129,8 +130,8 @@ def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
 
 
 def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
-    """How many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `at`, and
-    whether it `tips` there; triangles for networks that do not, and means where all do."""
+    """Return how many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `at`,
+    and whether it `tips` there; triangles for networks that do not, and means where all do."""
     x = alt.X("epoch:Q").title("epochs trained").axis(tickMinStep=1)
     y = alt.Y("at:Q").title("relevant filters that tip it")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
@@ -152,7 +153,7 @@ def band(lines: Sequence[Line], log: bool) -> list[dict[str, Any]]:
 
 
 def _points(x_M: Sequence[float], y_LM: np.ndarray, **of: Any) -> list[dict[str, Any]]:
-    """A row for each position: mean, smallest and largest of lines there, and what they are of."""
+    """Return a row for each position: mean, smallest and largest of lines there, and what they are of."""
     ends = zip(x_M, y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
     return [of | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
 
@@ -163,7 +164,7 @@ def _register_font() -> None:
 
 
 def svg(chart: Any) -> str:
-    """A chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
+    """Render a chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
     _register_font()
     text = io.StringIO()
     chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")

@@ -91,7 +91,7 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
 
 
 def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """The jobs of networks at several mu, and of those at one."""
+    """Return the jobs of networks at several mu, and of those at one."""
     mu: dict[tuple[str, ...], set[float]] = {}
     for job in jobs:
         mu.setdefault(job.network, set()).add(job.record.mu)
@@ -123,7 +123,8 @@ def hydra_of(folder: Path) -> DictConfig | None:
 
 
 def unfinished(folder: Path, there: Jobs) -> list[str]:
-    """The jobs of a sweep that left no record, and how many were never begun; those of a search are its networks'."""
+    """Return the jobs of a sweep that left no record, and how many were never begun; those of a search are its
+    networks'."""
     hydra = hydra_of(folder)
     if hydra is None or hydra.job.name in SEARCHES or not (folder / "multirun.yaml").is_file():
         return []

@@ -60,7 +60,7 @@ class Difference(NamedTuple):
 
 
 def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
-    """How far the selected filters of S networks differ from their D random controls.
+    """Measure how far the selected filters of S networks differ from their D random controls.
 
     p is exact, by counting all exchanges of the selected filters with one of their controls in each network, or an
     estimate from a million of them.
@@ -85,7 +85,7 @@ def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a sweep's table.
+    """Return the rows of a sweep's table.
 
     Raises:
         InputError: it is missing or no such table.
@@ -124,13 +124,13 @@ def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]
 
 
 def percent(values: Sequence[float]) -> str:
-    """The mean of shares in %, and the smallest and largest if they differ."""
+    """Write the mean of shares in %, and the smallest and largest if they differ."""
     mean, low, high = (f"{100 * value:.2f}" for value in (np.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def randoms(rows: Sequence[Row]) -> list[float]:
-    """The mean accuracy over each row's random controls."""
+    """Return the mean accuracy over each row's random controls."""
     return [float(np.mean(row["random"])) for row in rows]
 
 
@@ -171,7 +171,7 @@ def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
 
 
 def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
-    """For each network and protocol, the report's numbers beside ours: titles, and tables with a line of headings."""
+    """Set the report's numbers beside ours for each network and protocol: titles, and tables with a line of headings."""
     tables, on_mnist = [], [dict(row) for row in rows if row["data"] == "mnist"]
     for row in on_mnist:
         if row["model"] == "matconvnet":
@@ -233,7 +233,7 @@ def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def count_at(rows: Sequence[Row], accuracy: float) -> float | None:
-    """How many selected filters, ablated, first bring one network's accuracy down to a value.
+    """Return how many selected filters, ablated, first bring one network's accuracy down to a value.
 
     Interpolated between values of mu, from the intact network on; None where it is not reached.
     """

@@ -63,7 +63,7 @@ def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
 
 
 def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
-    """The networks of jobs, and a line for each that had to be left out."""
+    """Group jobs by their networks; and say why each of the others had to be left out."""
     of: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         of.setdefault(job.network, []).append(job)
@@ -114,7 +114,8 @@ def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
-    """What searches noted of a network: of several the longest, and all crossings, as close as any has seen them."""
+    """Return what searches noted of a network: of several the longest, and all crossings, as close as any has seen
+    them."""
     folders = dict.fromkeys(job.folder.parent.parent for job in jobs if job.folder.parent.name == EVALUATIONS)
     found = []
     for note in (folder / SEARCH for folder in folders if (folder / SEARCH).is_file()):

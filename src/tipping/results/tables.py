@@ -102,7 +102,7 @@ def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
-    """A training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
+    """Return a training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
     options, tips = flat(record.config), [curve.tips_at for curve in record.curves.values()]
     return {
         "job": record.job,
@@ -119,7 +119,7 @@ def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
 
 
 def row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
-    """A job's line."""
+    """Return a job's line."""
     accuracy, filters, selection = record.accuracy, record.filters, record.selection
     options = flat(record.config)
     return {
@@ -163,7 +163,7 @@ def _range(ends: Sequence[float] | None) -> str:
 
 
 def column(option: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The column that tells a varying option apart: its own, or the protocol's if its name already does."""
+    """Return the column that tells a varying option apart: its own, or the protocol's if its name already does."""
     axis = option.removeprefix("protocol.")
     told = {(row["protocol"], str(row.get(axis))) for row in rows}  # a list, as of layers, is no key
     by_name = axis in config.AXES and len(told) == len({row["protocol"] for row in rows})

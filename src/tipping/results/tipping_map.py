@@ -33,7 +33,7 @@ APART = 0.01  # by how much accuracy without random filters must exceed that wit
 
 
 def row(network: Network) -> dict[str, Any]:
-    """A network's line of the table: its options, and what was found of it."""
+    """Return a network's line of the table: its options, and what was found of it."""
     fullest, search = max(network.records, key=lambda record: record.filters.ablated), network.search
     curve, crossings = fullest.curve, search.get("crossings", [])
     by_mu, by_filters, random = (_point([network], axis, of) for axis, of in KINDS)
@@ -77,7 +77,7 @@ def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
 
 
 def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
-    """The tipping point in mu by what searches found, where each network crosses once, on its way down."""
+    """Return the tipping point in mu by what searches found, where each network crosses once, on its way down."""
     crossings = [network.search.get("crossings", []) for network in found]
     if not math.isfinite(by_mu.at) or any(len(each) != 1 for each in crossings):
         return by_mu
@@ -85,8 +85,8 @@ def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
 
 
 def parts_at(found: Sequence[Network], axis: str) -> float | None:
-    """The first mu, or number of filters ablated, at which random filters leave at least `APART` more accuracy than the
-    relevant ones, with 95 % confidence."""
+    """Return the first mu, or number of filters ablated, at which random filters leave at least `APART` more accuracy
+    than the relevant ones, with 95 % confidence."""
     gaps = partings([network.curves for network in found], np.random.default_rng(0), axis=axis)
     first = next((one.at for one in gaps if one.low > APART), None)
     return math.exp(first) if first is not None and axis == "mu" else first
@@ -162,7 +162,7 @@ class Group(NamedTuple):
 
 
 def varying(options: Sequence[Mapping[str, str]]) -> list[str]:
-    """The options that tell networks apart, and the model's name."""
+    """Return the options that tell networks apart, and the model's name."""
     keys = dict.fromkeys(key for one in options for key in one)
     return [key for key in keys if key == "model.name" or len({one.get(key, "") for one in options}) > 1]
 
@@ -212,12 +212,12 @@ def _made_with(record: Record) -> dict[str, Any]:
 
 
 def natural(name: str) -> list[Any]:
-    """What sorts names such that the numbers in them rise."""
+    """Return a key that sorts names such that the numbers in them rise."""
     return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
 def lines(found: Sequence[Group]) -> list[list[str]]:
-    """A line for each group; headings first."""
+    """Return a line for each group, headings first."""
     heads = ["tips at mu", "filters removed", "random ones", "parts at mu", "at filters", "evaluations"]
     table = [[*found[0].settings, "seeds", "intact %", *heads]]
     for group in found:
@@ -264,7 +264,7 @@ def compared(found: Sequence[Group], option: str) -> list[list[str]]:
 
 
 def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence[float]], str]) -> tuple[str, str]:
-    """The difference of two tipping points as written, and p; none where that cannot be said."""
+    """Return the difference of two tipping points as written, and p; none where that cannot be said."""
     if not all(map(math.isfinite, (*one.each, *other.each))):
         return "censored", ""
     if min(len(one.each), len(other.each)) < 2:
@@ -292,8 +292,8 @@ def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
 def _marks(
     name: str, kind: str, point: TippingPoint, unit: Callable[[float], float], total: int, within: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """A mark for each network, those that are censored at their last position, and one for the interval, if it is
-    closed, as far as it lies within what was measured, with its ends that do."""
+    """Return a mark for each network, those that are censored at their last position, and one for the interval, if it
+    is closed, as far as it lies within what was measured, with its ends that do."""
     marks: list[dict[str, Any]] = []
     for at, bound in zip(point.each, point.bounds, strict=True):
         beyond = {} if math.isfinite(at) else {"beyond": "right" if at > 0 else "left"}
@@ -306,7 +306,7 @@ def _marks(
 
 
 def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
-    """A tipping point with its interval; a bound of it where networks are censored, and of how many."""
+    """Write a tipping point with its interval; a bound of it where networks are censored, and of how many."""
     censored = sum(not math.isfinite(at) for at in point.each)
     some = f" ({censored} of {len(point.each)} beyond)" if censored < len(point.each) else ""
     if math.isinf(point.at):
