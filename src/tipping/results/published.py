@@ -171,7 +171,7 @@ def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
 
 
 def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
-    """Set the report's numbers beside ours for each network and protocol: titles, and tables with a line of headings."""
+    """Set the report's numbers beside ours, by network and protocol: titles, and tables with a line of headings."""
     tables, on_mnist = [], [dict(row) for row in rows if row["data"] == "mnist"]
     for row in on_mnist:
         if row["model"] == "matconvnet":
