@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -45,3 +46,17 @@ def test_contributing_names_the_wings_in_this_order() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text().split("| wing | holds |")[1].split("\n\n")[0]
     named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)/?`", row.split("|")[1])]
     assert named == [name for name in ORDER if name]
+
+
+NO_VERB = {"The", "A", "An", "What", "Whether", "How", "Where", "Of", "By", "For", "Those", "Its", "One", "Some", "All"}
+
+
+def test_docstrings_of_functions_start_with_a_verb() -> None:
+    """Those of properties say what the property is."""
+    for room, module in HOUSE.items():
+        for node in ast.walk(module):
+            attribute = isinstance(node, ast.FunctionDef) and "property" in str(
+                list(map(ast.unparse, node.decorator_list))
+            )
+            if isinstance(node, ast.FunctionDef) and not attribute and (text := ast.get_docstring(node)):
+                assert text.split()[0].strip(",.:;") not in NO_VERB, f"{room}.{node.name}: {text.splitlines()[0]}"

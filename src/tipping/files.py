@@ -18,7 +18,7 @@ from torch import Tensor
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes its place on success and is removed on failure."""
+    """Give a temporary file beside `path` to write to; it takes its place on success and is removed on failure."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield part
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def load(file: Path | IO[bytes]) -> Any:
-    """What `torch.save` has put into a file; no code in it is run.
+    """Read what `torch.save` has put into a file; no code in it is run.
 
     Raises:
         OSError: it cannot be opened.
@@ -65,7 +65,7 @@ def parsing() -> Iterator[None]:
 
 
 def is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
-    """Whether something read is tensors by names."""
+    """Return whether something read is tensors by names."""
     return isinstance(content, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
 
 

@@ -224,7 +224,7 @@ def gathered(batches: Batches, model: nn.Module) -> Split:
 
 
 def _html(rows: Sequence[dict[str, Any]]) -> str:
-    """A table in HTML; the names of layers may hold anything."""
+    """Render a table in HTML; the names of layers may hold anything."""
     from markupsafe import escape
 
     def cell(value: Any) -> str:

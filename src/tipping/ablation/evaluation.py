@@ -33,7 +33,7 @@ def evaluate_ablations(
     value: Tensor | None = None,
     scope: str = "filter",
 ) -> np.ndarray:
-    """What the network predicts for each image under each ablation: the class of its largest logit.
+    """Predict for each image under each ablation: the class of its largest logit.
 
     The predictions are those of the network within `ablated`, in eval mode. A network that is a `Chain` is narrowed to
     the filters that remain, and the intact maps before the first ablated layer are shared by all ablations; its logits
@@ -98,7 +98,7 @@ def _masked(
 def _narrowed(
     chain: Chain, filters: Filters, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
 ) -> Logits:
-    """Some images at a time, whose intact maps go with them from one ablation to the next."""
+    """Predict some images at a time, whose intact maps go with them from one ablation to the next."""
     check_scope(scope, value)
     values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
@@ -124,7 +124,7 @@ def _narrowed(
 
 
 def nearly_tied(logits_NC: Tensor) -> Tensor:
-    """Whether rounding could decide which logit is the largest, or one is NaN: boolean (N,)."""
+    """Return whether rounding could decide which logit is the largest, or one is NaN: boolean (N,)."""
     if logits_NC.shape[1] == 1:
         return logits_NC.isnan()[:, 0]
     first_N, second_N = logits_NC.topk(2, dim=1).values.unbind(1)
@@ -137,13 +137,13 @@ def _say_once(sentence: str) -> None:
 
 
 def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:
-    """The share of images whose prediction is their label, for each row: in [0, 1]."""
+    """Return the share of images whose prediction is their label, for each row: in [0, 1]."""
     shares: list[float] = (predictions_AN == labels_N.cpu().numpy()).mean(-1).tolist()
     return shares
 
 
 def chance_of(split: Split) -> float:
-    """The accuracy of giving every image the most frequent class."""
+    """Return the accuracy of giving every image the most frequent class."""
     return float(split.labels_N.bincount().max()) / len(split)
 
 
@@ -169,7 +169,7 @@ class DropCurve:
 
     @classmethod
     def of_ends(cls, intact_N: np.ndarray, predictions_AN: np.ndarray, labels_N: Tensor, count: int) -> DropCurve:
-        """The curve of two points, none and all of `count` filters removed, from predictions at hand.
+        """Return the curve of two points, none and all of `count` filters removed, from predictions at hand.
 
         Args:
             predictions_AN: without the selected filters, and without each random control.
@@ -180,7 +180,7 @@ class DropCurve:
         return cls(len(intact_N), [0, count], selected, weakest, of_random, predictions_OPN)
 
     def record(self) -> dict[str, Any]:
-        """All of it but the predictions, for a record."""
+        """Return all of the curve but the predictions, for a record."""
         return {name: value for name, value in vars(self).items() if name != "predictions_OPN"}
 
 

@@ -80,7 +80,7 @@ def check_scope(scope: str, value: Tensor | None) -> None:
 
 
 def layer_values(filters: Filters, value: Tensor | None) -> dict[str, Tensor]:
-    """What each channel gives when ablated, by layer: (C,).
+    """Return what each channel gives when ablated, by layer: (C,).
 
     Raises:
         ValueError: there is not one finite value for each filter.
@@ -107,7 +107,7 @@ def replaced(maps_NCHW: Tensor, gone_C: Tensor, value_C: Tensor) -> Tensor:
 
 
 def weights_without_first_input(layer: nn.Module, gone_C: Tensor) -> Mapping[str, Tensor]:
-    """A layer's parameters, where those channels ignore the first input channel and have no bias."""
+    """Return a layer's parameters, where those channels ignore the first input channel and have no bias."""
     parameters = {name: parameter.detach().clone() for name, parameter in layer.named_parameters(recurse=False)}
     if "weight" not in parameters:
         raise ValueError(f"scope='first_input_channel' needs plain weights, not those of a {type(layer).__name__}")

@@ -52,20 +52,20 @@ class Prefix:
         self._output: Tensor | None = None
 
     def input(self, position: int) -> Tensor:
-        """What the module at a position gets; earlier positions can no longer be asked for."""
+        """Return what the module at a position gets; earlier positions can no longer be asked for."""
         while self._position < position:
             self._input, self._output = self.output(), None
             self._position += 1
         return self._input
 
     def output(self) -> Tensor:
-        """What the module asked for last gives."""
+        """Return what the module asked for last gives."""
         if self._output is None:
             self._output = self._modules[self._position](self._input)
         return self._output
 
     def finish(self, narrow: Pass) -> Tensor:
-        """The logits under an ablation."""
+        """Return the logits under an ablation."""
         maps = narrow.first(self.input(narrow.start), self.output)
         for step in narrow.rest:
             maps = step(maps)
@@ -78,7 +78,7 @@ def first_layer(chain: Chain, gone: Mapping[str, Tensor]) -> int:
 
 
 def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Pass:
-    """The pass of an ablation of whole filters.
+    """Return the pass of an ablation of whole filters.
 
     Args:
         gone: which channels of each layer that loses some are ablated: boolean (C,).
@@ -118,7 +118,7 @@ def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tenso
 
 
 def without_first_input(chain: Chain, gone: Mapping[str, Tensor]) -> Pass:
-    """The pass of an ablation of filters' first input channels: full width, from the first layer concerned."""
+    """Return the pass of an ablation of filters' first input channels: full width, from the first layer concerned."""
     if not gone:
         return _intact(chain)
     steps: list[Step] = list(chain.modules)
@@ -144,7 +144,7 @@ def _intact(chain: Chain) -> Pass:
 
 
 def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
-    """The logits of an ablation for a black image, with masks."""
+    """Return the logits of an ablation for a black image, with masks."""
     at_site = {chain.sites[layer]: layer for layer in gone}
     maps = torch.zeros_like(chain.image_1CHW)
     for position, module in enumerate(chain.modules):
@@ -177,13 +177,13 @@ class _Channels:
         return cls(kept, removed, constant.clone())  # a module may work in place
 
     def after(self, module: nn.Module, shape: torch.Size) -> _Channels:
-        """The channels a module that treats each by itself makes of these, whose shape was this."""
+        """Return the channels a module that treats each by itself makes of these, whose shape was this."""
         constant = None if self.constant is None else _mapwise(module, self.removed, self.constant)
         size = shape[2:].numel() if type(module) is nn.Flatten and len(shape) > 2 else self.size
         return _Channels(self.kept, self.removed, constant, size)
 
     def pick(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        """Some of the channels, which may be flattened, of maps or of a layer's weights: along dimension 1."""
+        """Pick channels, which may be flattened, of maps or of a layer's weights: along dimension 1."""
         if self.size == 1:
             return _pick(maps, chosen)
         return maps.view(len(maps), -1, self.size).index_select(1, chosen).flatten(1)
@@ -247,7 +247,7 @@ class _Mixing:
         return self.channels.pick(self.weight, chosen)
 
     def _shift(self) -> Tensor | None:
-        """What the constant part of the input adds to the output; None for nothing."""
+        """Return what the constant part of the input adds to the output; None for nothing."""
         assert self.channels is not None
         constant, removed = self.channels.constant, self.channels.removed
         if constant is None or removed is None or not bool(constant.any()):
@@ -256,8 +256,8 @@ class _Mixing:
 
 
 def _largest(maps: Tensor) -> Tensor:
-    """The largest magnitude in each channel of each image, which later layers may bring to one scale; NaN if there is
-    one.
+    """Return the largest magnitude in each channel of each image, which later layers may bring to one scale; NaN if
+    there is one.
 
     Several positions at a time, and no absolute values: several times as fast as ``maps.abs().amax``.
     """
@@ -270,21 +270,21 @@ def _largest(maps: Tensor) -> Tensor:
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
-    """Some channels, along dimension 1, in channels-last order; several times as fast as indexing."""
+    """Pick channels, along dimension 1, in channels-last order; several times as fast as indexing."""
     last = maps.movedim(1, -1).contiguous()
     rows = last.view(-1, last.shape[-1])
     return rows.gather(1, chosen.expand(len(rows), -1)).view(*last.shape[:-1], -1).movedim(-1, 1)
 
 
 def _mix(module: nn.Module, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What a convolution or dense layer with other weights gives."""
+    """Return what a convolution or dense layer with other weights gives."""
     if isinstance(module, nn.Conv2d):
         return module._conv_forward(maps, weight, bias)
     return functional.linear(maps, weight, bias)
 
 
 def _mapwise(module: nn.Module, channels: Tensor | None, maps: Tensor) -> Tensor:
-    """What a module that treats each channel by itself makes of some channels; it may overwrite them."""
+    """Return what a module that treats each channel by itself makes of some channels; it may overwrite them."""
     if type(module) is nn.ReLU:
         return maps.relu_()
     if isinstance(module, nn.BatchNorm2d) and channels is not None:

@@ -84,7 +84,7 @@ def read_pair(images_path: Path, labels_path: Path) -> Split:
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """The array of unsigned bytes in an IDX file, gzip or raw [lecun1998].
+    """Read the array of unsigned bytes in an IDX file, gzip or raw [lecun1998].
 
     Raises:
         InputError: unreadable, truncated, too long, or not `ndim`-dimensional unsigned bytes.

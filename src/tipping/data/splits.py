@@ -29,11 +29,11 @@ class Split:
         return len(self.labels_N)
 
     def __getitem__(self, chosen: slice | Tensor) -> Split:
-        """Some of the images."""
+        """Pick some of the images."""
         return Split(self.images_NCHW[chosen], self.labels_N[chosen])
 
     def to(self, device: torch.device) -> Split:
-        """The same split on another device."""
+        """Return a copy on another device, or of another type, unless it is there already."""
         if self.labels_N.device == device:
             return self
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
@@ -66,11 +66,11 @@ class Dataset:
         return channels, height, width
 
     def split(self, name: str) -> Split:
-        """The `train` or the `test` images."""
+        """Return the `train` or the `test` images."""
         return {"train": self.train, "test": self.test}[name]
 
     def to(self, device: torch.device) -> Dataset:
-        """The same data set on another device."""
+        """Return a copy on another device, or of another type, unless it is there already."""
         return Dataset(self.name, self.train.to(device), self.test.to(device))
 
 
@@ -95,7 +95,7 @@ class Batches:
 
 
 def evaluation_batches(split: Split) -> Batches:
-    """A split in order, in batches that suit its device.
+    """Return a split in order, in batches that suit its device.
 
     On a CPU the maps of 128 filters stay under 32 MB, above which glibc gives pages back after each batch.
     """

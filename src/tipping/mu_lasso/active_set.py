@@ -76,7 +76,7 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
 def move_to_minimum(
     gram_BKK: Tensor, pull_BK: Tensor, sign_BK: Tensor, room_B: Tensor, binding_B: Tensor, damping: float
 ) -> Tensor:
-    """The move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
+    """Find the move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
 
     A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless;
     refining the solution by its residual takes the ridge's effect out of the other directions. At the minimum
@@ -103,7 +103,7 @@ def move_to_minimum(
 
 
 def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The Gram matrix on the support of each face.
+    """Return the Gram matrix on the support of each face.
 
     Returns:
         filter_BK: the filters of each support, in order, then others as padding.
@@ -154,7 +154,7 @@ def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tenso
 def _towards_minimum(
     problem: MuLassoProblem, weights_BF: Tensor, sign_BF: Tensor, mu_B: Tensor, damping: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One round of each column on its face.
+    """Move each column once towards the minimum of its face.
 
     Returns:
         weights_BF: the best of several points on the way to the face's minimum, if any is lower.

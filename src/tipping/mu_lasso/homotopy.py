@@ -48,7 +48,7 @@ class ClassPath:
         return signs_F
 
     def supports(self) -> Iterator[np.ndarray]:
-        """The filters of the support after each breakpoint, in order."""
+        """Yield the filters of the support after each breakpoint, in order."""
         support: set[int] = set()
         for f in self.filter_K.tolist():
             support ^= {f}
@@ -64,11 +64,12 @@ class SolutionPath:
     largest_mu: float = np.inf
 
     def saturation(self) -> Tensor:
-        """The mu of each class from which the bound no longer binds; infinite where the path was cut short: (C,)."""
+        """Return the mu of each class from which the bound no longer binds; infinite where the path was cut short:
+        (C,)."""
         return self.problem.label_sq_C.new_tensor([path.saturation for path in self.classes])
 
     def weights(self, mu: Sequence[float] | Tensor) -> Tensor:
-        """The weights at each mu: (M, F, C). `solution` has their certificates too.
+        """Return the weights at each mu: (M, F, C). `solution` has their certificates too.
 
         Solved anew from the path's support and signs, so that no rounding of the path is left in them.
 
@@ -87,7 +88,7 @@ class SolutionPath:
         return rounded(weights_MFC, self.problem)
 
     def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
-        """The weights at each mu with their certificates, as a solver returns them.
+        """Return the weights at each mu with their certificates, as a solver returns them.
 
         Raises:
             ValueError: as `weights`, or the tolerance is not finite and over 0.
@@ -99,7 +100,7 @@ class SolutionPath:
 
 
 def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPath:
-    """The exact piecewise-linear path of each class [osborne2000; efron2004].
+    """Follow the exact piecewise-linear path of each class [osborne2000; efron2004].
 
     With λ = ‖g‖∞ falling from its largest value to 0, weights on the support and gradients off it are linear in λ
     until a weight reaches zero (its filter leaves) or a gradient reaches λ (its filter enters). Runs on the CPU in
@@ -126,7 +127,7 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPat
 
 
 def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> ClassPath:
-    """The path of one class."""
+    """Return the path of one class."""
     breakpoints: list[tuple[float, int, int]] = []
     multiplier, mu, saturation = np.inf, 0.0, np.inf
     while mu <= largest_mu:
@@ -179,7 +180,8 @@ class _Face:
         return float((self.sign_F * self.bound_F) @ (self.free_F - multiplier * self.slope_F))
 
     def next_event(self, multiplier: float) -> tuple[float, int, int]:
-        """The next λ, below this one, at which a filter's sign changes (0 if there is none); the filter; the sign."""
+        """Return the next λ, below this one, at which a filter's sign changes (0 if there is none); the filter; the
+        sign."""
         free_F, slope_F, bound_F = self.free_F, self.slope_F, self.bound_F
         outside_F = (self.sign_F == 0) & ~self._dependent_F(multiplier)
         candidates = (
@@ -195,12 +197,13 @@ class _Face:
         return event
 
     def blurred(self, multiplier: float) -> bool:
-        """Whether rounding hides what happens at λ: gradients that depend on those of S no longer fall with λ."""
+        """Return whether rounding hides what happens at λ: gradients that depend on those of S no longer fall with
+        λ."""
         dependent_F = (self.sign_F == 0) & self._dependent_F(multiplier)
         return bool((dependent_F & (np.abs(self.free_F) > BLUR * multiplier * self.bound_F)).any())
 
     def _dependent_F(self, multiplier: float) -> np.ndarray:
-        """Whether rounding leaves each filter off S linearly dependent on S."""
+        """Return whether rounding leaves each filter off S linearly dependent on S."""
         return self.left_F <= max(DEPENDENT, FADING * self.peak / multiplier)
 
     def change(self, f: int, sign: int) -> None:

@@ -67,7 +67,7 @@ class MuLassoProblem:
     @classmethod
     @torch.no_grad()
     def stream(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> MuLassoProblem:
-        """The problem of all rows of batches (responses_NF, labels_NC), in one pass, summed in float64.
+        """Sum the problem of all rows of batches (responses_NF, labels_NC), in one pass, in float64.
 
         Raises:
             ValueError: there is no batch, the batches do not fit, or a value is not finite.
@@ -99,7 +99,7 @@ class MuLassoProblem:
         return cls(*sums)
 
     def __add__(self, other: MuLassoProblem) -> MuLassoProblem:
-        """The problem of the rows of both, on this one's device.
+        """Return the problem of the rows of both, on this one's device.
 
         Raises:
             ValueError: they have other filters, classes or types.
@@ -113,7 +113,7 @@ class MuLassoProblem:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
-        """The same problem on another device or of another type.
+        """Return a copy on another device, or of another type, unless it is there already.
 
         Raises:
             ValueError: the type is neither float64 nor float32.
@@ -123,22 +123,22 @@ class MuLassoProblem:
         return self._part(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
 
     def classes(self, chosen: Tensor) -> MuLassoProblem:
-        """The problem of some classes."""
+        """Return the problem of some classes."""
         return self._part(self.gram_FF, self.cross_FC[:, chosen], self.label_sq_C[chosen])
 
     def _part(self, gram_FF: Tensor, cross_FC: Tensor, label_sq_C: Tensor) -> MuLassoProblem:
-        """A problem made of this one's tensors, which need no second check."""
+        """Return a problem made of this one's tensors, which need no second check."""
         part = copy(self)
         for name, tensor in {"gram_FF": gram_FF, "cross_FC": cross_FC, "label_sq_C": label_sq_C}.items():
             object.__setattr__(part, name, tensor)
         return part
 
     def dead_F(self) -> np.ndarray:
-        """Whether each filter's responses are all zero; boolean (F,)."""
+        """Return whether each filter's responses are all zero; boolean (F,)."""
         return (self.gram_FF.diagonal() == 0).cpu().numpy()
 
     def normalised(self) -> tuple[Tensor, Tensor]:
-        """The Gram matrix of responses divided by their norms, in float64, and those norms.
+        """Return the Gram matrix of responses divided by their norms, in float64, and those norms.
 
         Returns:
             gram_FF: 1 on the diagonal; 0 in the rows and columns of dead filters.
@@ -173,7 +173,7 @@ class MuLassoProblem:
         return gap_C / self.objective(weights_FC).clamp(min=1)
 
     def saturation(self) -> Tensor:
-        """The mu of each class from which the bound no longer binds: (C,).
+        """Return the mu of each class from which the bound no longer binds: (C,).
 
         It is the smallest ‖w‖₁ among the minima of f without the bound: G w = XᵀL, up to the null directions of G
         (eigenvalues, after scaling its diagonal to 1, within rounding of 0), over which a linear program minimises.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def project_l1_ball(points_FC: Tensor, radius: Tensor | float) -> Tensor:
-    """The nearest point with ‖w‖₁ ≤ radius, for each column: soft thresholding at an exact level [duchi2008].
+    """Project each column onto the L1 ball: the nearest point with ‖w‖₁ ≤ radius, by soft thresholding [duchi2008].
 
     Args:
         points_FC: (..., F, C).

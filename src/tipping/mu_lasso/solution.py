@@ -41,7 +41,7 @@ class Solution:
     stopped: Mapping[tuple[int, int], str]
 
     def at(self, m: int) -> Solution:
-        """The columns of one mu, by its position."""
+        """Return the columns of one mu, by its position."""
         one = slice(m, m + 1)
         return Solution(
             self.weights_MFC[one],
@@ -71,7 +71,7 @@ def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
 
 
 def checked_tolerance(tolerance: float | None, problem: MuLassoProblem) -> float:
-    """The tolerance, by default that of the problem's type.
+    """Return the tolerance, by default that of the problem's type.
 
     Raises:
         ValueError: it is not finite and over 0.
@@ -95,7 +95,7 @@ def certify(
     iterations_MC: Tensor,
     reasons: Mapping[tuple[int, int], str],
 ) -> Solution:
-    """The solution with its certificates, computed in float64.
+    """Certify a solution: its gaps and objectives, computed in float64.
 
     Args:
         weights_MFC: in the balls of radius mu, up to the rounding of their type, or not certified.
@@ -117,7 +117,7 @@ def certify(
 
 
 def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC: Tensor) -> Tensor:
-    """Whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C).
+    """Return whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C).
 
     Tied are all whose |gradient| is no smaller than the smallest on the support, or that the gap leaves in doubt.
     """

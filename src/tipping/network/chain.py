@@ -41,7 +41,7 @@ class Chain:
 
     @classmethod
     def of(cls, filters: Filters, image_1CHW: Tensor) -> Chain:
-        """The chain of a network in eval mode, proven on its graph and tried on an image.
+        """Return the chain of a network in eval mode, proven on its graph and tried on an image.
 
         Raises:
             NotAChain: the network is none, or cannot be shown to be.
@@ -80,8 +80,8 @@ class Chain:
 
 
 def up_to_last(model: nn.Module, names: Iterable[str]) -> nn.Module:
-    """What has to run of a network for what these submodules give: where its images pass one module after another, each
-    used once, those up to the last of them; otherwise all of it."""
+    """Return what has to run of a network for what these submodules give: where its images pass one module after
+    another, each used once, those up to the last of them; otherwise all of it."""
     try:
         order = _traced(model)
     except NotAChain:
@@ -92,7 +92,7 @@ def up_to_last(model: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def _traced(model: nn.Module) -> list[str]:
-    """The names of a network's modules in the order its images pass them.
+    """Return the names of a network's modules in the order its images pass them.
 
     Raises:
         NotAChain: something else happens on their way.

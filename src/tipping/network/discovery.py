@@ -44,12 +44,12 @@ class FilterLayer:
     single: bool
 
     def measured(self, where: str) -> tuple[str, ...]:
-        """The submodules whose maps are its responses: `after_relu`, `before_pooling` or `all`."""
+        """Return the submodules whose maps are its responses: `after_relu`, `before_pooling` or `all`."""
         return {"after_relu": (self.activation,), "before_pooling": (self.before_pooling,), "all": self.maps}[where]
 
 
 def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> list[FilterLayer]:
-    """The convolutions and dense layers of a network, but for the last if it gives the classes.
+    """Find the convolutions and dense layers of a network, but for the last if it gives the classes.
 
     They are found by watching one image pass: a layer's maps are followed from module to module as long as these keep
     channels apart and nothing else takes the maps. A layer that is used more than once is taken as it is.
@@ -92,7 +92,8 @@ def _version(tensor: Tensor) -> Version:
 
 
 def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int], int]:
-    """The calls of modules as an image passes, how many functions take each tensor, and how many classes there are."""
+    """Note the calls of modules as an image passes, how many functions take each tensor, and how many classes there
+    are."""
     calls: list[_Call] = []
     taken: dict[Version, int] = {}
     alive: list[Tensor] = []  # or another tensor could have the same id
@@ -139,7 +140,7 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
 
 
 def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> FilterLayer:
-    """A layer, with the modules its maps pass."""
+    """Return a layer, with the modules its maps pass."""
     single = call.shape[2:].numel() == 1
     if sum(other.name == call.name for other in calls) > 1:
         return FilterLayer(call.name, call.name, call.name, (call.name,), single)
@@ -171,7 +172,7 @@ class _Tracer(fx.Tracer):
 
 
 def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
-    """The network with its calls of relu as modules, whose maps can be watched and replaced.
+    """Return the network with its calls of relu as modules, whose maps can be watched and replaced.
 
     It shares weights and modules with the network, which is returned itself where it calls none, or torch.fx cannot
     trace it, or its trace gives something else: relu is then seen where it is a module.

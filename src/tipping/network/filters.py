@@ -58,7 +58,7 @@ class Filters:
         sites: str = "conv+dense",
         only: Sequence[str] | None = None,
     ) -> Filters:
-        """The filters of a network, found by watching an image pass.
+        """Return the filters of a network, found by watching an image pass.
 
         Args:
             maps: where they are measured, as in `FilterLayer.measured`.
@@ -85,7 +85,7 @@ class Filters:
 
     @classmethod
     def at(cls, model: nn.Module, sites: Mapping[str, str], *, classes: int, maps: Maps | None = None) -> Filters:
-        """The filters of layers that are known, each of which may be ablated.
+        """Return the filters of layers that are known, each of which may be ablated.
 
         Raises:
             ValueError: no layer.
@@ -120,5 +120,5 @@ class Filters:
 
 
 def _sizes(model: nn.Module, layers: Iterable[str]) -> list[int]:
-    """How many filters each layer has."""
+    """Return how many filters each layer has."""
     return [len(model.get_submodule(layer).weight) for layer in layers]  # type: ignore[arg-type]

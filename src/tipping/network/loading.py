@@ -23,7 +23,7 @@ OURS = ("name", "checkpoint", "layers")  # options of `model` that are no argume
 
 
 def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-    """A new network of the configured class; its initial weights depend on the seed only.
+    """Build a new network of the configured class; its initial weights depend on the seed only.
 
     The class is given `image_shape` and `classes` if it takes them.
 
@@ -48,7 +48,7 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
 
 
 def _class(path: str) -> type[nn.Module]:
-    """A network's class by its dotted path, looked for in the working directory too."""
+    """Return a network's class by its dotted path, looked for in the working directory too."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -75,7 +75,8 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
 
 
 def source_digest(path: str) -> str | None:
-    """A digest of the file that defines a network's class, where it is none of ours; with it, its weights change."""
+    """Return a digest of the file that defines a network's class, where it is none of ours; with it, its weights
+    change."""
     found: Any = _class(path)  # hashable, whatever mypy says of types
     return _source_digest(found)
 

@@ -60,6 +60,7 @@ def randomize(model: nn.Module, layers: Sequence[str], anew: nn.Module) -> bool:
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's weights and buffers, without those of its submodules but for its own weights' parametrizations."""
+    """Return a module's weights and buffers, without those of its submodules but for its own weights'
+    parametrizations."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: tensor for name, tensor in tensors.items() if "." not in name or name.startswith("parametrizations.")}

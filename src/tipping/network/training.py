@@ -114,7 +114,7 @@ def train(
 
 
 def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback] = ()) -> float:
-    """The network's accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
+    """Test the network: its accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
     device = dataset.test.labels_N.device
     trainer = _trainer(device, callbacks, None, max_epochs=1, log_every_n_steps=1)
     (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), evaluation_batches(dataset.test), verbose=False)
@@ -124,7 +124,7 @@ def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback
 
 @contextmanager
 def _deterministic(tf32: bool) -> Iterator[None]:
-    """The same convolution kernels each time, in TF32 or not; the other layers used here have no others."""
+    """Use the same convolution kernels each time, in TF32 or not; the other layers used here have no others."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:

@@ -49,7 +49,7 @@ LAYER_MATCHED = Draws()
 
 
 def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
-    """One control of an order of filters, itself an order; without replacement, and uniform given what it matches.
+    """Draw one control of an order of filters, itself an order; without replacement, and uniform given what it matches.
 
     Args:
         order_K: positions of K filters, the relevant ones, strongest first.
@@ -83,7 +83,7 @@ def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, 
 def _draw(
     relevant_K: np.ndarray, layer: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str
 ) -> np.ndarray:
-    """A control of the relevant filters of one layer among all of that layer."""
+    """Draw a control of the relevant filters of one layer among all of that layer."""
     if match in ("live", "norm"):
         layer = layer[~filters.dead_F[layer]]
     if match == "norm":
@@ -95,7 +95,7 @@ def _draw(
 
 
 def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many filters of a layer, whose mass is near to that of the relevant ones.
+    """Draw as many filters of a layer, whose mass is near to that of the relevant ones.
 
     A random walk from these: one filter is exchanged for one that is left out wherever the mass stays near. As any
     exchange may be undone with the same probability, all sets that exchanges reach are equally likely in the long run.

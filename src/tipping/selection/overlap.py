@@ -29,7 +29,7 @@ class Overlap:
 
 
 def overlap(first: Selection, second: Selection, layer_F: np.ndarray, rng: np.random.Generator) -> Overlap:
-    """The overlap of two selections."""
+    """Measure the overlap of two selections."""
     from scipy.stats import rankdata  # here, as only a sanity check needs it
 
     relevant_F = first.relevant_F
@@ -63,7 +63,7 @@ def _correlation(one_F: np.ndarray, others_SF: np.ndarray) -> np.ndarray:
 
 
 def _first_and_range(values_S: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
-    """The first value, and the range of 95 % of the others; None where they are not defined."""
+    """Return the first value, and the range of 95 % of the others; None where they are not defined."""
     if np.isnan(values_S).any():
         return None, None
     low, high = np.quantile(values_S[1:], (0.025, 0.975)).tolist()

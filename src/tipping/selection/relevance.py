@@ -78,7 +78,7 @@ def selections(
     draws: Draws = LAYER_MATCHED,
     best: tuple[np.ndarray, float] | None = None,
 ) -> list[Selection]:
-    """The selections of a solution at several mu; what does not depend on mu is computed once.
+    """Return the selections of a solution at several mu; what does not depend on mu is computed once.
 
     Args:
         best: what `explainable` gives, where it is known.
@@ -114,19 +114,19 @@ def with_controls(
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:
-    """The sum over each filter's responses: (F,)."""
+    """Sum over the responses of each filter: (F,)."""
     sums_F: np.ndarray = np.bincount(filters.filter_R, weights=values_R, minlength=len(filters.ablatable_F))
     return sums_F
 
 
 def strongest_first(strength_F: np.ndarray, chosen_F: np.ndarray) -> np.ndarray:
-    """The chosen filters' positions, by falling strength; ties in the order of the network."""
+    """Order the chosen filters by falling strength; ties in the order of the network."""
     order_F = np.argsort(-strength_F, kind="stable")
     return order_F[chosen_F[order_F]]
 
 
 def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
-    """Each response, its share of those at its place, summed over images: (R,).
+    """Return each response's share of those at its place, summed over images: (R,).
 
     Σ_n x_nr is Σ_s Σ_n x_nr x_ns over the responses s of its place, since they sum to 1.
     """
@@ -144,7 +144,7 @@ def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
 
 
 def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
-    """What responses can explain at all, and what noise in their place would seem to.
+    """Return what responses can explain at all, and what noise in their place would seem to.
 
     Returns:
         R² of each class by least squares, without the bound mu: (C,).

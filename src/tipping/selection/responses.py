@@ -23,12 +23,13 @@ TOGETHER = 1000  # images at most whose responses are normalised at once
 
 
 def frobenius(maps_NFHW: Tensor) -> Tensor:
-    """The Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute value."""
+    """Return the Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute
+    value."""
     return squared(maps_NFHW).sqrt()
 
 
 def squared(maps_NFHW: Tensor) -> Tensor:
-    """The square of each map's Frobenius norm, (N, filters)."""
+    """Return the square of each map's Frobenius norm, (N, filters)."""
     if maps_NFHW.ndim == 2:
         return maps_NFHW.square()
     few = max(1, SQUARED // maps_NFHW[0].numel()) if maps_NFHW.device.type == "cpu" else len(maps_NFHW)
@@ -37,7 +38,7 @@ def squared(maps_NFHW: Tensor) -> Tensor:
 
 
 def spectral(maps_NFHW: Tensor) -> Tensor:
-    """The largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
+    """Return the largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
     if maps_NFHW.ndim == 2 or min(maps_NFHW.shape[2:]) == 1:  # a single row or column
         return frobenius(maps_NFHW)
     maps = maps_NFHW.contiguous()
@@ -91,7 +92,7 @@ class Measure:
     seed: int = 0
 
     def recipe(self, filters: Filters) -> dict[str, Any]:
-        """What decides the responses of a network's filters."""
+        """Return what decides the responses of a network's filters."""
         labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
         return {"norm": self.norm, "labels": labels, "maps": filters.maps}
 
@@ -101,7 +102,7 @@ PLAIN = Measure()
 
 @torch.inference_mode()
 def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
-    """The mu-lasso problem of a network: responses X of all images against one-hot labels L.
+    """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
     XᵀL are summed batch by batch, in float64.
@@ -147,7 +148,7 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
 
 @torch.inference_mode()
 def mean_activations(filters: Filters, split: Split) -> Tensor:
-    """The mean of each filter's activations over all images and positions: (F,), in the type of the weights."""
+    """Average each filter's activations over all images and positions: (F,), in the type of the weights."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}  # of images; of their passes, where a layer is used more than once
 

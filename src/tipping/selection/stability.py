@@ -27,7 +27,7 @@ def stability(chosen_MF: np.ndarray) -> float:
 def on_halves(
     parts: Sequence[MuLassoProblem], mu: float, filter_R: np.ndarray, rng: np.random.Generator, selections: int = 20
 ) -> np.ndarray:
-    """The filters relevant at mu on halves of the images: (selections, F).
+    """Select on halves of the images the filters relevant at mu: (selections, F).
 
     Args:
         parts: the problems of disjoint parts of the images, of which each selection takes half.

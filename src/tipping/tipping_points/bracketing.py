@@ -48,7 +48,7 @@ class Bracketing:
     breakpoints: Sequence[float] = field(default=())
 
     def next(self, known: Mapping[float, float], waiting: Collection[float] = ()) -> float | None:
-        """The mu to evaluate next; None while nothing is of use but what is being evaluated.
+        """Return the mu to evaluate next; None while nothing is of use but what is being evaluated.
 
         Args:
             known: for each mu evaluated, by how much accuracy exceeds the level.
@@ -68,11 +68,11 @@ class Bracketing:
         return None
 
     def finished(self, known: Mapping[float, float]) -> bool:
-        """Whether nothing is left to evaluate."""
+        """Return whether nothing is left to evaluate."""
         return all(mu in known for mu in self.first) and not self._open(known)
 
     def brackets(self, known: Mapping[float, float]) -> list[Bracket]:
-        """The crossings, by rising mu, as far as they have been narrowed."""
+        """Return the crossings, by rising mu, as far as they have been narrowed."""
         found, mu_of = [], {self._place(mu): mu for mu in known}
         for low, high in self._changes(known):
             ends = mu_of[low], mu_of[high]
@@ -122,7 +122,8 @@ class Bracketing:
         return [change for change in self._changes(known) if not self._closed(*change)]
 
     def _within(self, low: float, high: float, known: Mapping[float, float]) -> float:
-        """A place in a bracket: interpolated, moved towards its middle, and so near to that as bisection would be."""
+        """Return a place in a bracket: interpolated, moved towards its middle, and so near to that as bisection would
+        be."""
         excess = {self._place(mu): value for mu, value in known.items()}
         grid = [self._place(mu) for mu in self.first]
         left, right = max(x for x in grid if x <= low), min(x for x in grid if x >= high)
@@ -142,12 +143,13 @@ def _width(gap: tuple[float, float]) -> float:
 
 
 def _linear(low: float, high: float, at_low: float, at_high: float) -> float:
-    """Where the line through two points is 0."""
+    """Return where the line through two points is 0."""
     return low + (high - low) * at_low / (at_low - at_high)
 
 
 def breakpoints(path: SolutionPath, filter_R: np.ndarray, low: float) -> list[float]:
-    """The values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last class.
+    """Return the values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last
+    class.
 
     Args:
         filter_R: the filter of each response.

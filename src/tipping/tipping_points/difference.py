@@ -22,7 +22,7 @@ class Comparison(NamedTuple):
 
 
 def student(values_S: np.ndarray) -> tuple[float, float, float]:
-    """The mean of two values at least, and its 95 % interval by Student's t."""
+    """Return the mean of two values at least, and its 95 % interval by Student's t."""
     at = float(values_S.mean())
     reach = float(t.ppf(0.975, len(values_S) - 1) * values_S.std(ddof=1) / np.sqrt(len(values_S)))
     return at, at - reach, at + reach

@@ -51,7 +51,7 @@ class Logistic(NamedTuple):
         return _logistic(x, *self)
 
     def crossing(self, level: float) -> float:
-        """Where it is at a level; infinite, to one side or the other, where it never is."""
+        """Return where it is at a level; infinite, to one side or the other, where it never is."""
         if level >= self.top:
             return -np.inf
         if level <= self.bottom:
@@ -59,7 +59,7 @@ class Logistic(NamedTuple):
         return self.middle + float(np.log((self.top - level) / (level - self.bottom))) / self.steepness
 
     def slope(self, level: float) -> float:
-        """Its slope where it is at a level between its ends."""
+        """Return the slope where the curve is at a level between its ends."""
         return -self.steepness * (self.top - level) * (level - self.bottom) / (self.top - self.bottom)
 
 
@@ -103,7 +103,7 @@ class Parting(NamedTuple):
 
 
 def crossing(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> float:
-    """Where the closest falling curve crosses a level, linear between positions.
+    """Return where the closest falling curve crosses a level, linear between positions.
 
     It is closest by isotonic regression with weights Δx, so that a place where positions lie close counts no more.
 
@@ -122,8 +122,8 @@ def crossing(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> float:
 
 
 def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
-    """The falling logistic curve closest by least squares, its middle near the positions; None where none is found, or
-    where there are not more positions than its four numbers."""
+    """Return the falling logistic curve closest by least squares, its middle near the positions; None where none is
+    found, or where there are not more positions than its four numbers."""
     x_P, accuracy_P = _checked(x_P), np.asarray(accuracy_P, dtype=float)
     if len(x_P) <= 4:
         return None
@@ -155,7 +155,7 @@ def tipping_point(
     of: str = "selected",
     replicates: int = REPLICATES,
 ) -> TippingPoint:
-    """Where the accuracy of networks is midway between intact and chance: the half-drop.
+    """Estimate where the accuracy of networks is midway between intact and chance: the half-drop.
 
     Each network has its own, from its own values of mu; of several it is the mean. The 95 % interval of several is
     Student's over them: their spread holds that of random controls and images already. That of one network is by a
@@ -194,7 +194,8 @@ def tipping_point(
 
 
 def at_crossings(point: TippingPoint, each: Sequence[float]) -> TippingPoint:
-    """A tipping point in mu of networks that tip at `each`, as is known exactly, in place of isotonic regression.
+    """Return a tipping point in mu of networks that tip at `each`, as is known exactly, in place of isotonic
+    regression.
 
     The interval of one network moves with it.
     """
@@ -209,8 +210,8 @@ def at_crossings(point: TippingPoint, each: Sequence[float]) -> TippingPoint:
 def partings(
     networks: Sequence[Curves], rng: np.random.Generator, *, axis: str = "mu", replicates: int = REPLICATES
 ) -> list[Parting]:
-    """The accuracy without random filters minus that without the relevant ones at each position of a network on an
-    axis, as far as all networks reach; linear between the positions of a network. Axes and intervals as of
+    """Return the accuracy without random filters minus that without the relevant ones at each position of a network on
+    an axis, as far as all networks reach; linear between the positions of a network. Axes and intervals as of
     `tipping_point`."""
     lines = []
     for one in networks:
@@ -226,8 +227,8 @@ def partings(
 
 
 def half_drop(removed_P: Sequence[int], accuracy_P: Sequence[float], chance: float) -> float | None:
-    """How many filters of an accuracy-drop curve leave accuracy midway between its start and chance; None where none
-    do."""
+    """Return how many filters of an accuracy-drop curve leave accuracy midway between its start and chance; None where
+    none do."""
     if len(removed_P) < 2:
         return None
     at = crossing(np.array(removed_P), np.array(accuracy_P), (accuracy_P[0] + chance) / 2)
@@ -235,7 +236,7 @@ def half_drop(removed_P: Sequence[int], accuracy_P: Sequence[float], chance: flo
 
 
 def area(removed_P: np.ndarray, accuracy_P: np.ndarray) -> float:
-    """The area under an accuracy-drop curve as the mean accuracy over the numbers of filters removed."""
+    """Return the area under an accuracy-drop curve as the mean accuracy over the numbers of filters removed."""
     width = removed_P[-1] - removed_P[0]
     return float(np.trapezoid(accuracy_P, removed_P) / width) if width else float(accuracy_P[0])
 
@@ -274,7 +275,7 @@ def along(one: Curves, axis: str, intact_B: np.ndarray, curves_BP: np.ndarray) -
 
 
 def _fitted(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> tuple[float, bool, float]:
-    """Where a logistic curve crosses a level, whether isotonic regression says elsewhere, and its slope there; a
+    """Return where a logistic curve crosses a level, whether isotonic regression says elsewhere, and its slope there; a
     crossing beyond the positions is censored."""
     curve = fit_logistic(x_P, accuracy_P)
     if curve is None:
@@ -289,7 +290,7 @@ def _fitted(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> tuple[floa
 
 
 def _interval(found_SB: np.ndarray, draws: int | None) -> tuple[float, float, float]:
-    """The mean over networks of what was measured, and its 95 % interval.
+    """Return the mean over networks of what was measured, and its 95 % interval.
 
     Of several, Student's. Of one, from the 2.5th to the 97.5th percentile of its replicates; where these are of few
     draws of controls, D, ± t(D − 1) √(D / (D − 1)) of their standard deviations, which are too small by themselves
@@ -308,12 +309,12 @@ def _interval(found_SB: np.ndarray, draws: int | None) -> tuple[float, float, fl
 
 
 def _open(exact_SB: np.ndarray, end: float) -> bool:
-    """Whether a network, or more than a fortieth of the replicates of the only one, is censored to one side."""
+    """Return whether a network, or more than a fortieth of the replicates of the only one, is censored to one side."""
     measured, replicates = exact_SB[:, 0] == end, exact_SB[:, 1:] == end
     return bool(measured.any() or (replicates.size > 0 and replicates.mean() > 0.025))
 
 
 def _mean(values_S: Sequence[float]) -> float:
-    """The mean; nan where the values hold both infinities."""
+    """Return the mean; nan where the values hold both infinities."""
     with np.errstate(invalid="ignore"):
         return float(np.mean(values_S))

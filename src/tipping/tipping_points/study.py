@@ -58,30 +58,30 @@ class BracketingSampler(BaseSampler):
         return math.sqrt(self.bracketing.low * self.bracketing.high) if mu is None else mu
 
     def idle(self, study: Study) -> bool:
-        """Whether a worker should wait for what others are evaluating."""
+        """Return whether a worker should wait for what others are evaluating."""
         waiting = _waiting(study)
         return bool(waiting) and self.bracketing.next(known(study), waiting) is None
 
     def stop_when_finished(self, study: Study, _: FrozenTrial) -> None:
-        """A callback of `Study.optimize`."""
+        """Stop a study that is finished; a callback of `Study.optimize`."""
         if self.bracketing.finished(known(study)):
             study.stop()
 
 
 def known(study: Study) -> dict[float, float]:
-    """For each mu of a study's finished trials, by how much accuracy exceeds the level."""
+    """Return, for each mu of a study's finished trials, by how much accuracy exceeds the level."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
 
 
 def _waiting(study: Study) -> list[float]:
-    """The values of mu that are being evaluated."""
+    """Return the values of mu that are being evaluated."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [trial.params["mu"] for trial in running if "mu" in trial.params]
 
 
 def open_study(storage: str | None, directory: Path, weights: str = "") -> Study:
-    """A study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
+    """Open a study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
 
     Args:
         weights: of the network searched, as a hash.

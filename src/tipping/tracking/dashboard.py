@@ -21,8 +21,8 @@ SHOWN = 100  # runs, or groups of them, in a plot at most
 
 
 def dashboard(entity: str, project: str) -> Workspace:
-    """The workspace that compares jobs: a line for each architecture and protocol, the mean over seeds in a band from
-    smallest to largest; drop curves, tipping points, cost, and galleries."""
+    """Return the workspace that compares jobs: a line for each architecture and protocol, the mean over seeds in a band
+    from smallest to largest; drop curves, tipping points, cost, and galleries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
         from wandb_workspaces import workspaces
@@ -75,7 +75,8 @@ def _against_mu(title: str, *metrics: str, **options: Any) -> PanelTypes:
 
 
 def _lines(title: str, x: str, *metrics: str, by: str | None, **options: Any) -> PanelTypes:
-    """A line for each value of a key of the configuration, the mean of its runs, in a band from smallest to largest."""
+    """Return a line for each value of a key of the configuration, the mean of its runs, in a band from smallest to
+    largest."""
     from wandb_workspaces.reports.v2.interface import Config, LinePlot
 
     if by:

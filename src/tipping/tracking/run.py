@@ -198,8 +198,8 @@ def _define(run: wandb.Run, metrics: str, step: str) -> None:
 
 
 def _series(record: dict[str, Any]) -> str:
-    """What tells a job apart but for its mu and seed, as one text, since a plot groups by one key only: architecture,
-    data, protocol and training."""
+    """Return what tells a job apart but for its mu and seed, as one text, since a plot groups by one key only:
+    architecture, data, protocol and training."""
     options, model = record["config"], dict(record["model"])
     name, target = model.pop("name"), model.pop("_target_", "")
     architecture = " ".join([name if target.startswith("tipping.") else f"{name} {target}", *_pairs(model)])
@@ -213,7 +213,8 @@ def _pairs(options: Mapping[str, Any]) -> list[str]:
 
 
 def _uniform(column: Sequence[Any]) -> list[Any]:
-    """A column as W&B takes it: truth values, numbers or text, and None for what is empty or no finite number."""
+    """Return a column as W&B takes it: truth values, numbers or text, and None for what is empty or no finite
+    number."""
     given = [value for value in column if value is not None and value != ""]
     if all(isinstance(value, bool) for value in given):
         return [None if value == "" else value for value in column]
@@ -224,7 +225,7 @@ def _uniform(column: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directory: Path) -> Iterator[Run]:
-    """A run for the time of a job, flushed and closed also when the job fails or is terminated.
+    """Open a run for the time of a job, flushed and closed also when the job fails or is terminated.
 
     Args:
         options: the job's whole configuration, recorded with the run.
@@ -244,7 +245,8 @@ def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directo
 
 
 def sweep_of(directory: Path) -> Path:
-    """The folder of the sweep or search that a job's is in, as Hydra marks it; the one around it where none is."""
+    """Return the folder of the sweep or search that a job's is in, as Hydra marks it; the one around it where none
+    is."""
     marked = (folder for folder in directory.parents if any((folder / mark).exists() for mark in MARKS))
     return next(marked, directory.parent)
 
@@ -258,7 +260,7 @@ def summarise(
     files: Sequence[Path],
     summary: Mapping[str, float],
 ) -> None:
-    """A run for a sweep as a whole, beside those of its jobs; nothing when tracking is off.
+    """Log a run for a sweep as a whole, beside those of its jobs; nothing when tracking is off.
 
     Args:
         directory: the sweep's, whose name is the group of its jobs' runs.
@@ -291,7 +293,7 @@ def _closing(started: wandb.Run | None) -> Iterator[Run]:
 
 
 def _init(options: Tracking, **job: Any) -> wandb.Run | None:
-    """A W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
+    """Start a W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
     if not options.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return None
     quiet()
@@ -308,13 +310,13 @@ def _init(options: Tracking, **job: Any) -> wandb.Run | None:
 
 
 def quiet() -> None:
-    """No banners, no look-ups by its error reporting, and no long waits, unless asked for."""
+    """Turn off banners, look-ups by its error reporting, and long waits, unless asked for."""
     for variable, value in DEFAULTS.items():
         os.environ.setdefault(variable, value)
 
 
 def one_line(error: Exception) -> str:
-    """An error's message without line breaks."""
+    """Return an error's message without line breaks."""
     return " ".join(str(error).split())
 
 
@@ -324,7 +326,7 @@ def _wants_online() -> bool:
 
 
 def logged_in() -> bool:
-    """Whether somebody is."""
+    """Return whether somebody is logged in."""
     import wandb
 
     return wandb.login(prompt=False)

@@ -25,7 +25,7 @@ class Picture(NamedTuple):
     caption: str
 
     def pixels(self) -> np.ndarray:
-        """Its pixels, (rows, columns, RGBA), in bytes."""
+        """Return the pixels of the picture, (rows, columns, RGBA), in bytes."""
         canvas: Any = FigureCanvasAgg(self.figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())
@@ -47,12 +47,13 @@ def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation])
 
 
 def picture_beside(both: Beside, names: tuple[str, str]) -> Picture:
-    """The picture of two networks' signals."""
+    """Draw the picture of two networks' signals."""
     return Picture(draw_beside(both, names), f"{names[0]} and {names[1]}")
 
 
 def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
-    """The relevant filters of one class: the average of each one's crops, the crops, and below what it sees in them.
+    """Draw the relevant filters of one class: the average of each one's crops, the crops, and below what it sees in
+    them.
 
     Crops are shown from 0 to 1; signals of one row on one scale, whose middle, black, is zero.
     """
@@ -101,12 +102,13 @@ def _caption(portrait: Portrait) -> str:
 
 
 def _short(name: str) -> str:
-    """The end of a long name."""
+    """Return the end of a long name."""
     return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
-    """An image, over it the heat map of each filter that contributes most to its class, and all of them together."""
+    """Draw an image, over it the heat map of each filter that contributes most to its class, and all of them
+    together."""
     figure = Figure(figsize=(1.9 * (2 + len(explanation.heats_THW)), 2.35), dpi=100)
     grid = figure.subplots(1, 2 + len(explanation.heats_THW), squeeze=False)[0]
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.01, wspace=0.05)
@@ -124,7 +126,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
 
 
 def draw_beside(both: Beside, networks: tuple[str, str]) -> Figure:
-    """The signals of the same filters of two networks, a row for each filter, two columns for each rule."""
+    """Draw the signals of the same filters of two networks, a row for each filter, two columns for each rule."""
     page = Page(TEXT + (1 + 2 * len(both.first)) * (SIDE + GAP), TOP + len(both.names) * (SIDE + GAP))
     for number, (rule, alike) in enumerate(both.similarity.items()):
         left = TEXT + (1 + 2 * number) * (SIDE + GAP)

@@ -79,7 +79,8 @@ class Explanation:
 
 
 def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """For each response, the positions of the images where it is largest, and its values there: (count, R), two times.
+    """Find, for each response, the positions of the images where it is largest, and its values there: (count, R), two
+    times.
 
     Of equal values, the first images. Held are never more than a batch and the best so far.
 
@@ -102,7 +103,7 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """For each class c, the responses r with the largest weights in size, none of them 0: pairs (c, r)."""
+    """Return, for each class c, the responses r with the largest weights in size, none of them 0: pairs (c, r)."""
     pairs = []
     for label, weights_R in enumerate(weights_RC.T):
         order = np.argsort(-np.abs(weights_R), kind="stable")[:count].tolist()
@@ -120,7 +121,7 @@ def portraits(
     per_class: int = 3,
     **ablation: Any,
 ) -> list[Portrait]:
-    """Of each class, its strongest relevant filters, and what they see in the images they respond to most.
+    """Portray the strongest relevant filters of each class: what they see in the images they respond to most.
 
     Args:
         train: the images that may be shown.
@@ -162,7 +163,7 @@ def portraits(
 
 
 def names(filters: Filters) -> list[str]:
-    """Of each response, the name of its filter; with that of its maps where several of each filter are measured."""
+    """Name the filter of each response, with its maps where several of each filter are measured."""
     several = len(filters.maps) > len(filters.sites)
     return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in filters.places]
 
@@ -170,8 +171,8 @@ def names(filters: Filters) -> list[str]:
 def _seen(
     filters: Filters, train: Split, items: Sequence[tuple[int, int]], backward: Backward
 ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """For pairs of a response and an image, what of the image, and of the signal by each rule, lies in the receptive
-    field of the largest value of the filter's map."""
+    """Cut out, for pairs of a response and an image, what of the image, and of the signal by each rule, lies in the
+    receptive field of the largest value of the filter's map."""
     model, images_NCHW = filters.model, train.images_NCHW
     images_BCHW = images_NCHW[[image for _, image in items]]
     shown = filters_of(filters, [response for response, _ in items])
@@ -188,13 +189,13 @@ def _seen(
 
 
 def filters_of(filters: Filters, responses: Sequence[int]) -> list[tuple[Site, int]]:
-    """The filters of some responses, as `look` takes them."""
+    """Return the filters of some responses, as `look` takes them."""
     places = filters.places
     return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
 def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
-    """What of an image lies in a receptive field, with zeros where that goes beyond the image."""
+    """Return what of an image lies in a receptive field, with zeros where that goes beyond the image."""
     for axis, (span, position) in enumerate(zip(reach, peak, strict=True), 1):
         start = span.start + span.stride * position
         wide = [(0, 0)] * 3
@@ -206,7 +207,7 @@ def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]
 def _drops_alone(
     filters: Filters, some: Sequence[int], evaluated: Split, ablation: Mapping[str, Any]
 ) -> dict[int, float]:
-    """By how much accuracy falls without each filter alone."""
+    """Measure by how much accuracy falls without each filter alone."""
     each = list(dict.fromkeys(some))
     ablations = [np.array([], dtype=int), *(np.array([one]) for one in each)]
     predictions_AN = evaluate_ablations(filters, evaluated, ablations, **ablation)
@@ -258,7 +259,7 @@ def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
 
 
 def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int]], backward: Backward) -> np.ndarray:
-    """For pairs of an image and a response, the heat map of what comes back, by the first rule: (B, H, W)."""
+    """Draw, for pairs of an image and a response, the heat map of what comes back, by the first rule: (B, H, W)."""
     if not items:
         return np.zeros((0, *images_NCHW.shape[2:]))
     shown = filters_of(filters, [response for _, response in items])
@@ -268,7 +269,8 @@ def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int
 
 
 def _heat(signal_CHW: np.ndarray) -> np.ndarray:
-    """The size of a signal, from 0 where it is smallest to 1 where it is largest; 0 if it is the same all over."""
+    """Return the size of a signal, from 0 where it is smallest to 1 where it is largest; 0 if it is the same all
+    over."""
     size_HW = np.abs(signal_CHW).sum(0)
     low, high = size_HW.min(), size_HW.max()
     heat_HW: np.ndarray = (size_HW - low) / (high - low) if high > low else np.zeros_like(size_HW)

@@ -29,7 +29,7 @@ class Field:
 def receptive_fields(
     model: nn.Module, image_1CHW: Tensor, site: Site, positions: Sequence[tuple[int, int]]
 ) -> list[Field]:
-    """The part of the image on which the values of a layer's maps at some positions depend.
+    """Return the part of the image on which the values of a layer's maps at some positions depend.
 
     Found by sending a signal back through the network with its weights all alike and positive, means in place of
     maxima, no activations and no normalisation: unless the network subtracts maps, it cannot cancel, and what it
@@ -74,8 +74,8 @@ class Span(NamedTuple):
 
 
 def spans(model: nn.Module, image_1CHW: Tensor, site: Site, shape: tuple[int, int]) -> tuple[Span, Span]:
-    """The rows and the columns on which a layer's maps of some shape depend, from the receptive fields along their
-    diagonal; the whole image where its borders cut off too much of these to tell."""
+    """Return the rows and the columns on which a layer's maps of some shape depend, from the receptive fields along
+    their diagonal; the whole image where its borders cut off too much of these to tell."""
     length = max(shape)
     positions = [(min(p, shape[0] - 1), min(p, shape[1] - 1)) for p in range(length)]
     fields = receptive_fields(model, image_1CHW, site, positions)
@@ -84,8 +84,8 @@ def spans(model: nn.Module, image_1CHW: Tensor, site: Site, shape: tuple[int, in
 
 
 def _span(fields: Sequence[tuple[int, int]], side: int) -> Span:
-    """The span that is the field at each position, as far as that lies in the image; of several, that of the smallest
-    stride; the whole image if there is none, or if it may be cut off on both sides everywhere."""
+    """Return the span that is the field at each position, as far as that lies in the image; of several, that of the
+    smallest stride; the whole image if there is none, or if it may be cut off on both sides everywhere."""
     if len(fields) == 1:
         return Span(fields[0][0], 0, fields[0][1] - fields[0][0])
     starts = [(p, start) for p, (start, _) in enumerate(fields) if start > 0]
@@ -99,7 +99,7 @@ def _span(fields: Sequence[tuple[int, int]], side: int) -> Span:
 
 
 def _holds(span: Span, position: int, field: tuple[int, int], side: int) -> bool:
-    """Whether a span is a field at a position, as far as it lies in the image."""
+    """Return whether a span is a field at a position, as far as it lies in the image."""
     start = span.start + span.stride * position
     return (max(0, start), min(side, start + span.size)) == field
 

@@ -68,7 +68,7 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
 
 
 def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
-    """Whether a network has convolutions with a stride, or pooling, on the way of an image."""
+    """Return whether a network has convolutions with a stride, or pooling, on the way of an image."""
     strides: list[Sides] = []
 
     def note(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
@@ -179,7 +179,7 @@ def _pool2d(
 
 
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
-    """The share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
+    """Return the share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
 
     Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride but for (0, 0), in a share of Σ |F|² without (0, 0);
     F is the Fourier transform of each channel, and H and W the sides, cut to multiples of the stride. An image that is
