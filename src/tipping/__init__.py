@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tipping.ablation import ablated, evaluate_ablations
     from tipping.errors import InputError
     from tipping.network import Filters
-    from tipping.notebook import drop_curve, relevant_filters
+    from tipping.notebook import drop_curve, explain, gallery, relevant_filters, tipping_point
     from tipping.selection import Draws
     from tipping.visualize import look as backproject
 
@@ -21,7 +21,10 @@ __all__ = [
     "backproject",
     "drop_curve",
     "evaluate_ablations",
+    "explain",
+    "gallery",
     "relevant_filters",
+    "tipping_point",
 ]
 WINGS = {  # where each is, and its name there: imported when it is asked for, so that commands start without torch
     "Draws": ("selection", "Draws"),
@@ -31,7 +34,10 @@ WINGS = {  # where each is, and its name there: imported when it is asked for, s
     "backproject": ("visualize", "look"),
     "drop_curve": ("notebook", "drop_curve"),
     "evaluate_ablations": ("ablation", "evaluate_ablations"),
+    "explain": ("notebook", "explain"),
+    "gallery": ("notebook", "gallery"),
     "relevant_filters": ("notebook", "relevant_filters"),
+    "tipping_point": ("notebook", "tipping_point"),
 }
 
 

@@ -119,6 +119,13 @@ def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
     return _banded(rows, lines, "accuracy", x=x)
 
 
+def strengths(rows: Sequence[dict[str, Any]]) -> alt.Chart:
+    """Draw the strength Σ_c |w_fc| of filters as bars: rows of `layer`, `channel` and `strength`, in their order."""
+    named = [{"filter": f"{row['layer']}, filter {row['channel']}", "strength": row["strength"]} for row in rows]
+    base = alt.Chart(alt.InlineData(values=named), width=WIDTH).mark_bar(color=COLORS[RELEVANT])
+    return base.encode(x=alt.X("strength:Q"), y=alt.Y("filter:N").sort(None).title(None))
+
+
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
     """Return how many filters of each layer are relevant, along mu: the mean of lines."""
     rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]

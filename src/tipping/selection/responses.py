@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,10 +98,11 @@ class Measure:
 
 
 PLAIN = Measure()
+Images = Split | Iterable[tuple[Tensor, Tensor]]
 
 
 @torch.inference_mode()
-def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLassoProblem:
+def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
@@ -110,31 +111,46 @@ def collect(filters: Filters, split: Split, measure: Measure = PLAIN) -> MuLasso
     Raises:
         InputError: a response is not finite.
     """
-    return MuLassoProblem.stream(response_batches(filters, split, measure))
+    return MuLassoProblem.stream(response_batches(filters, images, measure))
 
 
-def response_batches(filters: Filters, split: Split, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
-    """Responses (N, R) and one-hot labels (N, C) of all images, some at a time.
+def response_batches(filters: Filters, images: Images, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the responses (N, R) and one-hot labels (N, C) of all images, some at a time.
+
+    Args:
+        images: a split, or batches of images and labels, of which but a few are held at a time; these cannot be
+            permuted.
 
     Raises:
         InputError: a response is not finite.
     """
-    if measure.labels == "permuted":
-        order_N = torch.randperm(len(split), generator=torch.Generator().manual_seed(measure.seed))
-        split = Split(split.images_NCHW, split.labels_N[order_N.to(split.labels_N.device)])
-    batches, model, maps = evaluation_batches(split), filters.model, filters.maps
+    batches, model, maps = _batches(images, measure), filters.model, filters.maps
     waiting: list[tuple[list[Tensor], Tensor]] = []
+    count = 0  # of images that wait
     predicted = measure.labels == "predicted"
     network = model if predicted else up_to_last(model, [module for _, module in maps])
     with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
             outputs = network(images_NCHW.clone())  # its first module may work in place
             waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
-            if (len(waiting) + 1) * batches.size > TOGETHER:
+            count += len(labels_N)
+            if count + len(labels_N) > TOGETHER:
                 yield _normalized(waiting, filters.classes)
                 waiting.clear()
+                count = 0
     if waiting:
         yield _normalized(waiting, filters.classes)
+
+
+def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]]:
+    """Return batches of images, with their labels permuted if these are to be measured."""
+    if not isinstance(images, Split):
+        assert measure.labels != "permuted", "labels that come batch by batch are not all known"
+        return images
+    if measure.labels != "permuted":
+        return evaluation_batches(images)
+    order_N = torch.randperm(len(images), generator=torch.Generator().manual_seed(measure.seed))
+    return evaluation_batches(Split(images.images_NCHW, images.labels_N[order_N.to(images.labels_N.device)]))
 
 
 def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:

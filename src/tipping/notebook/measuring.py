@@ -1,0 +1,99 @@
+"""Relevant filters of any network and loader, what is left without them, and where it tips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import overload
+
+import numpy as np
+from torch import Tensor, nn
+
+from tipping.ablation import chance_of
+from tipping.ablation import drop_curve as measured_curve
+from tipping.errors import InputError
+from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
+from tipping.network import Filters
+from tipping.notebook.loader import Batches, checked, device_of, gathered, with_labels_below
+from tipping.notebook.results import Curve, RelevantFilters, Tipping
+from tipping.selection import LAYER_MATCHED, Draws, collect, select_each
+
+
+@overload
+def relevant_filters(
+    network: Filters | nn.Module, batches: Batches, mu: float = 100, *, draws: Draws = LAYER_MATCHED
+) -> RelevantFilters: ...
+@overload
+def relevant_filters(
+    network: Filters | nn.Module, batches: Batches, mu: Sequence[float], *, draws: Draws = LAYER_MATCHED
+) -> list[RelevantFilters]: ...
+def relevant_filters(
+    network: Filters | nn.Module,
+    batches: Batches,
+    mu: float | Sequence[float] = 100,
+    *,
+    draws: Draws = LAYER_MATCHED,
+) -> RelevantFilters | list[RelevantFilters]:
+    """Find the relevant filters of a network by the mu-lasso [oramas2019]: those with a weight for some class.
+
+    For each class c, min ½‖X w − l_c‖² subject to ‖w‖₁ ≤ mu, with the responses X (N, R) of the filters to the images
+    and one-hot labels l_c, by the exact path in mu.
+
+    Args:
+        network: its filters, or a model, whose filters are then found by watching the first image.
+        batches: any iterable of images (N, C, H, W) and integer labels (N,), such as a DataLoader of the training
+            images; they are moved to the model's device.
+        mu: one value, or several: a list is then returned, for which the path is followed once.
+        draws: of the random controls that `drop_curve` compares with.
+
+    Raises:
+        InputError: the network has no filters, or the batches hold something else.
+    """
+    several = [float(value) for value in (mu if isinstance(mu, Iterable) else [mu])]
+    if not several or not all(0 < value < np.inf for value in several):
+        raise InputError(f"mu={mu}: give finite numbers over 0")
+    filters, pairs = _opened(network, batches)
+    try:
+        problem = collect(filters, with_labels_below(pairs, filters.classes))
+        chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)
+    except ArithmeticError as error:
+        raise InputError(str(error)) from error
+    each = [RelevantFilters(filters, value, selection) for value, selection in zip(several, chosen, strict=True)]
+    return each if isinstance(mu, Iterable) else each[0]
+
+
+def _opened(network: Filters | nn.Module, batches: Batches) -> tuple[Filters, Iterator[tuple[Tensor, Tensor]]]:
+    """Return the filters of a network, found by watching the first image if need be, and the batches, all of them."""
+    model = network.model if isinstance(network, Filters) else network
+    pairs = checked(batches, device_of(model))
+    first = next(pairs, None)
+    if first is None:
+        raise InputError("batches: they hold no images; give a DataLoader, or a list of (images, labels)")
+    filters = network if isinstance(network, Filters) else Filters.of(model, first[0][:1])
+    return filters, chain([first], pairs)
+
+
+def _exactly(problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
+    return homotopy(problem, largest_mu=max(mu)).solution(mu)
+
+
+def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> Curve:
+    """Measure accuracy as the relevant filters go, strongest first, beside as many random ones of the same layers.
+
+    Args:
+        batches: of the test images, as in `relevant_filters`; they are put together in memory, as each is needed for
+            many ablations.
+        points: at so many counts, evenly spaced.
+
+    Raises:
+        InputError: the batches hold something else.
+    """
+    split = gathered(batches, relevant.filters.given, relevant.filters.classes)
+    order_K, controls = relevant.order, relevant.selection.controls
+    measured = measured_curve(relevant.filters, split, order_K, controls, points)
+    return Curve(measured, chance_of(split), split.labels_N.cpu().numpy())
+
+
+def tipping_point(curve: Curve) -> Tipping:
+    """Estimate at how many filters removed accuracy tips, for the relevant and for random filters."""
+    return Tipping(curve.tipping_point("selected"), curve.tipping_point("random"), curve.measured.removed[-1])

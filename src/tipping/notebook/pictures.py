@@ -1,0 +1,163 @@
+"""What relevant filters see, and why an image got its class, as objects that show themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tipping.data import Split
+from tipping.errors import InputError
+from tipping.notebook.loader import Batches, device_of, gathered
+from tipping.notebook.results import RelevantFilters
+from tipping.notebook.showing import Row, frame, picture_html, table_html
+from tipping.selection import Measure, response_batches
+from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest
+from tipping.visualize import explain as explanations
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tipping.visualize.draw import Picture
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Portraits of the strongest relevant filters of each class.
+
+    Attributes:
+        portraits: class after class, the strongest filter of each first.
+    """
+
+    portraits: Sequence[Portrait]
+
+    def rows(self) -> list[Row]:
+        """List the portraits: class, filter, weight, and by how much accuracy falls without the filter alone."""
+        return [
+            {"class": one.label, "layer": one.layer, "channel": one.channel, "weight": one.weight, "drop": one.drop}
+            for one in self.portraits
+        ]
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
+
+    def plot(self) -> dict[str, Figure]:
+        """Draw a figure for each class: of each filter the average of its crops, the crops, and what it sees there."""
+        return {name: picture.figure for name, picture in self._drawn().items()}
+
+    def _drawn(self) -> Mapping[str, Picture]:
+        from tipping.visualize.draw import pictures  # with matplotlib
+
+        return pictures(self.portraits, [])
+
+    def __repr__(self) -> str:
+        classes = len({one.label for one in self.portraits})
+        return f"{len(self.portraits)} portraits of relevant filters of {classes} classes"
+
+    def _repr_html_(self) -> str:
+        drawn = (picture_html(picture.figure, picture.caption) for picture in self._drawn().values())
+        return f"<p>{self!r}</p>{''.join(drawn)}{table_html(self.rows())}"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why each of some images got its class [oramas2019].
+
+    Attributes:
+        images: an explanation of each.
+    """
+
+    images: Sequence[Explanation]
+
+    def rows(self) -> list[Row]:
+        """List the filters that contribute most to the class of each image, strongest first."""
+        return [
+            {"image": number, "predicted": one.predicted, "filter": name, "contribution": contribution}
+            for number, one in enumerate(self.images)
+            for name, contribution in zip(one.names, one.contributions, strict=True)
+        ]
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
+
+    def plot(self) -> dict[str, Figure]:
+        """Draw a figure for each image: the heat map of each filter that contributes, and of all together."""
+        return {name: picture.figure for name, picture in self._drawn().items()}
+
+    def _drawn(self) -> Mapping[str, Picture]:
+        from tipping.visualize.draw import pictures  # with matplotlib
+
+        return pictures([], self.images)
+
+    def __repr__(self) -> str:
+        words = (f"image {number}: {_because(one)}" for number, one in enumerate(self.images))
+        return "\n".join(words)
+
+    def _repr_html_(self) -> str:
+        return "".join(picture_html(picture.figure, picture.caption) for picture in self._drawn().values())
+
+
+def _because(one: Explanation) -> str:
+    return f"class {one.predicted}, by {'; '.join(one.names) or 'no relevant filter'}"
+
+
+def gallery(
+    relevant: RelevantFilters,
+    batches: Batches,
+    *,
+    per_class: int = 3,
+    images: int = 6,
+    backward: Backward | None = None,
+) -> Gallery:
+    """Portray the strongest relevant filters of each class in the images they respond to most.
+
+    Args:
+        batches: of images, as in `relevant_filters`; they are put together in memory. Accuracy without each filter
+            alone is measured on them.
+        per_class: filters of each class at most.
+        images: shown of each filter.
+        backward: how signals are sent back; by guided backpropagation and deconvnet by default.
+
+    Raises:
+        InputError: the batches hold something else, or a number is not over 0.
+    """
+    for name, count in {"per_class": per_class, "images": images}.items():
+        if count < 1:
+            raise InputError(f"{name}={count}: give a whole number over 0")
+    filters = relevant.filters
+    split = gathered(batches, filters.given, filters.classes)
+    with torch.inference_mode():
+        most_KR = strongest(response_batches(filters, split), min(images, len(split)))
+    how, most_KR = backward or Backward(), (most_KR[0].cpu(), most_KR[1].cpu())
+    return Gallery(portraits(filters, relevant.selection, split, most_KR, split, how, per_class))
+
+
+def explain(
+    relevant: RelevantFilters, images: Tensor, labels: Tensor | None = None, *, backward: Backward | None = None
+) -> Explained:
+    """Explain why images got their classes: by the filters that contribute most, and where in the image [oramas2019].
+
+    Args:
+        images: one (C, H, W), or several (N, C, H, W).
+        labels: their classes (N,), if known, for the titles of the pictures; those predicted by default.
+        backward: how signals are sent back, by its first rule; by guided backpropagation by default.
+
+    Raises:
+        InputError: the images are none, or there is not a label for each.
+    """
+    filters = relevant.filters
+    images_NCHW = images[None] if images.ndim == 3 else images
+    if images_NCHW.ndim != 4 or not len(images_NCHW):
+        raise InputError(f"images of shape {tuple(images.shape)}: give one (C, H, W), or several (N, C, H, W)")
+    if labels is not None and labels.shape != (len(images_NCHW),):
+        raise InputError(f"labels of shape {tuple(labels.shape)}: give one for each of {len(images_NCHW)} images")
+    labels_N = torch.zeros(len(images_NCHW), dtype=torch.long) if labels is None else labels
+    device = device_of(filters.model)
+    split = Split(images_NCHW.to(device), labels_N.to(device))
+    each = explanations(filters, relevant.selection, split, Measure(), backward or Backward())
+    return Explained([replace(one, label=one.predicted) for one in each] if labels is None else each)

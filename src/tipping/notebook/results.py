@@ -1,0 +1,174 @@
+"""What a notebook gets, as objects that show themselves: relevant filters, curves, tipping points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tipping.ablation import DropCurve
+from tipping.network import Filters
+from tipping.notebook.showing import Row, frame, table_html
+from tipping.selection import Selection
+from tipping.tipping_points import Curves, TippingPoint, tipping_point
+
+if TYPE_CHECKING:
+    import altair as alt
+
+SHOWN = 20  # rows of a table in a notebook
+
+
+@dataclass(frozen=True)
+class RelevantFilters:
+    """The relevant filters of a network at one mu.
+
+    Attributes:
+        filters: all of the network's.
+        mu: the L1 radius of the mu-lasso of each class.
+        selection: its weights W, certificate and controls.
+    """
+
+    filters: Filters
+    mu: float
+    selection: Selection
+
+    @property
+    def order(self) -> np.ndarray:
+        """Positions of the relevant filters, strongest first: (K,)."""
+        return self.selection.order_K
+
+    @property
+    def certified(self) -> bool:
+        """Whether the objective of every class is within the tolerance of its minimum."""
+        return bool(self.selection.solution.certified_MC.all())
+
+    def rows(self) -> list[Row]:
+        """Rank the relevant filters: a row for each, with its layer, channel, strength Σ_c |w_fc| and weight by class;
+        a filter that is measured at several places has the sum of its weights."""
+        layers, layer_F, channel_F = self.filters.index
+        weights_FC = np.zeros((len(layer_F), self.selection.weights_RC.shape[1]))
+        np.add.at(weights_FC, self.filters.filter_R, self.selection.weights_RC)
+        return [
+            {
+                "layer": layers[layer_F[f]],
+                "channel": int(channel_F[f]),
+                "strength": float(self.selection.strength_F[f]),
+                **{f"class {c}": float(weight) for c, weight in enumerate(weights_FC[f])},
+            }
+            for f in self.order.tolist()
+        ]
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
+
+    def plot(self) -> alt.Chart:
+        """Draw the strength of the strongest filters, as an altair chart."""
+        from tipping.results import charts
+
+        return charts.strengths(self.rows()[:SHOWN])
+
+    def __repr__(self) -> str:
+        certificate = "certified" if self.certified else "NOT certified"
+        return (
+            f"{len(self.order)} of {len(self.filters.index.layer_F)} filters relevant at mu={self.mu:g} ({certificate})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        return f"<p>{self!r}</p>{table_html(rows[:SHOWN])}" + (
+            f"<p>… {len(rows) - SHOWN} more</p>" if rows[SHOWN:] else ""
+        )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against the number of filters ablated: the relevant ones, strongest first, beside random controls.
+
+    Attributes:
+        measured: counts and accuracies.
+        chance: the accuracy of giving every image the most frequent class.
+        labels_N: of the images.
+    """
+
+    measured: DropCurve
+    chance: float
+    labels_N: np.ndarray
+
+    def tipping_point(self, of: str = "selected") -> TippingPoint:
+        """Find how many filters leave accuracy midway between intact and chance, with a 95 % interval by a bootstrap of
+        images and controls; infinite where the curve does not fall so far.
+
+        Args:
+            of: `selected` filters, or `random` ones.
+        """
+        right_OPN = self.measured.predictions_OPN == self.labels_N
+        removed_P = np.array(self.measured.removed[1:], dtype=float)
+        random_PDN = right_OPN[2:, 1:].swapaxes(0, 1)
+        curves = Curves(removed_P, removed_P, right_OPN[0, 0], right_OPN[0, 1:], random_PDN)
+        return tipping_point([curves], self.chance, np.random.default_rng(0), axis="filters", of=of)
+
+    def rows(self) -> list[Row]:
+        """List the points: filters removed, and accuracy without the selected and without random ones, the mean."""
+        random_P = np.mean(self.measured.random, axis=0)
+        points = zip(self.measured.removed, self.measured.selected, random_P.tolist(), strict=True)
+        return [{"removed": removed, "selected": selected, "random": random} for removed, selected, random in points]
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
+
+    def plot(self) -> alt.LayerChart:
+        """Draw both, as an altair chart: the band spans the controls."""
+        from tipping.results import charts
+
+        removed = np.array(self.measured.removed)
+        kinds = {charts.RELEVANT: [self.measured.selected], charts.RANDOM: self.measured.random}
+        lines = {kind: [(removed, np.array(line)) for line in some] for kind, some in kinds.items()}
+        return charts.drop(lines, "filters")
+
+    def __repr__(self) -> str:
+        last = self.rows()[-1]
+        return (
+            f"accuracy {100 * self.measured.selected[0]:.1f} % intact, {100 * last['selected']:.1f} % without "
+            f"{last['removed']} relevant filters, {100 * last['random']:.1f} % without as many random ones"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{table_html(self.rows())}"
+
+
+@dataclass(frozen=True)
+class Tipping:
+    """At how many filters removed accuracy tips: midway between intact and chance.
+
+    Attributes:
+        selected: as the relevant filters go, strongest first.
+        random: as random filters go.
+        ablated: how many filters were removed at most.
+    """
+
+    selected: TippingPoint
+    random: TippingPoint
+    ablated: int
+
+    def rows(self) -> list[Row]:
+        """List both: where accuracy tips, and the ends of its 95 % interval; infinite where it does not."""
+        points = {"relevant": self.selected, "random": self.random}
+        return [{"filters": kind, "tips_at": one.at, "low": one.low, "high": one.high} for kind, one in points.items()]
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
+
+    def __repr__(self) -> str:
+        return f"{self._words('relevant', self.selected)}; {self._words('random', self.random)}"
+
+    def _words(self, kind: str, point: TippingPoint) -> str:
+        if not np.isfinite(point.at):
+            return f"{kind} filters: does not tip, even without {self.ablated}"
+        return f"{kind} filters: tips at {point.at:.1f} removed (95 % interval {point.low:.1f} to {point.high:.1f})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{table_html(self.rows())}"

@@ -1,0 +1,48 @@
+"""How results show themselves: as data frames, in HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+
+def frame(rows: Sequence[Row]) -> Any:
+    """Return rows as a frame of pandas or, without that, of polars; as they are where neither is installed."""
+    for library in ("pandas", "polars"):
+        try:
+            return import_module(library).DataFrame(list(rows))
+        except ImportError:
+            continue
+    return list(rows)
+
+
+def table_html(rows: Sequence[Row]) -> str:
+    """Render a table in HTML; the names of layers may hold anything."""
+    from markupsafe import escape
+
+    def cell(value: Any) -> str:
+        return str(escape(f"{value:.3g}" if isinstance(value, float) else value))
+
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{cell(value)}</td>' for value in row.values())}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def picture_html(figure: Figure, caption: str) -> str:
+    """Render a figure and its caption in HTML."""
+    from markupsafe import escape
+
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    uri = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return f'<figure><img src="{uri}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
