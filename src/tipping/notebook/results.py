@@ -104,9 +104,8 @@ class Curve:
             of: `selected` filters, or `random` ones.
         """
         right_OPN = self.measured.predictions_OPN == self.labels_N
-        removed_P = np.array(self.measured.removed[1:], dtype=float)
-        random_PDN = right_OPN[2:, 1:].swapaxes(0, 1)
-        curves = Curves(removed_P, removed_P, right_OPN[0, 0], right_OPN[0, 1:], random_PDN)
+        removed_P = np.array(self.measured.removed, dtype=float)  # from 0, where nothing is removed
+        curves = Curves(removed_P, removed_P, right_OPN[0, 0], right_OPN[0], right_OPN[2:].swapaxes(0, 1))
         return tipping_point([curves], self.chance, np.random.default_rng(0), axis="filters", of=of)
 
     def rows(self) -> list[Row]:
@@ -166,6 +165,8 @@ class Tipping:
         return f"{self._words('relevant', self.selected)}; {self._words('random', self.random)}"
 
     def _words(self, kind: str, point: TippingPoint) -> str:
+        if point.at == -np.inf:
+            return f"{kind} filters: the intact network is no better than chance"
         if not np.isfinite(point.at):
             return f"{kind} filters: does not tip, even without {self.ablated}"
         return f"{kind} filters: tips at {point.at:.1f} removed (95 % interval {point.low:.1f} to {point.high:.1f})"
