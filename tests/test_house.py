@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
 from house import LONG_ROOM, METHOD, ORDER, ROOT, arrows, long_functions, rooms, wing
 
-PACKAGE = ROOT / "src" / "tipping"
+PACKAGE, TESTS = ROOT / "src" / "tipping", ROOT / "tests"
 HOUSE = rooms(PACKAGE)
 SLOW = ("network.training", "visualize.draw", "tipping_points.study", "tracking.dashboard")  # to load: in no face
 LONG = {  # and why
@@ -45,3 +46,13 @@ def test_contributing_names_the_wings_in_this_order() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text().split("| wing | holds |")[1].split("\n\n")[0]
     named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)/?`", row.split("|")[1])]
     assert named == [name for name in ORDER if name]
+
+
+def test_no_test_imports_another() -> None:
+    paths = [path for path in TESTS.rglob("*.py") if path.name != "conftest.py"]
+    assert len({path.name for path in paths}) == len(paths), "pytest takes a name once"
+    nodes = [node for path in TESTS.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert "toys" in names
+    assert {name for name in names if name.startswith(("test_", "conftest"))} == set()
