@@ -122,9 +122,9 @@ def children(parent: int, name: str) -> list[int]:
 
 
 @contextmanager
-def started(given: list[str]) -> Iterator[subprocess.Popen[str]]:
+def started(given: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A command, of which nothing is left when the test is over, however it ends."""
-    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     process = subprocess.Popen(
         given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True
     )
@@ -167,12 +167,6 @@ def inspected(folder: Path) -> tuple[list[dict], Path]:
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(run)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines], run
-
-
-def busy_seconds(process: int) -> float:
-    """How long a process has computed."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def record_of(folder: Path) -> dict:

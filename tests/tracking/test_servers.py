@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from running import command, findings, run
+from running import command, findings, run, started
 
 
 class Server(ThreadingHTTPServer):
@@ -55,55 +58,63 @@ class Answer(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    """Starts such servers."""
-    started = []
+class Given(NamedTuple):
+    """A sweep that is logged to a server."""
 
-    def start(*given: float) -> Server:
-        started.append(Server(*given))
-        threading.Thread(target=started[-1].serve_forever, daemon=True).start()
-        return started[-1]
+    folder: Path
+    server: Server
+    process: subprocess.Popen[str]
 
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("there", "silent"), [(True, 0.0), (False, 0.0), pytest.param(True, 600.0, marks=pytest.mark.long)]
-)
-def test_a_server_that_is_gone_hangs_up_or_is_silent_costs_no_job(
-    serve, tmp_path: Path, there: bool, silent: float
-) -> None:
-    server = serve(0, silent)
-    if not there:
-        server.shutdown()
-        server.server_close()
-    done = run(command(tmp_path, "mu=1,5", "visualize=off", tracking="wandb"), **server.environment, HOME=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert bool(server.asked) == there
-    assert (done.stdout + done.stderr).count("W&B could not start online") == 1, "the jobs after the first do not wait"
-    assert len(findings(tmp_path)) == 2
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 3, "two jobs, and the sweep"
+    def ended(self) -> str:
+        """What it has printed, without failure."""
+        out, err = self.process.communicate()
+        assert self.process.returncode == 0, err
+        assert len(findings(self.folder)) == 2
+        return out + err
 
 
-def test_a_server_that_dies_in_mid_run_costs_no_job_and_the_rest_stays_on_disk(serve, tmp_path: Path) -> None:
-    server = serve(5)  # two of a log-in, three of the start of a run
-    wait = {"WANDB_INIT_TIMEOUT": "5", "WANDB_FINISH_TIMEOUT": "5", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
-    done = run(
-        command(tmp_path, "mu=1,5", "visualize=off", tracking="wandb"), **server.environment, **wait, HOME=str(tmp_path)
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(server.asked) > 5, done.stdout + done.stderr
-    begun_online = min((tmp_path / "wandb").glob("run-*"))
-    assert f"wandb sync {begun_online}" in done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count("W&B could not start online") == 1
-    assert len(findings(tmp_path)) == 2
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2, "the second job, and the sweep"
+@pytest.fixture(scope="module")
+def sweeps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Given]]:
+    """Sweeps beside servers that fail, begun together: they mostly wait."""
+    servers = {"hangs up": Server(0), "gone": Server(0), "dies": Server(5)}  # two of a log-in, three of a run's start
+    if request.config.getoption("--long"):
+        servers["silent"] = Server(0, 600)
+    few = {"WANDB_INIT_TIMEOUT": "5", "WANDB_FINISH_TIMEOUT": "5", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
+    given = {}
+    with ExitStack() as stack:
+        for name, server in servers.items():
+            stack.enter_context(server)
+            if name != "gone":
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                stack.callback(server.shutdown)
+            else:
+                server.server_close()
+            folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
+            line = command(folder, "mu=1,5", "visualize=off", tracking="wandb")
+            own = server.environment | (few if name == "dies" else {})
+            given[name] = Given(folder, server, stack.enter_context(started(line, **own, HOME=str(folder))))
+        yield given
+
+
+@pytest.mark.parametrize("name", ["hangs up", "gone", pytest.param("silent", marks=pytest.mark.long)])
+def test_a_server_that_is_gone_hangs_up_or_is_silent_costs_no_job(sweeps: dict[str, Given], name: str) -> None:
+    folder, server, _ = sweeps[name]
+    said = sweeps[name].ended()
+    assert bool(server.asked) == (name != "gone")
+    assert said.count("W&B could not start online") == 1, "the jobs after the first do not wait"
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 3, "two jobs, and the sweep"
+
+
+def test_a_server_that_dies_in_mid_run_costs_no_job_and_the_rest_stays_on_disk(sweeps: dict[str, Given]) -> None:
+    folder, server, _ = sweeps["dies"]
+    said = sweeps["dies"].ended()
+    assert len(server.asked) > 5, said
+    begun_online = min((folder / "wandb").glob("run-*"))
+    assert f"wandb sync {begun_online}" in said
+    assert said.count("W&B could not start online") == 1
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 2, "the second job, and the sweep"
     inspect = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(begun_online)]
     entries = map(json.loads, run(inspect).stdout.splitlines())
     history = [entry["history"]["item"] for entry in entries if entry["type"] == "history"]
     (selected,) = (metrics["ablation/selected"] for metrics in history if "ablation/selected" in metrics)
-    assert selected == findings(tmp_path)["0"][0]["accuracy"]["selected"]
+    assert selected == findings(folder)["0"][0]["accuracy"]["selected"]
