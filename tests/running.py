@@ -10,7 +10,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from tipping.experiment import invocation
 from tipping.experiment.config import Config, parse
 
 ROOT = Path(__file__).parent.parent
@@ -33,24 +34,29 @@ def options_of(*overrides: str) -> Config:
 
 def run_here(script: str, *options: str) -> tuple[int, str, str]:
     """A script in this process, which has loaded all it needs: its exit code, and what it prints."""
-    return _ended(lambda: runpy.run_path(sys.argv[0], run_name="__main__"), str(ROOT / script), *options)
-
-
-def _ended(main: Callable[[], object], *words: str) -> tuple[int, str, str]:
-    """What has ended with its exit code, and what it printed."""
     before = sys.argv
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    sys.argv = list(words)
+    sys.argv = [str(ROOT / script), *options]
     GlobalHydra.instance().clear()
     out, err = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
-            main()
+            runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
         sys.argv = before
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
+    code = exit_.value.code
+    if isinstance(code, str):  # which Python prints
+        return 1, out.getvalue(), f"{err.getvalue()}{code}\n"
+    return int(code or 0), out.getvalue(), err.getvalue()
+
+
+def tipping_here(*words: str) -> tuple[int, str, str]:
+    """The same of the command `tipping`, as ``python -m tipping``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(invocation, "used", [])
+        return run_here("src/tipping/__main__.py", *words)
 
 
 def printed(script: str, *options: str) -> str:
