@@ -29,7 +29,7 @@ test-long: check
 	$(BIN)/python -m pytest --long --override-ini faulthandler_timeout=7200
 
 test-cluster: .venv/installed
-	$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile tests/cluster tests/test_submitted.py
+	$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile tests/cluster tests/command/test_submitted.py
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

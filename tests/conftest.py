@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import io
-import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import nullcontext
 from pathlib import Path
 
 import card
@@ -13,19 +11,18 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from lasso_problems import problem_of, responses_like
+from running import ROOT
 from torch import nn
 
 from tipping.command import line
 from tipping.data import CLASSES, Split
-from tipping.experiment.config import Config, parse
 from tipping.experiment.network import pick_device
 from tipping.mu_lasso import MuLassoProblem
-from tipping.network import Filters, build
+from tipping.network import build
 from tipping.results import tables
 
-ROOT = Path(__file__).parent.parent
 hypothesis.settings.register_profile("same_each_time", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same_each_time")
 sys.path.insert(0, str(ROOT))
@@ -80,30 +77,6 @@ def model(device: torch.device) -> nn.Module:
     return model.to(device)
 
 
-def filters_of(model: nn.Module) -> Filters:
-    """The filters of a test's network: at its `sites`, if it names them, or those of its convN, but for one that gives
-    the classes, at reluN, if there is one."""
-    modules = dict(model.named_modules())
-    convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
-    if not any(isinstance(module, nn.Linear) for module in modules.values()):
-        convolutions.pop()
-    relus = {name: name.replace("conv", "relu") for name in convolutions}
-    sites = {name: relu if relu in modules else name for name, relu in relus.items()}
-    return Filters.at(model, getattr(model, "sites", sites), classes=CLASSES)
-
-
-def options_of(*overrides: str) -> Config:
-    """The options of a job with this command line."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return parse(compose("config", list(overrides)))
-
-
-def accuracy(model: nn.Module, split: Split) -> float:
-    """By a plain pass over all images at once."""
-    with torch.no_grad():
-        return int((model(split.images_NCHW).argmax(1) == split.labels_N).sum()) / len(split)
-
-
 @pytest.fixture
 def split(device: torch.device) -> Split:
     """700 random images: more than one evaluation batch."""
@@ -111,46 +84,6 @@ def split(device: torch.device) -> Split:
     images = torch.rand(700, 1, 8, 8, generator=generator)
     labels = torch.randint(CLASSES, (700,), generator=generator)
     return Split(images.to(device), labels.to(device))
-
-
-def run_here(script: str, *options: str) -> tuple[int, str, str]:
-    """A script in this process, which has loaded all it needs: its exit code, and what it prints."""
-    before, handlers = (
-        sys.argv,
-        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
-    )
-    sys.argv = [str(ROOT / script), *options]
-    GlobalHydra.instance().clear()
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        sys.argv = before
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def printed(script: str, *options: str) -> str:
-    """What a script prints in this process, without failure."""
-    code, out, err = run_here(script, *options)
-    assert code == 0, err
-    return out
-
-
-def problem_of(responses: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> MuLassoProblem:
-    return MuLassoProblem.stream([(torch.as_tensor(responses, device=device), torch.as_tensor(labels, device=device))])
-
-
-def responses_like(rng: np.random.Generator, images: int, sizes: list[int], dead: int = 0) -> np.ndarray:
-    """Positive, collinear responses that sum to 1 in each layer, as real ones do; the first `dead` are zero."""
-    layers = []
-    for size in sizes:
-        factors = rng.random((images, 3)) @ rng.random((3, size)) + 0.05 * rng.random((images, size))
-        factors[:, :dead] = 0
-        layers.append(factors / factors.sum(1, keepdims=True))
-    return np.concatenate(layers, axis=1)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import printed
+from running import printed
 
 from tipping import data
 from tipping.experiment import interpret, network, train

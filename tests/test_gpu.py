@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, printed
+from running import ROOT, printed
 from torch import nn
 
 from tipping.experiment.store import Store

@@ -8,7 +8,7 @@ import re
 import pytest
 from house import LONG_ROOM, METHOD, ORDER, ROOT, arrows, long_functions, rooms, wing
 
-PACKAGE = ROOT / "src" / "tipping"
+PACKAGE, TESTS = ROOT / "src" / "tipping", ROOT / "tests"
 HOUSE = rooms(PACKAGE)
 SLOW = ("network.training", "visualize.draw", "tipping_points.study", "tracking.dashboard")  # to load: in no face
 LONG = {  # and why
@@ -60,3 +60,13 @@ def test_docstrings_of_functions_start_with_a_verb() -> None:
             )
             if isinstance(node, ast.FunctionDef) and not attribute and (text := ast.get_docstring(node)):
                 assert text.split()[0].strip(",.:;") not in NO_VERB, f"{room}.{node.name}: {text.splitlines()[0]}"
+
+
+def test_no_test_imports_another() -> None:
+    paths = [path for path in TESTS.rglob("*.py") if path.name != "conftest.py"]
+    assert len({path.name for path in paths}) == len(paths), "pytest takes a name once"
+    nodes = [node for path in TESTS.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert "toys" in names
+    assert {name for name in names if name.startswith(("test_", "conftest"))} == set()

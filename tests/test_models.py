@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import filters_of
 from torch import nn
+from toys import filters_of
 
 from tipping.errors import InputError
 from tipping.network import Filters, build

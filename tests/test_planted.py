@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import accuracy, filters_of
-from torch import nn
+from oracles import accuracy
+from toys import filters_of
 
 from tipping import data, planted
 from tipping.ablation import ablated
@@ -189,23 +189,12 @@ def test_where_images_tell_nothing_no_ablation_matters(run_script, tmp_path: Pat
         assert not any(saved[name].any() for name in ("intact", "selected", "random", "curve")), "no class is seen"
 
 
-class Ready(nn.Sequential):
-    """Weights of its own, whatever the seed."""
-
-    trained = True
-
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
-        for parameter in self.parameters():
-            nn.init.constant_(parameter, 0.5)
-
-
 def test_a_class_that_is_trained_is_taken_as_it_is(run_script, tmp_path: Path) -> None:
-    mine = ("model=own", f"model._target_={__name__}.Ready")
+    mine = ("model=own", "model._target_=toys.Ready")
     assert run_script("interpret", *mine)[0] == 0
     assert not list((tmp_path / "store").glob("networks/*"))
     record = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert record["store"]["network"] == f"set by {__name__}.Ready"
+    assert record["store"]["network"] == "set by toys.Ready"
     code, _, err = run_script("interpret", *mine, "randomize=all")
     assert code == 1
     assert "same weights for every seed" in err

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
+from running import ROOT
 
 
 @pytest.fixture

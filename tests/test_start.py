@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, printed
+from running import ROOT, printed
 
 SCRIPTS = ("interpret.py", "train.py", "sweeps/tipping_point.py", "sweeps/fewest_filters.py")
 TORCH, DIGITS = {"torch", "numpy"}, {"sklearn", "scipy"}

@@ -1,4 +1,5 @@
-"""The command `tipping`, as ``python -m tipping`` in a folder with nothing in it."""
+"""The command `tipping`, as ``python -m tipping`` in a folder with nothing in it: in a process of its own where it is
+about what is loaded or how it begins."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from running import ROOT, run_here, tipping_here
 
 from tipping.__main__ import COMMANDS
 
@@ -34,10 +36,23 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(folder: Path, *arguments: str) -> str:
-    """Return what the command prints, without failure."""
+    """Return what the command prints in a process of its own, without failure."""
     done = run(folder, "-m", "tipping", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return what the command prints in this process, in the empty folder, without failure."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(*arguments: str) -> str:
+        code, out, err = tipping_here(*arguments)
+        assert code == 0, err
+        return out
+
+    return of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -68,38 +83,37 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("table --nosuch", "the following arguments are required: SWEEP_DIR; --help says what is"),
     ],
 )
-def test_a_mistake_is_one_line(line: str, said: str, tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "tipping", *line.split())
-    assert (done.returncode, done.stderr.strip()) == (1, said)
+def test_a_mistake_is_one_line(line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = tipping_here(*line.split())
+    assert (code, err.strip()) == (1, said)
 
 
-def test_the_main_job_runs_from_nothing(tmp_path: Path) -> None:
-    said = printed(tmp_path, "interpret", "-m", "mu=1,20", *SMALL.split(), "visualize=off")
+def test_the_main_job_runs_from_nothing(said: Callable[..., str], tmp_path: Path) -> None:
+    begun = printed(tmp_path, "interpret", "-m", "mu=1,20", *SMALL.split(), "visualize=off")
     (folder,) = (tmp_path / "outputs" / "interpret").iterdir()
     sweep = str(folder.relative_to(tmp_path))
     assert {path.name for path in folder.iterdir()} >= {"0", "1", "results.csv", "accuracy_drop.png", "report.html"}
     with (folder / "results.csv").open() as file:
         assert [row["mu"] for row in csv.DictReader(file)] == ["1.0", "20.0"]
-    assert said.splitlines()[-1].startswith(f"next: {CALL} search data=digits model.filters=4 ")
+    assert begun.splitlines()[-1].startswith(f"next: {CALL} search data=digits model.filters=4 ")
     assert f"{CALL} interpret -m mu=1,20 data=digits" in (folder / "report.html").read_text()
-    table = printed(tmp_path, "table", sweep)
-    assert table.strip() in said
+    assert said("table", sweep).strip() in begun
     for name in ("map", "report"):
-        printed(tmp_path, name, sweep)
-    assert "2 of 2 jobs are done" in printed(
-        tmp_path, "interpret", "-m", "mu=1,20", *SMALL.split(), "visualize=off", f"hydra.sweep.dir={sweep}"
-    )
-    assert "network" in printed(tmp_path, "store", "list")
+        said(name, sweep)
+    again = said("interpret", "-m", "mu=1,20", *SMALL.split(), "visualize=off", f"hydra.sweep.dir={sweep}")
+    assert "2 of 2 jobs are done" in again
+    assert "network" in said("store", "list")
 
 
-def test_the_script_and_the_command_of_a_checkout_are_one(tmp_path: Path) -> None:
+def test_the_script_and_the_command_of_a_checkout_are_one(said: Callable[..., str], tmp_path: Path) -> None:
     line = ["-m", "mu=1,20", *SMALL.split(), "visualize=off", "hydra.sweep.dir=out"]
-    done = run(tmp_path, os.path.relpath(ROOT / "interpret.py", tmp_path), *line)
-    assert done.returncode == 0, done.stderr
+    code, out, err = run_here("interpret.py", *line)
+    assert code == 0, err
     search = os.path.relpath(ROOT / "sweeps" / "tipping_point.py", tmp_path)
-    assert done.stdout.splitlines()[-1].startswith(f"next: python {search} data=digits ")
+    assert out.splitlines()[-1].startswith(f"next: python {search} data=digits ")
     assert (tmp_path / search).is_file()
-    assert "2 of 2 jobs are done" in printed(tmp_path, "interpret", *line)
+    assert "2 of 2 jobs are done" in said("interpret", *line)
 
 
 OWN = {
@@ -110,7 +124,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("launcher", ["", "joblib"])
-def test_own_presets_extend_ours(launcher: str, tmp_path: Path) -> None:
+def test_own_presets_extend_ours(said: Callable[..., str], launcher: str, tmp_path: Path) -> None:
     if launcher:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     for name, text in OWN.items():
@@ -119,7 +133,7 @@ def test_own_presets_extend_ours(launcher: str, tmp_path: Path) -> None:
     small = [one for one in SMALL.split() if not one.startswith("model.")]
     given = ["model=mine", "protocol=mine,described", "protocol.norm=frobenius,squared", "visualize=off", *small]
     place = ["hydra.sweep.dir=out", *([f"hydra/launcher={launcher}"] if launcher else [])]
-    said = printed(tmp_path, "interpret", "--config-dir", "conf", "-m", *given, *place)
+    begun = said("interpret", "--config-dir", "conf", "-m", *given, *place)
     with (tmp_path / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = ["mine", "mine, norm=squared", "described", "described, norm=squared"]
@@ -127,11 +141,11 @@ def test_own_presets_extend_ours(launcher: str, tmp_path: Path) -> None:
     assert [row["control"] for row in rows] == ["global", "global", "layer", "layer"]
     assert {(row["model"], row["filters"]) for row in rows} == {("mine", "6")}
     own = f"--config-dir {tmp_path / 'conf'}"
-    assert said.splitlines()[-1].startswith(f"next: {CALL} search {own} model=mine protocol=mine,described ")
+    assert begun.splitlines()[-1].startswith(f"next: {CALL} search {own} model=mine protocol=mine,described ")
     assert f"{CALL} interpret {own} -m model=mine" in (tmp_path / "out" / "report.html").read_text()
-    again = printed(tmp_path, "interpret", "--config-dir", "conf", "-m", *given, *place)
+    again = said("interpret", "--config-dir", "conf", "-m", *given, *place)
     assert "4 of 4 jobs are done" in again
-    assert "filters in 2 layers" in printed(tmp_path, "layers", "--config-dir", "conf", "model=mine", "data=digits")
+    assert "filters in 2 layers" in said("layers", "--config-dir", "conf", "model=mine", "data=digits")
 
 
 def test_the_tab_key_completes_commands_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

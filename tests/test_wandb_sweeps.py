@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from running import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from tipping.experiment.config import parse

@@ -14,12 +14,11 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import ROOT
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from running import ROOT, SMALL
 from servers import postgres, wait_until
-from test_faults import SMALL
 
 pytestmark = pytest.mark.cluster
 SEARCH = [*SMALL, "tracking=off", "model.filters=16", "protocol.draws=200"]  # seconds a job

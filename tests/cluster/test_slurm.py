@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import command, findings, leftovers, run
 from servers import Slurm, slurm, wait_until
-from test_faults import command, findings, leftovers, run
 
 pytestmark = pytest.mark.cluster
 ON_SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1"]

@@ -1,0 +1,38 @@
+"""Jobs that are stopped while they train."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from running import inspected, script
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
+    options = ["-m", "mu=2,5", "model.filters=4", "model.depth=2", "trainer.max_epochs=100000"]
+    options += [f"store.dir={tmp_path / 'store'}"]
+    options += [f"tracking.dir={tmp_path}", f"hydra.sweep.dir={tmp_path / 'out'}"]
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    job = subprocess.Popen(
+        script("interpret", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    while not any(b"train/loss" in path.read_bytes() for path in tmp_path.rglob("run-*.wandb")):  # written by blocks
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    job.send_signal(number)
+    time.sleep(0.2)
+    job.send_signal(number)  # an impatient user must not cut the end short
+    _, err = job.communicate(timeout=600)
+    assert job.returncode == 128 + number
+    assert f"stopped by {number.name}" in err
+    assert f"job 0 of {tmp_path / 'out'}" in err, "what there is of the sweep is gathered"
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
+    entries, _ = inspected(tmp_path)
+    assert any("train/loss" in entry["history"]["item"] for entry in entries if entry["type"] == "history")
+    assert next(entry["exit"] for entry in entries if entry["type"] == "exit")["exit_code"] == 1

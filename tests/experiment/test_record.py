@@ -1,0 +1,64 @@
+"""Records as typed values and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What one job of each script wrote."""
+    from running import printed
+
+    folder = tmp_path_factory.mktemp("records")
+    options = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "tracking=off"]
+    options += ["curve.images=50", "curve.points=1", "protocol.draws=2", f"store.dir={folder / 'store'}"]
+    printed("interpret.py", *options, "visualize=off", "mu=5", "randomize=all", f"hydra.run.dir={folder / 'interpret'}")
+    printed("train.py", *options, "curve.every_n_epochs=1", f"hydra.run.dir={folder / 'train'}")
+    return {kind: json.loads((folder / kind / "result.json").read_text()) for kind in ("interpret", "train")}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("interpret", InterpretRecord), ("train", TrainRecord)])
+def test_what_was_written_is_what_is_read(written: dict[str, dict[str, Any]], name: str, kind: type) -> None:
+    record = parse_record(written[name], job="7")
+    assert type(record) is kind
+    assert record.job == "7"
+    assert json.loads(json.dumps(record.as_json())) == written[name]
+
+
+def test_the_parts_are_typed(written: dict[str, dict[str, Any]]) -> None:
+    record = parse_record(written["interpret"])
+    assert isinstance(record, InterpretRecord)
+    assert record.overlap is not None
+    assert record.overlap.jaccard == written["interpret"]["overlap"]["jaccard"]
+    assert record.filters.per_layer == written["interpret"]["filters"]["per_layer"]
+    trained = parse_record(written["train"])
+    assert isinstance(trained, TrainRecord)
+    assert trained.curves["1"].tips_at == written["train"]["curves"]["1"]["tips_at"]
+
+
+def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_left(
+    written: dict[str, dict[str, Any]],
+) -> None:
+    older = {key: value for key, value in written["interpret"].items() if key != "model_files"}
+    assert parse_record({**older, "later": 1}).model_files == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"schema": 5}, "of another version"), ({"filters": {}}, "not whole"), ({"mu": "5"}, "not whole")],
+)
+def test_others_are_refused(written: dict[str, dict[str, Any]], change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_record(written["interpret"] | change)
+
+
+def test_a_part_is_missed(written: dict[str, dict[str, Any]]) -> None:
+    for name in written["interpret"].keys() - {"model_files"}:
+        with pytest.raises((ValueError, LookupError, TypeError)):
+            parse_record({key: value for key, value in written["interpret"].items() if key != name})

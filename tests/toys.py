@@ -1,0 +1,375 @@
+"""Toy networks, whose filters are plain to see, or hard to find."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+from tipping.data import CLASSES
+from tipping.network import Filters, build
+
+
+def filters_of(model: nn.Module) -> Filters:
+    """The filters of a test's network: at its `sites`, if it names them, or those of its convN, but for one that gives
+    the classes, at reluN, if there is one."""
+    modules = dict(model.named_modules())
+    convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+    if not any(isinstance(module, nn.Linear) for module in modules.values()):
+        convolutions.pop()
+    relus = {name: name.replace("conv", "relu") for name in convolutions}
+    sites = {name: relu if relu in modules else name for name, relu in relus.items()}
+    return Filters.at(model, getattr(model, "sites", sites), classes=CLASSES)
+
+
+class Block(nn.Module):
+    """Two convolutions with a skip connection around them; one activation module for both."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.norm2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        out = self.relu(self.norm1(self.conv1(maps)))
+        out = self.norm2(self.conv2(out))
+        out += self.shortcut(maps)
+        return self.relu(out)
+
+
+class SmallResNet(nn.Module):
+    """Stride, normalisation, skip connections, pooling over the whole map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(Block(4, 6, 2), Block(6, 6, 1))
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))
+
+
+class Functional(nn.Module):
+    """As in PyTorch's own MNIST example: relu and pooling are function calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
+        self.dense1, self.dense2 = nn.Linear(20, 7), nn.Linear(7, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = functional.max_pool2d(functional.relu(self.conv2(self.conv1(images).relu())), 2)
+        maps = functional.dropout(maps, 0.5, self.training)
+        return self.dense2(torch.relu(self.dense1(torch.flatten(maps, 1))))
+
+
+class Untraceable(Functional):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if images.sum() > 0 else -images)
+
+
+class FunctionalHead(nn.Module):
+    """Its classes are given by no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.relu = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.ReLU()
+        self.weight = nn.Parameter(torch.randn(10, 80))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.linear(self.relu(self.conv2(self.relu(self.conv1(images)))).flatten(1), self.weight)
+
+
+class OneReLU(nn.Module):
+    """Two convolutions and a dense layer that share one activation module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
+        self.dense, self.relu = nn.Linear(5 * 16, 10), nn.ReLU()
+        self.sites = {"conv1": "relu", "conv2": "relu"}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.conv2(self.relu(self.conv1(images))))
+        return self.relu(self.dense(maps.flatten(1)))
+
+
+def keras() -> nn.Module:
+    return build(
+        {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}, (1, 8, 8), 10, seed=0
+    )
+
+
+def keras_with_dense() -> nn.Module:
+    """Units of its dense layers count as filters too."""
+    model = keras()
+    model.sites = {**filters_of(model).sites, "dense1": "dense1_relu", "dense2": "dense2_relu"}
+    return model
+
+
+def matconvnet() -> nn.Module:
+    return build({"_target_": "tipping.models.MatConvNet"}, (1, 28, 28), 10, seed=0)
+
+
+def pooled() -> nn.Module:
+    """Everything between two convolutions that is allowed there: normalisation before and after the activation, an
+    activation that makes zero something else, padded average pooling, a stride, dilation, other padding modes."""
+    layers = OrderedDict(
+        conv1=nn.Conv2d(1, 5, 3, padding=1, padding_mode="reflect"),
+        norm1=nn.BatchNorm2d(5),
+        act1=nn.Sigmoid(),
+        after1=nn.BatchNorm2d(5),
+        pool1=nn.AvgPool2d(3, stride=1, padding=1),
+        conv2=nn.Conv2d(5, 4, 3, padding=2, dilation=2, stride=2, bias=False),
+        act2=nn.LeakyReLU(inplace=True),
+        drop=nn.Dropout2d(),
+        conv3=nn.Conv2d(4, 6, 3, padding=1),
+        act3=nn.ReLU(inplace=True),
+        pool3=nn.MaxPool2d(2),
+        squash=nn.Tanh(),
+        flatten=nn.Flatten(),
+        dense=nn.Linear(24, 7),
+        softer=nn.ELU(inplace=True),
+    )
+    model = nn.Sequential(layers)
+    model.sites = {"conv1": "act1", "conv2": "conv2", "conv3": "act3"}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("norm", "after")) and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return model
+
+
+class Constant(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10))
+        for parameter in self.parameters():
+            nn.init.ones_(parameter)
+
+
+class Ready(nn.Sequential):
+    """Weights of its own, whatever the seed."""
+
+    trained = True
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, 0.5)
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(weight_norm(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
+
+class Strict(Normed):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] == 28, "only 28x28"
+        return super().forward(images)
+
+
+class Small(nn.Module):
+    """Convolution → ReLU → max-pooling → convolution → ReLU; the ReLU as module, function, method or in place."""
+
+    def __init__(self, call: str = "module") -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.relu1, self.relu2 = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 2), nn.ReLU(), nn.ReLU()
+        self.relu = {
+            "module": lambda maps, module: module(maps),
+            "functional": lambda maps, _: functional.relu(maps),
+            "functional in place": lambda maps, _: functional.relu(maps, inplace=True),
+            "function": lambda maps, _: torch.relu(maps),
+            "method": lambda maps, _: maps.relu(),
+            "method in place": lambda maps, _: maps.relu_(),
+        }[call]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = functional.max_pool2d(self.relu(self.conv1(images), self.relu1), 2)
+        return self.relu(self.conv2(maps), self.relu2)
+
+
+class Strided(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2, 1)),
+            *(nn.Conv2d(8, 8, (3, 2), dilation=2), nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(8, 8, 1)),
+            *(nn.Flatten(), nn.LazyLinear(10)),
+        )
+
+
+class Pooled(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.PReLU(), nn.MaxPool2d(2, 3, dilation=2), nn.Hardtanh()),
+            *(nn.Conv2d(8, 8, 2, padding=1), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.LazyLinear(10)),
+        )
+
+
+class Failing(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+
+class Skipping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu1 = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.flatten, self.dense = nn.Flatten(), nn.Linear(256, 10)
+        self.sites = {"conv1": "relu1", "conv2": "relu2"}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu1(self.conv1(images))
+        return self.dense(self.flatten(maps + self.relu2(self.conv2(maps))))
+
+
+class CallsReLU(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.flatten(self.relu2(self.conv2(functional.relu(self.relu1(self.conv1(images)))))))
+
+
+class Twice(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu1(self.conv1(images))
+        return self.dense(self.flatten(self.relu2(self.conv2(self.conv2(maps)))))
+
+
+class Deciding(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu2(self.conv2(self.relu1(self.conv1(images))))
+        return self.dense(self.flatten(maps if maps.mean() > 0.1 else -maps))
+
+
+class Grouped(Skipping):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.flatten(self.relu2(self.conv2(self.relu1(self.conv1(images))))))
+
+
+class Hooked(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu1.register_forward_hook(lambda module, inputs, maps: maps * 2)
+
+
+class Parametrized(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
+
+
+class Softmax(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.Softmax(1)
+
+
+class LowPrecision(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.bfloat16()
+
+
+class Patched(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu2.forward = lambda maps: maps.abs()
+
+
+class Buffered(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        del self.conv2.bias
+        self.conv2.register_buffer("bias", torch.ones(4))
+
+
+class BatchNormalized(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4, track_running_stats=False)
+
+
+class Unflattened(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(8), nn.Linear(1, 10)
+
+
+class HalfFlat(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(2), nn.Linear(64, 10)
+
+
+class FromInput(Skipping):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.relu1(self.conv1(images))
+        return self.dense(self.flatten(self.relu2(self.conv2(images.expand(-1, 4, -1, -1)))))
+
+
+class Indexed(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.sites = {"conv1": "relu2", "conv2": "relu2"}
+
+
+class UnequalStrides(Grouped):
+    """Whose channels-last maps some CPU builds of torch get wrong for few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.dense = nn.Conv2d(4, 4, 3, padding=1, stride=(1, 2)), nn.Linear(128, 10)
+
+
+class DilatedRow(Grouped):
+    """The same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, (1, 3), padding=(0, 2), dilation=2)
+
+
+class PreHooked(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu1.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
+
+
+class AsTraced(Grouped):
+    """Does something else when it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return logits + 1 if isinstance(images, torch.Tensor) else logits
+
+
+class WithIndices(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(1, return_indices=True)
+
+
+class Elsewhere(Grouped):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.sites = {"conv1": "unused"}
