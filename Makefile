@@ -10,6 +10,9 @@ FILTERS ?= 128
 PRECISION ?= float32
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# what takes long comes first, so that both processes end at the same time
+SLOW = tests/command tests/tracking tests/visualize tests/report
+
 # where there is no environment, as on a borrowed machine, the python there, with what make carry has gathered
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
@@ -22,7 +25,7 @@ demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
 test: check
-	$(PYTEST)
+	$(PYTEST) $(SLOW) tests
 	$(PYTEST) --device card
 
 test-long: check

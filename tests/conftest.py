@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from lasso_problems import problem_of, responses_like
 from running import ROOT
 from torch import nn
+from toy_problems import problem_of, responses_like
 
 from tipping.command import line
 from tipping.data import CLASSES, Split

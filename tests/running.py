@@ -53,7 +53,7 @@ def run_here(script: str, *options: str) -> tuple[int, str, str]:
 
 
 def tipping_here(*words: str) -> tuple[int, str, str]:
-    """The same of the command `tipping`, as ``python -m tipping``."""
+    """Run the command `tipping` in this process, as ``python -m tipping``: its exit code, and what it prints."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(invocation, "used", [])
         return run_here("src/tipping/__main__.py", *words)
@@ -92,7 +92,7 @@ def run(given: list[str], **environment: str) -> subprocess.CompletedProcess[str
 
 
 def here(given: list[str]) -> subprocess.CompletedProcess[str]:
-    """The same in this process."""
+    """Run a command in this process."""
     return subprocess.CompletedProcess(given, *run_here(*given[1:]))
 
 

@@ -317,21 +317,21 @@ def test_tests_that_take_too_long_are_counted_as_far_as_they_went(work: Any, gpu
 
 
 def test_a_piece_that_does_not_fit_is_not_begun_also_in_a_later_call(gpu: ModuleType, work: Any) -> None:
-    late = gpu.Work(work.out, work.device, work.size, time.time() + 60, work.store)
+    late = gpu.Work(work.out, work.device, work.size, time.time() + 6000, work.store)
     pace = gpu.Pace(late, "one")
     with pace.piece():
         pass
-    pace.slowest = 50.0
+    pace.slowest = 5000.0
     with pace.piece():  # it fits, and is noted
         pass
     again = gpu.Pace(late, "one")
-    assert again.slowest == 50.0
+    assert again.slowest == 5000.0
     with pytest.raises(gpu.OutOfTime), again.piece(2.0):
         raise AssertionError
     with again.piece(0.0):
         pass
-    assert again.slowest == 50.0
-    with gpu.Pace(late, "another").piece(1000.0):  # of which nothing is known
+    assert again.slowest == 5000.0
+    with gpu.Pace(late, "another").piece(100_000.0):  # of which nothing is known
         pass
 
 

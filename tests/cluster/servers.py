@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("slurm.sh")
 SLURM = ("slurmctld", "slurmd", "sbatch", "munged")
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 600) -> Any:
     """What a condition gives, once it holds."""
     end = time.monotonic() + seconds
     while not (found := condition()):

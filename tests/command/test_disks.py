@@ -17,7 +17,7 @@ MU = ["mu=1,5"]
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a sweep finds when nothing goes wrong."""
+    """Run a sweep where nothing goes wrong: what it finds."""
     folder = tmp_path_factory.mktemp("undisturbed")
     done = here(command(folder, *MU))
     assert done.returncode == 0, done.stderr

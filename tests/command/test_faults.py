@@ -19,7 +19,7 @@ from running import ROOT, SMALL, SWEEP, TWO_WORKERS, children, command, findings
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the sweep when nothing goes wrong, on one worker."""
+    """Run the sweep where nothing goes wrong, on one worker: its folder."""
     folder = tmp_path_factory.mktemp("undisturbed")
     done = run(command(folder, *SWEEP))
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(alone: Path) -> dict[str, Any]:
-    """What it finds."""
+    """Read what it finds."""
     found = findings(alone)
     assert len(found) == 4
     assert found["0"][1]["weights"] != found["3"][1]["weights"]
@@ -42,7 +42,7 @@ def test_workers_do_not_matter(tmp_path: Path, undisturbed: dict[str, Any]) -> N
 
 
 def files_of(folder: Path) -> int:
-    """How many there are, also such as are being written."""
+    """Count them, also such as are being written."""
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
@@ -50,8 +50,8 @@ def files_of(folder: Path) -> int:
 def test_a_sweep_that_is_killed_loses_nothing(
     tmp_path: Path, alone: Path, undisturbed: dict[str, Any], times: int
 ) -> None:
-    """All of its processes at once, a random while after a random number of its files: every record that is there is
-    whole and right."""
+    """Kill all of its processes at once, a random while after a random number of its files: every record that is there
+    is whole and right."""
     draw, kills, rounds = random.Random(0), 0, 0
     folder = tmp_path / "0"
     while kills < times:

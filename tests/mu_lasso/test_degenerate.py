@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lasso_problems import SOLVERS, Solver, problem_of, responses_like
 from oracles import feasible
+from toy_problems import SOLVERS, Solver, problem_of, responses_like
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, project_l1_ball, spg
 from tipping.mu_lasso.active_set import descend

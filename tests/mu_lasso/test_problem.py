@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from lasso_problems import problem_of
 from oracles import project_by_bisection
+from toy_problems import problem_of
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, project_l1_ball, spg
 

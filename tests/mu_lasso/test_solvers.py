@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lasso_problems import SOLVERS, Solver
 from oracles import feasible, library_path
+from toy_problems import SOLVERS, Solver
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, spg
 from tipping.mu_lasso.spg import gradient_steps

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lasso_problems import problem_of, responses_like
 from torch import nn
+from toy_problems import problem_of, responses_like
 
 from tipping.data import Split
 from tipping.mu_lasso import MuLassoProblem, homotopy, spg

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from lasso_problems import problem_of, responses_like
+from toy_problems import problem_of, responses_like
 
 from tipping.selection import on_halves, stability
 

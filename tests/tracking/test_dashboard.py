@@ -16,7 +16,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-import wandb
 from matplotlib.figure import Figure
 from running import inspected
 
@@ -25,24 +24,11 @@ from tipping.experiment import config
 from tipping.tracking import Run, run
 from tipping.tracking.dashboard import dashboard as workspace
 
+pytestmark = pytest.mark.usefixtures("nobody")
 ROWS = [
     {"job": "0", "model": "keras_cnn", "mu": 10, "intact": 0.95, "certified": True, "random": "0.9 0.8", "overlap": ""},
     {"job": "1", "model": "matconvnet", "mu": 100.0, "intact": float("inf"), "certified": "", "random": "", "dead": 3},
 ]
-
-
-@pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Nobody is logged in, nor was before in this process."""
-    for name in os.environ:
-        if name.startswith("WANDB"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")  # restored after the test, unlike what `tracking` sets itself
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    wandb.teardown()
-    yield
-    wandb.teardown()
 
 
 class Server(ThreadingHTTPServer):

@@ -66,7 +66,7 @@ class Given(NamedTuple):
     process: subprocess.Popen[str]
 
     def ended(self) -> str:
-        """What it has printed, without failure."""
+        """Wait for its end, without failure: what it has printed."""
         out, err = self.process.communicate()
         assert self.process.returncode == 0, err
         assert len(findings(self.folder)) == 2
@@ -75,11 +75,11 @@ class Given(NamedTuple):
 
 @pytest.fixture(scope="module")
 def sweeps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Given]]:
-    """Sweeps beside servers that fail, begun together: they mostly wait."""
+    """Begin sweeps beside servers that fail, all together, as they mostly wait."""
     servers = {"hangs up": Server(0), "gone": Server(0), "dies": Server(5)}  # two of a log-in, three of a run's start
     if request.config.getoption("--long"):
         servers["silent"] = Server(0, 600)
-    few = {"WANDB_INIT_TIMEOUT": "5", "WANDB_FINISH_TIMEOUT": "5", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
+    few = {"WANDB_INIT_TIMEOUT": "600", "WANDB_FINISH_TIMEOUT": "5", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
     given = {}
     with ExitStack() as stack:
         for name, server in servers.items():
