@@ -219,5 +219,5 @@ def outcome_of(line: str) -> list[str]:
 
 def device_tests() -> list[Path]:
     """The files with tests that take a device, but for those of this command."""
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if path.name != "test_gpu.py"]
-    return [path for path in files if re.search(r"\bdevice: ", path.read_text())]
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if path.name != "test_gpu.py"]
+    return [path for path in files if re.search(r"\b(device|model|split|problem): ", path.read_text())]

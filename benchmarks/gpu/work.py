@@ -79,7 +79,7 @@ TINY = Size(
     seeds=2,
     images=(300, 200),
     protocols=dict.fromkeys(FULL.protocols, FEW),
-    tests=("tests/test_ablation.py",),
+    tests=("tests/ablation/test_masks.py",),
     problems=((40, 3), (80, 5)),
     widths=(2, 4),
 )
