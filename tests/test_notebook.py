@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
+import re
 import subprocess
 import sys
 import weakref
@@ -12,6 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib import image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -120,12 +125,17 @@ def test_the_curve_is_what_plain_loops_give(own: nn.Module, loader: DataLoader) 
 
 
 def state_of(model: nn.Module) -> list[object]:
-    """All that a call must not change: modules, modes, attributes, hooks, gradients, devices, weights."""
-    modules = [(name, id(module), module.training, sorted(vars(module))) for name, module in model.named_modules()]
-    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+    """All that a call must not change: modules, their attributes, among which are modes and hooks, gradients, devices,
+    weights."""
+    modules = [(name, id(module), module.training) for name, module in model.named_modules()]
+    attributes = [
+        (name, id(value), [(key, id(one)) for key, one in value.items()] if isinstance(value, dict) else None)
+        for module in model.modules()
+        for name, value in vars(module).items()
+    ]
     grads = [None if one.grad is None else one.grad.clone().tolist() for one in model.parameters()]
     flags = [(one.requires_grad, one.device, one.is_inference()) for one in model.parameters()]
-    return [*modules, *hooks, *grads, *flags, digest(model.state_dict())]
+    return [*modules, *attributes, *grads, *flags, digest(model.state_dict())]
 
 
 @pytest.fixture
@@ -136,16 +146,33 @@ def used(own: nn.Module) -> nn.Module:
     return own
 
 
-def test_the_model_is_as_before(used: nn.Module, loader: DataLoader) -> None:
-    before = state_of(used)
-    relevant = tipping.relevant_filters(used, loader, mu=5)
-    assert state_of(used) == before
-    tipping.tipping_point(tipping.drop_curve(relevant, loader, points=2))
-    assert state_of(used) == before
-    tipping.gallery(relevant, loader, images=2)
-    assert state_of(used) == before
-    tipping.explain(relevant, loader.dataset.tensors[0][:2])
-    assert state_of(used) == before
+@pytest.fixture
+def chain(device: torch.device) -> nn.Module:
+    """A network of modules only, which train mode would change: with batch normalisation and dropout; used as above."""
+    torch.manual_seed(3)
+    first, second = (nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True)), (nn.Conv2d(6, 8, 3), nn.ReLU())
+    chain = nn.Sequential(*first, *second, nn.Flatten(), nn.Dropout(), nn.Linear(200, CLASSES)).to(device).train()
+    chain[3].eval()
+    chain(torch.randn(4, 2, 9, 9).to(device)).sum().backward()
+    return chain
+
+
+@pytest.mark.parametrize("make", ["used", "chain"])
+def test_the_model_is_as_before(make: str, loader: DataLoader, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(make)
+    before = state_of(model)
+    relevant = tipping.relevant_filters(model, loader, mu=5)
+    assert state_of(model) == before
+    curve = tipping.drop_curve(relevant, loader, points=2)
+    assert state_of(model) == before
+    seen, why = tipping.gallery(relevant, loader, images=2), tipping.explain(relevant, loader.dataset.tensors[0][:2])
+    assert state_of(model) == before
+    for found in (relevant, curve, tipping.tipping_point(curve), seen, why):
+        assert found._repr_html_()
+    assert state_of(model) == before
+    with pytest.raises(ZeroDivisionError), tipping.ablated(relevant.filters, relevant.order[:3]):
+        raise ZeroDivisionError
+    assert state_of(model) == before
 
 
 def breaking(loader: DataLoader, after: int = 2) -> Iterator[tuple[Tensor, Tensor]]:
@@ -163,18 +190,91 @@ def test_the_model_is_as_before_after_a_failure_in_the_loader(used: nn.Module, l
     assert state_of(used) == before
 
 
-@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "gallery", "explain"])
-def test_the_model_is_as_before_after_a_failure_of_its_own(
-    used: nn.Module, loader: DataLoader, call: str, monkeypatch: pytest.MonkeyPatch
+CALLS = {
+    "relevant_filters": lambda relevant, loader: tipping.relevant_filters(relevant.filters.given, loader, mu=5),
+    "drop_curve": lambda relevant, loader: tipping.drop_curve(relevant, loader, points=3),
+    "gallery": lambda relevant, loader: tipping.gallery(relevant, loader, images=2),
+    "explain": lambda relevant, loader: tipping.explain(relevant, loader.dataset.tensors[0][:2]),
+}
+
+
+@pytest.mark.parametrize("make", ["used", "chain"])
+@pytest.mark.parametrize("call", CALLS)
+def test_the_model_is_as_before_after_a_failure_in_the_midst_of_it(
+    call: str, make: str, loader: DataLoader, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its first convolution fails in one of its passes, be it the first, the last or some between. The exceptions are
+    kept, and with them all that stood on the stack, as a notebook keeps them."""
+    model = request.getfixturevalue(make)
+    relevant, before = tipping.relevant_filters(model, loader, mu=5), state_of(model)
+    plain, passes, last, kept = nn.Conv2d._conv_forward, 0, None, []
+
+    def failing(*given: object) -> Tensor:
+        nonlocal passes
+        passes += 1
+        if passes == last:
+            raise LookupError("the card fell off")
+        return plain(*given)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", failing)
+    CALLS[call](relevant, loader)
+    assert state_of(model) == before
+    assert passes > 3
+    stops = {round(one) for one in np.linspace(1, passes, 12)}
+    for stop in stops:
+        passes, last = 0, stop
+        with pytest.raises(LookupError, match="the card fell off") as caught:
+            CALLS[call](relevant, loader)
+        kept.append(caught)
+        assert state_of(model) == before
+    assert len(kept) == len(stops)
+
+
+@pytest.mark.parametrize(
+    ("call", "where"), [("relevant_filters", "addmm_"), ("gallery", "sort"), ("explain", "argmax")]
+)
+def test_the_model_is_as_before_after_an_interrupt(
+    used: nn.Module, loader: DataLoader, call: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While responses are summed or sorted, between two passes: the traceback, which a notebook keeps, keeps alive what
+    yields them."""
     relevant, before = tipping.relevant_filters(used, loader, mu=5), state_of(used)
-    given = loader.dataset.tensors[0][:2] if call == "explain" else loader
-    with monkeypatch.context() as broken:
-        broken.setattr(nn.Linear, "forward", lambda *_: 1 / 0)
-        broken.setattr(nn.Conv2d, "forward", lambda *_: 1 / 0)
-        with pytest.raises((ZeroDivisionError, tipping.InputError)):
-            getattr(tipping, call)(used if call == "relevant_filters" else relevant, given)
+    images, labels = (torch.cat([part] * 5) for part in loader.dataset.tensors)  # more than are normalised at once
+
+    plain = getattr(Tensor, where)
+
+    def interrupted(tensor: Tensor, *given: object, **named: object) -> Tensor:
+        if where == "argmax" and tensor.is_floating_point():  # of logits, in the midst of a pass
+            return plain(tensor, *given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tensor, where, interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            if call == "explain":
+                tipping.explain(relevant, images)
+            else:
+                CALLS[call](relevant, DataLoader(TensorDataset(images, labels), batch_size=100))
     assert state_of(used) == before
+    assert caught.traceback
+
+
+def test_a_gallery_leaves_out_filters_that_are_silent(own: nn.Module, loader: DataLoader) -> None:
+    """On a few images, a relevant filter may give nothing but zeros: the next ones are shown in its place."""
+    relevant = tipping.relevant_filters(own, loader, mu=20)
+    few = [(torch.full((2, 2, 9, 9), 3.0), torch.tensor([0, 1]))]  # the same all over: so are the maps, half of them 0
+    whole = responses(own, few[0][0].to(next(own.parameters()).device)).numpy()
+    silent_R = (whole == 0).all(0)
+    weights_RC = np.where(silent_R[:, None], 0, relevant.selection.weights_RC)
+    assert silent_R.any()
+    assert (weights_RC != relevant.selection.weights_RC).any()
+    found = tipping.gallery(relevant, few, per_class=2)
+    shown = [(one.label, one.channel + 6 * (one.layer == "second")) for one in found.portraits]
+    assert shown == [
+        (c, r) for c in range(CLASSES) for r in np.argsort(-np.abs(weights_RC[:, c]))[:2] if weights_RC[r, c]
+    ]
+    assert all(len(one.images_K) == (whole[:, r] > 0).sum() for one, (_, r) in zip(found.portraits, shown, strict=True))
+    assert found.plot()
 
 
 def test_images_are_held_a_few_batches_at_a_time(own: nn.Module) -> None:
@@ -251,27 +351,126 @@ def test_an_explanation_names_what_speaks_for_the_class(own: nn.Module, loader: 
         assert one.names == [f"{'first' if r < 6 else 'second'}, filter {r % 6 if r < 6 else r - 6}" for r in best]
         assert one.contributions == pytest.approx(shares_R[best], rel=1e-4)
     (alone,) = tipping.explain(relevant, images[0]).images
-    assert (alone.label, alone.names) == (predicted[0], found.images[0].names)
+    assert (alone.label, alone.predicted, alone.names) == (None, predicted[0], found.images[0].names)
+    assert f"<figcaption>taken for class {predicted[0]}: " in tipping.explain(relevant, images[0])._repr_html_()
+    for label in (1, torch.tensor(1), [1], torch.tensor([1])):
+        (alone,) = tipping.explain(relevant, images[0], label).images
+        assert (alone.label, alone.predicted) == (1, predicted[0])
+    assert [row["label"] for row in found.rows()] == [labels[row["image"]] for row in found.rows()]
     assert repr(found).splitlines()[0].startswith(f"image 0: class {predicted[0]}, by ")
     assert [row["image"] for row in found.rows()] == sorted(row["image"] for row in found.rows())
     assert found._repr_html_().count("<img") == len(found.plot()) == 3
+    for one in found.images:
+        together = one.heats_THW.max(0) if len(one.names) else 0 * one.image_CHW[0]
+        assert np.array_equal(one.combined_HW, together)
 
 
-def test_pictures_of_nothing_are_one_line(own: nn.Module, loader: DataLoader) -> None:
-    relevant, images = tipping.relevant_filters(own, loader, mu=3), torch.zeros(2, 2, 9, 9)
-    for given in (images[:0], images[0, 0]):
-        with pytest.raises(tipping.InputError, match=r"images of shape .*: give one"):
-            tipping.explain(relevant, given)
-    with pytest.raises(tipping.InputError, match="labels of shape"):
-        tipping.explain(relevant, images, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(tipping.InputError, match="per_class=0"):
-        tipping.gallery(relevant, loader, per_class=0)
+MISTAKES = {  # what is given, and what the line says; the images are of two channels, the classes three
+    "images[:0]": (lambda r, b: tipping.explain(r, torch.zeros(0, 2, 9, 9)), r"images of shape .*: give one"),
+    "one channel": (lambda r, b: tipping.explain(r, torch.zeros(9, 9)), r"images of shape .*: give one"),
+    "array": (lambda r, b: tipping.explain(r, np.zeros((2, 9, 9))), "type ndarray: give images as a tensor"),
+    "bytes": (lambda r, b: tipping.explain(r, torch.ones(2, 9, 9).byte()), r"torch.uint8: Own cannot .*; convert"),
+    "grey": (lambda r, b: tipping.explain(r, torch.ones(1, 9, 9)), r"\(1, 9, 9\) and torch.float32: Own cannot take"),
+    "3 labels": (lambda r, b: tipping.explain(r, torch.ones(2, 2, 9, 9), [0, 1, 2]), r"labels of shape \(3,\): give"),
+    "class 3": (lambda r, b: tipping.explain(r, torch.ones(2, 9, 9), 3), "labels must go from 0 to 2"),
+    "half a class": (lambda r, b: tipping.explain(r, torch.ones(2, 9, 9), 0.5), "whole labels"),
+    "explain model": (lambda r, b: tipping.explain(r.filters.given, torch.ones(2, 9, 9)), "Own: give what relevant_"),
+    "per_class": (lambda r, b: tipping.gallery(r, b, per_class=0), "per_class=0: give a whole number"),
+    "images": (lambda r, b: tipping.gallery(r, b, images=2.5), "images=2.5: give a whole number"),
+    "gallery of several": (lambda r, b: tipping.gallery([r], b), "list: give what relevant_filters returns for one mu"),
+    "double": (lambda r, b: tipping.gallery(r, [(x.double(), y) for x, y in b]), "torch.float64: Own cannot take them"),
+    "curve of model": (lambda r, b: tipping.drop_curve(r.filters.given, b), "Own: give what relevant_filters returns"),
+    "points": (lambda r, b: tipping.drop_curve(r, b, points=0), "points=0: give a whole number"),
+    "curve": (lambda r, b: tipping.tipping_point(r), "RelevantFilters: give what drop_curve returns"),
+    "kind": (lambda r, b: tipping.drop_curve(r, b, points=1).tipping_point(of="weakest"), "of=weakest: give selected"),
+    "no model": (lambda r, b: tipping.relevant_filters(b, b), "DataLoader: give a torch network"),
+    "no loader": (lambda r, b: tipping.relevant_filters(r.filters, None), "batches: .*NoneType.*; give a DataLoader"),
+    "no draws": (lambda r, b: tipping.relevant_filters(r.filters, b, draws=tipping.Draws(0)), "draws.count=0: give"),
+    "no match": (lambda r, b: tipping.relevant_filters(r.filters, b, draws=tipping.Draws(2, "best")), "match=best: "),
+    "maps": (lambda r, b: tipping.relevant_filters(nn.Conv2d(2, 3, 3), b), r"Conv2d gives a tensor .* logits"),
+    "pair": (lambda r, b: tipping.relevant_filters(Pair(), b), "Pair gives a tuple for an image: wrap it"),
+}  # fmt: skip
+
+
+class Pair(nn.Module):
+    """A network that gives more than logits."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(mistake: str, own: nn.Module, loader: DataLoader) -> None:
+    call, words = MISTAKES[mistake]
+    relevant, before = tipping.relevant_filters(own, loader, mu=3), state_of(own)
+    with pytest.raises(tipping.InputError, match=words) as caught:
+        call(relevant, loader)
+    assert len(str(caught.value).splitlines()) == 1
+    assert state_of(own) == before
+
+
+@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "gallery"])
+def test_a_generator_is_gone_through_once(own: nn.Module, loader: DataLoader, call: str) -> None:
+    relevant, batches = tipping.relevant_filters(own, loader, mu=5), iter(list(loader))
+    found, expected = CALLS[call](relevant, batches), CALLS[call](relevant, loader)
+    assert found.rows() == expected.rows()
+    with pytest.raises(tipping.InputError, match="a generator can be gone through only once"):
+        CALLS[call](relevant, batches)
+
+
+def test_a_network_without_relevant_filters_has_no_tipping_point(loader: DataLoader) -> None:
+    """All of its responses are zero: its results show themselves, and the question where it tips has no answer."""
+    silent = Own()
+    with torch.no_grad():
+        for parameter in silent.parameters():
+            parameter.zero_()
+    relevant = tipping.relevant_filters(silent, loader, mu=5)
+    curve, seen = tipping.drop_curve(relevant, loader), tipping.gallery(relevant, loader)
+    why = tipping.explain(relevant, torch.ones(2, 9, 9))
+    assert (len(relevant.order), len(curve.rows()), seen.rows(), why.rows()) == (0, 1, [], [])
+    assert repr(why) == "image 0: class 0, by no relevant filter"
+    assert "taken for class 0: no relevant filter" in why._repr_html_()
+    for found in (relevant, curve, seen):
+        assert found._repr_html_().startswith("<p>")
+    with pytest.raises(tipping.InputError, match="no filter is relevant, so none is removed"):
+        tipping.tipping_point(curve)
+
+
+def test_names_of_layers_are_escaped(device: torch.device, loader: DataLoader) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("<b>&", nn.Conv2d(2, 4, 9))
+    for number, module in enumerate((nn.ReLU(), nn.Flatten(), nn.Linear(4, CLASSES))):
+        model.add_module(str(number), module)
+    relevant = tipping.relevant_filters(model.to(device), loader, mu=5)
+    seen, why = tipping.gallery(relevant, loader, images=1), tipping.explain(relevant, loader.dataset.tensors[0][:5])
+    assert relevant.rows()[0]["layer"] == "<b>&"
+    for found in (relevant, seen, why):
+        page = found._repr_html_()
+        assert "&lt;b&gt;&amp;" in page
+        assert "<b>" not in page
+
+
+def test_pictures_are_whole_files_in_the_page(own: nn.Module, loader: DataLoader) -> None:
+    """What a browser finds in a data URI is a picture of the pixels that the figure draws."""
+    relevant = tipping.relevant_filters(own, loader, mu=5)
+    for found in (tipping.gallery(relevant, loader, images=1), tipping.explain(relevant, torch.ones(2, 9, 9))):
+        pictures = re.findall('src="data:image/png;base64,([^"]*)"', found._repr_html_())
+        figures = list(found.plot().values())
+        assert len(pictures) == len(figures) > 0
+        for content, figure in zip(pictures, figures, strict=True):
+            pixels = image.imread(io.BytesIO(base64.b64decode(content, validate=True)))
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            assert np.array_equal(np.uint8(pixels * 255 + 0.5), np.asarray(canvas.buffer_rgba()))
 
 
 def test_tables_are_frames_where_there_are_any(own: nn.Module, loader: DataLoader, monkeypatch) -> None:
     relevant = tipping.relevant_filters(own, loader, mu=3)
     curve = tipping.drop_curve(relevant, loader, points=2)
     results = [relevant, curve, tipping.tipping_point(curve), tipping.explain(relevant, torch.ones(2, 9, 9))]
+    results.append(tipping.gallery(relevant, loader, per_class=1, images=1))
+    assert all(one.rows() for one in results)
     for absent in ("pandas", "polars"):
         monkeypatch.setitem(sys.modules, absent, None)
     assert [one.table() for one in results] == [one.rows() for one in results]
@@ -287,7 +486,8 @@ def test_the_tipping_point_is_said_in_words(own: nn.Module, loader: DataLoader) 
     assert found.selected[:5] == curve.tipping_point()[:5]
     assert found.random[:5] == curve.tipping_point(of="random")[:5]
     assert found.selected.at != found.random.at
-    words = f"relevant filters: tips at {found.selected.at:.1f} removed (95 % interval {found.selected.low:.1f} to "
+    (at, low, high), last = found.selected[2:5], curve.measured.removed[-1]
+    words = f"relevant filters: tips at {at:.1f} of {last} removed (95 % interval {low:.1f} to {high:.1f}); random fil"
     assert repr(found).startswith(words)
     assert [row["tips_at"] for row in found.rows()] == [found.selected.at, found.random.at]
     nowhere = dataclasses.replace(found, random=found.random._replace(at=np.inf))
@@ -311,7 +511,8 @@ def test_a_network_that_calls_functions_is_not_said_to_be_ablated(own: nn.Module
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
-        ([], "there are none"),
+        ([], "they hold no images"),
+        ([(torch.zeros(0, 2, 9, 9), torch.zeros(0, dtype=torch.long))], "they hold no images"),
         ([torch.zeros(2, 2, 9, 9)], "batch 0: give pairs"),
         ([(torch.zeros(2, 2, 9, 9), torch.zeros(2))], "batch 0: give pairs"),
         ([(torch.zeros(2, 2, 9, 9), torch.zeros(3, dtype=torch.long))], "batch 0: give pairs"),

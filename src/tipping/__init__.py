@@ -44,8 +44,8 @@ WINGS = {  # where each is, and its name there: imported when it is asked for, s
 def __getattr__(name: str) -> Any:
     if name not in WINGS:
         raise AttributeError(f"module 'tipping' has no attribute {name!r}")
-    wing, own = WINGS[name]
-    return getattr(import_module(f"tipping.{wing}"), own)
+    wing, attribute = WINGS[name]
+    return getattr(import_module(f"tipping.{wing}"), attribute)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Batches of images and labels from any loader, checked one by one."""
+"""Batches of images and labels from any loader, checked one by one, and tried on the network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tipping.data import Split
 from tipping.errors import InputError
+from tipping.network import evaluating
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -18,30 +19,60 @@ def device_of(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def checked(batches: Batches, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of a loader on a device.
+def checked(batches: Batches, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of a loader that hold images, on the device of the model that they are for.
 
     Raises:
-        InputError: there are none, or one is no pair of images and whole labels, or of another size than the first.
+        InputError: there are none, or one is no pair of images and whole labels, or of another size than the first; or
+            as `try_on`.
     """
-    shape: torch.Size | None = None
+    device, shape, tried = device_of(model), None, False
     for number, batch in enumerate(_outside_inference(batches)):
         pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
         if not pair or batch[0].ndim != 4 or batch[1].shape != batch[0].shape[:1] or batch[1].is_floating_point():
-            raise InputError(f"batch {number}: give pairs of images (N, C, H, W) and whole labels (N,)")
+            raise InputError(f"batch {number}: give pairs of images (N, C, H, W) and whole labels (N,), as tensors")
         images_NCHW, labels_N = batch
         shape = shape or images_NCHW.shape[1:]
         if images_NCHW.shape[1:] != shape:
             raise InputError(f"batch {number}: its images are of another size than those before; resize them")
         if len(labels_N):
-            yield images_NCHW.to(device), labels_N.to(device).long()
-    if shape is None:
-        raise InputError("batches: there are none; give a DataLoader, or a list of (images, labels)")
+            images_NCHW = images_NCHW.to(device)
+            if not tried:
+                try_on(model, images_NCHW[:1])
+                tried = True
+            yield images_NCHW, labels_N.to(device).long()
+    if not tried:
+        raise InputError(
+            "batches: they hold no images; give a DataLoader, or a list of (images, labels); a generator can be gone "
+            "through only once"
+        )
+
+
+def try_on(model: nn.Module, image_1CHW: Tensor) -> None:
+    """Give a model one image, in eval mode.
+
+    Raises:
+        InputError: the model cannot take it, or gives something else than logits (1, C).
+    """
+    name, what = type(model).__name__, f"images of shape {tuple(image_1CHW.shape[1:])} and {image_1CHW.dtype}"
+    with evaluating(model), torch.no_grad():
+        try:
+            logits = model(image_1CHW.clone())  # the model may work in place
+        except RuntimeError as error:
+            raise InputError(f"{what}: {name} cannot take them ({error}); convert them") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        given = (
+            f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        )
+        raise InputError(f"{name} gives {given} for an image: wrap it in a module that gives logits (N, C)")
 
 
 def _outside_inference(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches, whose loader may keep its tensors for a training: none is made in inference mode."""
-    iterator = iter(batches)
+    try:
+        iterator = iter(batches)
+    except TypeError as error:
+        raise InputError(f"batches: {error}; give a DataLoader, or a list of (images, labels)") from error
     while True:
         with torch.inference_mode(False):
             try:
@@ -69,7 +100,5 @@ def gathered(batches: Batches, model: nn.Module, classes: int) -> Split:
     Raises:
         InputError: as `checked` and `with_labels_below`.
     """
-    pairs = list(with_labels_below(checked(batches, device_of(model)), classes))
-    if not pairs:
-        raise InputError("batches: they hold no images; give a DataLoader, or a list of (images, labels)")
+    pairs = list(with_labels_below(checked(batches, model), classes))
     return Split(torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs]))

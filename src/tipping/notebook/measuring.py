@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import overload
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from tipping.ablation import chance_of
 from tipping.ablation import drop_curve as measured_curve
-from tipping.errors import InputError
+from tipping.errors import InputError, require, require_mu, require_whole
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
 from tipping.network import Filters
-from tipping.notebook.loader import Batches, checked, device_of, gathered, with_labels_below
-from tipping.notebook.results import Curve, RelevantFilters, Tipping
-from tipping.selection import LAYER_MATCHED, Draws, collect, select_each
+from tipping.notebook.loader import Batches, checked, gathered, with_labels_below
+from tipping.notebook.results import Curve, RelevantFilters, Tipping, require_kind
+from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, select_each
 
 
 @overload
@@ -42,16 +42,18 @@ def relevant_filters(
     Args:
         network: its filters, or a model, whose filters are then found by watching the first image.
         batches: any iterable of images (N, C, H, W) and integer labels (N,), such as a DataLoader of the training
-            images; they are moved to the model's device.
+            images; they are gone through once, and moved to the model's device, a few batches at a time.
         mu: one value, or several: a list is then returned, for which the path is followed once.
         draws: of the random controls that `drop_curve` compares with.
 
     Raises:
-        InputError: the network has no filters, or the batches hold something else.
+        InputError: the network has no filters, or does not give logits; the batches hold something else; mu or draws
+            are out of range.
     """
-    several = [float(value) for value in (mu if isinstance(mu, Iterable) else [mu])]
-    if not several or not all(0 < value < np.inf for value in several):
-        raise InputError(f"mu={mu}: give finite numbers over 0")
+    require_kind(network, (Filters, nn.Module), "a torch network, or tipping.Filters")
+    several = _values(mu)
+    require_whole("draws.count", draws.count, at_least=1)
+    require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
     filters, pairs = _opened(network, batches)
     try:
         problem = collect(filters, with_labels_below(pairs, filters.classes))
@@ -59,16 +61,26 @@ def relevant_filters(
     except ArithmeticError as error:
         raise InputError(str(error)) from error
     each = [RelevantFilters(filters, value, selection) for value, selection in zip(several, chosen, strict=True)]
-    return each if isinstance(mu, Iterable) else each[0]
+    return each if np.ndim(mu) else each[0]
+
+
+def _values(mu: float | Sequence[float]) -> list[float]:
+    """Return the values of mu, one or more."""
+    try:
+        mu_M = np.atleast_1d(np.asarray(mu, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"mu={mu!r}: give a number, or several") from error
+    require(mu_M.ndim == 1 and mu_M.size > 0, "mu", mu, "give a number, or several")
+    for value in mu_M.tolist():
+        require_mu("mu", value)
+    return mu_M.tolist()
 
 
 def _opened(network: Filters | nn.Module, batches: Batches) -> tuple[Filters, Iterator[tuple[Tensor, Tensor]]]:
     """Return the filters of a network, found by watching the first image if need be, and the batches, all of them."""
-    model = network.model if isinstance(network, Filters) else network
-    pairs = checked(batches, device_of(model))
-    first = next(pairs, None)
-    if first is None:
-        raise InputError("batches: they hold no images; give a DataLoader, or a list of (images, labels)")
+    model = network.given if isinstance(network, Filters) else network
+    pairs = checked(batches, model)
+    first = next(pairs)
     filters = network if isinstance(network, Filters) else Filters.of(model, first[0][:1])
     return filters, chain([first], pairs)
 
@@ -81,13 +93,15 @@ def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> 
     """Measure accuracy as the relevant filters go, strongest first, beside as many random ones of the same layers.
 
     Args:
-        batches: of the test images, as in `relevant_filters`; they are put together in memory, as each is needed for
-            many ablations.
+        batches: of the test images, as in `relevant_filters`; they are gone through once and put together in memory,
+            as each is needed for many ablations.
         points: at so many counts, evenly spaced.
 
     Raises:
-        InputError: the batches hold something else.
+        InputError: the batches hold something else, or points is not over 0.
     """
+    require_kind(relevant, RelevantFilters, "what relevant_filters returns for one mu")
+    require_whole("points", points, at_least=1)
     split = gathered(batches, relevant.filters.given, relevant.filters.classes)
     order_K, controls = relevant.order, relevant.selection.controls
     measured = measured_curve(relevant.filters, split, order_K, controls, points)
@@ -95,5 +109,10 @@ def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> 
 
 
 def tipping_point(curve: Curve) -> Tipping:
-    """Estimate at how many filters removed accuracy tips, for the relevant and for random filters."""
+    """Estimate at how many filters removed accuracy tips, for the relevant and for random filters.
+
+    Raises:
+        InputError: no filter is removed along the curve, as none is relevant.
+    """
+    require_kind(curve, Curve, "what drop_curve returns")
     return Tipping(curve.tipping_point("selected"), curve.tipping_point("random"), curve.measured.removed[-1])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from tipping.data import Split
-from tipping.errors import InputError
-from tipping.notebook.loader import Batches, device_of, gathered
-from tipping.notebook.results import RelevantFilters
+from tipping.errors import InputError, require_whole
+from tipping.notebook.loader import Batches, gathered
+from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, frame, picture_html, table_html
 from tipping.selection import Measure, response_batches
 from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest
@@ -76,9 +76,9 @@ class Explained:
     def rows(self) -> list[Row]:
         """List the filters that contribute most to the class of each image, strongest first."""
         return [
-            {"image": number, "predicted": one.predicted, "filter": name, "contribution": contribution}
+            {"image": number, "label": one.label, "predicted": one.predicted, "filter": name, "contribution": share}
             for number, one in enumerate(self.images)
-            for name, contribution in zip(one.names, one.contributions, strict=True)
+            for name, share in zip(one.names, one.contributions, strict=True)
         ]
 
     def table(self) -> Any:
@@ -117,8 +117,9 @@ def gallery(
     """Portray the strongest relevant filters of each class in the images they respond to most.
 
     Args:
-        batches: of images, as in `relevant_filters`; they are put together in memory. Accuracy without each filter
-            alone is measured on them.
+        batches: of images, as in `relevant_filters`; they are gone through once and put together in memory, as each
+            is needed for many ablations: accuracy without each filter alone is measured on them. Filters that respond
+            to none of them are left out.
         per_class: filters of each class at most.
         images: shown of each filter.
         backward: how signals are sent back; by guided backpropagation and deconvnet by default.
@@ -126,38 +127,46 @@ def gallery(
     Raises:
         InputError: the batches hold something else, or a number is not over 0.
     """
+    require_kind(relevant, RelevantFilters, "what relevant_filters returns for one mu")
     for name, count in {"per_class": per_class, "images": images}.items():
-        if count < 1:
-            raise InputError(f"{name}={count}: give a whole number over 0")
+        require_whole(name, count, at_least=1)
     filters = relevant.filters
     split = gathered(batches, filters.given, filters.classes)
-    with torch.inference_mode():
-        most_KR = strongest(response_batches(filters, split), min(images, len(split)))
+    with torch.inference_mode(), closing(response_batches(filters, split)) as measured:
+        most_KR = strongest(measured, min(images, len(split)))
     how, most_KR = backward or Backward(), (most_KR[0].cpu(), most_KR[1].cpu())
     return Gallery(portraits(filters, relevant.selection, split, most_KR, split, how, per_class))
 
 
 def explain(
-    relevant: RelevantFilters, images: Tensor, labels: Tensor | None = None, *, backward: Backward | None = None
+    relevant: RelevantFilters,
+    images: Tensor,
+    labels: Tensor | Sequence[int] | int | None = None,
+    *,
+    backward: Backward | None = None,
 ) -> Explained:
     """Explain why images got their classes: by the filters that contribute most, and where in the image [oramas2019].
 
+    As everywhere here, the relevant filters come first, then what they are looked at on.
+
     Args:
         images: one (C, H, W), or several (N, C, H, W).
-        labels: their classes (N,), if known, for the titles of the pictures; those predicted by default.
+        labels: the class of each, if known; for the table and the titles of the pictures only.
         backward: how signals are sent back, by its first rule; by guided backpropagation by default.
 
     Raises:
-        InputError: the images are none, or there is not a label for each.
+        InputError: the images are none, or not such as the network takes; there is not a label for each.
     """
-    filters = relevant.filters
-    images_NCHW = images[None] if images.ndim == 3 else images
+    require_kind(relevant, RelevantFilters, "what relevant_filters returns for one mu")
+    require_kind(images, Tensor, "images as a tensor, one (C, H, W), or several (N, C, H, W)")
+    filters, images_NCHW = relevant.filters, images[None] if images.ndim == 3 else images
     if images_NCHW.ndim != 4 or not len(images_NCHW):
         raise InputError(f"images of shape {tuple(images.shape)}: give one (C, H, W), or several (N, C, H, W)")
-    if labels is not None and labels.shape != (len(images_NCHW),):
-        raise InputError(f"labels of shape {tuple(labels.shape)}: give one for each of {len(images_NCHW)} images")
-    labels_N = torch.zeros(len(images_NCHW), dtype=torch.long) if labels is None else labels
-    device = device_of(filters.model)
-    split = Split(images_NCHW.to(device), labels_N.to(device))
+    count = len(images_NCHW)
+    given = torch.as_tensor([0] * count if labels is None else labels)
+    labels_N = given[None] if given.ndim == 0 else given
+    if labels_N.shape != (count,):
+        raise InputError(f"labels of shape {tuple(labels_N.shape)}: give one for each of {count} images")
+    split = gathered([(images_NCHW, labels_N)], filters.given, filters.classes)
     each = explanations(filters, relevant.selection, split, Measure(), backward or Backward())
-    return Explained([replace(one, label=one.predicted) for one in each] if labels is None else each)
+    return Explained([replace(one, label=None) for one in each] if labels is None else each)

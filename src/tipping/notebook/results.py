@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tipping.ablation import DropCurve
+from tipping.errors import InputError, require
 from tipping.network import Filters
 from tipping.notebook.showing import Row, frame, table_html
 from tipping.selection import Selection
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     import altair as alt
 
 SHOWN = 20  # rows of a table in a notebook
+
+
+def require_kind(value: object, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Raise `InputError` unless the value is of a kind."""
+    if not isinstance(value, kind):
+        raise InputError(f"something of type {type(value).__name__}: give {remedy}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,13 @@ class Curve:
 
         Args:
             of: `selected` filters, or `random` ones.
+
+        Raises:
+            InputError: no filter is removed along the curve, as none is relevant; or unknown filters.
         """
+        require(of in ("selected", "random"), "of", of, "give selected or random")
+        if len(self.measured.removed) < 2:
+            raise InputError("curve: no filter is relevant, so none is removed; give a larger mu or other images")
         right_OPN = self.measured.predictions_OPN == self.labels_N
         removed_P = np.array(self.measured.removed, dtype=float)  # from 0, where nothing is removed
         curves = Curves(removed_P, removed_P, right_OPN[0, 0], right_OPN[0], right_OPN[2:].swapaxes(0, 1))
@@ -169,7 +182,8 @@ class Tipping:
             return f"{kind} filters: the intact network is no better than chance"
         if not np.isfinite(point.at):
             return f"{kind} filters: does not tip, even without {self.ablated}"
-        return f"{kind} filters: tips at {point.at:.1f} removed (95 % interval {point.low:.1f} to {point.high:.1f})"
+        interval = f"95 % interval {point.low:.1f} to {point.high:.1f}"
+        return f"{kind} filters: tips at {point.at:.1f} of {self.ablated} removed ({interval})"
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{table_html(self.rows())}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +111,17 @@ def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLas
     Raises:
         InputError: a response is not finite.
     """
-    return MuLassoProblem.stream(response_batches(filters, images, measure))
+    with closing(response_batches(filters, images, measure)) as batches:
+        return MuLassoProblem.stream(batches)
 
 
-def response_batches(filters: Filters, images: Images, measure: Measure = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
+def response_batches(
+    filters: Filters, images: Images, measure: Measure = PLAIN
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Yield the responses (N, R) and one-hot labels (N, C) of all images, some at a time.
+
+    The network has hooks and is in eval mode until the last is taken: close the generator where that may not come, as
+    an exception keeps it alive in its traceback.
 
     Args:
         images: a split, or batches of images and labels, of which but a few are held at a time; these cannot be
@@ -158,7 +164,10 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
     places = zip(*(norms for norms, _ in batches), strict=True)
     responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
     if not responses_NR.isfinite().all():
-        raise InputError("the network's responses are not finite: train with a smaller trainer.learning_rate")
+        raise InputError(
+            "the network's responses are not finite: look for NaN in its images and weights, or train with a smaller "
+            "trainer.learning_rate"
+        )
     return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), classes)
 
 

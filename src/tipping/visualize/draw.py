@@ -41,7 +41,7 @@ def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation])
         filters = "; ".join(f"{one.name} ({one.weight:+.2f})" for one in some)
         drawn[f"class_{label}"] = Picture(draw_portraits(some), f"class {label}: {filters}")
     for number, one in enumerate(explanations):
-        caption = f"class {one.label}, taken for {one.predicted}: {'; '.join(one.names)}"
+        caption = f"{_classes(one)}: {'; '.join(one.names) or 'no relevant filter'}"
         drawn[f"image_{number}"] = Picture(draw_explanation(one), caption)
     return drawn
 
@@ -106,6 +106,11 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
 
 
+def _classes(one: Explanation) -> str:
+    """Return the class of an image, as far as it is known, and the one it is taken for."""
+    return f"taken for class {one.predicted}" if one.label is None else f"class {one.label}, taken for {one.predicted}"
+
+
 def draw_explanation(explanation: Explanation) -> Figure:
     """Draw an image, over it the heat map of each filter that contributes most to its class, and all of them
     together."""
@@ -113,7 +118,7 @@ def draw_explanation(explanation: Explanation) -> Figure:
     grid = figure.subplots(1, 2 + len(explanation.heats_THW), squeeze=False)[0]
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.01, wspace=0.05)
     pairs = zip(explanation.names, explanation.contributions, strict=True)
-    titles = [f"class {explanation.label}, taken for {explanation.predicted}", "together"]
+    titles = [_classes(explanation), "together"]
     titles[1:1] = [f"{_short(name)}\ncontributes {share:.2f}" for name, share in pairs]
     heats = [None, *explanation.heats_THW, explanation.combined_HW]
     for axes, title, heat_HW in zip(grid, titles, heats, strict=True):

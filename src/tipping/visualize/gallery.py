@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +62,7 @@ class Explanation:
 
     Attributes:
         image_CHW: the image.
-        label, predicted: its class, and the one that the network gives it.
+        label, predicted: its class, None where that is not known, and the one that the network gives it.
         names: of the filters that contribute most, strongest first.
         contributions: of each, x_r w_rc / Σ_r |w_rc|, with the image's responses x divided by their L2 norm, and the
             predicted class c; only those over 0, which speak for it.
@@ -70,7 +71,7 @@ class Explanation:
     """
 
     image_CHW: np.ndarray
-    label: int
+    label: int | None
     predicted: int
     names: list[str]
     contributions: list[float]
@@ -123,6 +124,8 @@ def portraits(
 ) -> list[Portrait]:
     """Portray the strongest relevant filters of each class: what they see in the images they respond to most.
 
+    Filters that respond to none of the images are left out.
+
     Args:
         train: the images that may be shown.
         strongest_KR: for each response, which K of these it is largest on, and its values: as `strongest` finds them.
@@ -132,7 +135,8 @@ def portraits(
     """
     filter_R, places = filters.filter_R, filters.places
     images_KR, values_KR = strongest_KR
-    pairs = strongest_of_each_class(selection.weights_RC, per_class)
+    responding_R = (values_KR > 0).any(0).cpu().numpy()
+    pairs = strongest_of_each_class(selection.weights_RC * responding_R[:, None], per_class)
     responses = sorted({response for _, response in pairs})
     if not responses:
         return []
@@ -220,8 +224,8 @@ def explain(
 ) -> list[Explanation]:
     """Why each of some images got its class: the filters that contribute most to it, and where, by the first rule."""
     measure, all_names = replace(measure, labels="predicted"), names(filters)
-    with torch.inference_mode():
-        parts = [(responses, onehot.argmax(1)) for responses, onehot in response_batches(filters, images, measure)]
+    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+        parts = [(responses, onehot.argmax(1)) for responses, onehot in batches]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     weights_NR = selection.weights_RC.T[predicted_N]
     shares_NR = np.stack([contributions(*pair) for pair in zip(responses_NR, weights_NR, strict=True)])
