@@ -96,6 +96,12 @@ def test_several_mu_are_a_list(own: nn.Module, loader: DataLoader) -> None:
         alone = tipping.relevant_filters(own, loader, mu=np.float64(found.mu))
         assert alone.order.tolist() == found.order.tolist()
     assert len(several[1].order) < len(several[0].order)
+    for given in ([2, 20], (2.0, 20.0), np.array([2, 20]), torch.tensor([2, 20])):
+        rising = tipping.relevant_filters(own, loader, mu=given)
+        assert [found.order.tolist() for found in rising] == [found.order.tolist() for found in reversed(several)]
+    (single,) = tipping.relevant_filters(own, loader, mu=[2])  # a list gives a list
+    assert single.order.tolist() == several[1].order.tolist()
+    assert tipping.relevant_filters(own, loader, mu=torch.tensor(2)).order.tolist() == single.order.tolist()
 
 
 def test_the_curve_is_what_plain_loops_give(own: nn.Module, loader: DataLoader) -> None:
@@ -262,11 +268,13 @@ def test_the_model_is_as_before_after_an_interrupt(
 def test_a_gallery_leaves_out_filters_that_are_silent(own: nn.Module, loader: DataLoader) -> None:
     """On a few images, a relevant filter may give nothing but zeros: the next ones are shown in its place."""
     relevant = tipping.relevant_filters(own, loader, mu=20)
-    few = [(torch.full((2, 2, 9, 9), 3.0), torch.tensor([0, 1]))]  # the same all over: so are the maps, half of them 0
+    levels = torch.tensor([0.0, 0.5]).view(2, 1, 1, 1)  # the same all over: so are the maps, half of them 0
+    few = [(levels.expand(2, 2, 9, 9), torch.tensor([0, 1]))]
     whole = responses(own, few[0][0].to(next(own.parameters()).device)).numpy()
     silent_R = (whole == 0).all(0)
     weights_RC = np.where(silent_R[:, None], 0, relevant.selection.weights_RC)
     assert silent_R.any()
+    assert ((whole == 0).any(0) & ~silent_R & (weights_RC != 0).any(1)).any(), "also silent on one of them"
     assert (weights_RC != relevant.selection.weights_RC).any()
     found = tipping.gallery(relevant, few, per_class=2)
     shown = [(one.label, one.channel + 6 * (one.layer == "second")) for one in found.portraits]
@@ -486,6 +494,11 @@ def test_the_tipping_point_is_said_in_words(own: nn.Module, loader: DataLoader) 
     assert found.selected[:5] == curve.tipping_point()[:5]
     assert found.random[:5] == curve.tipping_point(of="random")[:5]
     assert found.selected.at != found.random.at
+    random_P = np.mean(curve.measured.random, axis=0)
+    level = (random_P[0] + curve.chance) / 2
+    after = int(np.argmax(random_P <= level))  # it falls all along: what it is between two counts is on a line
+    assert (np.diff(random_P[: after + 2]) <= 0).all()
+    assert np.interp(found.random.at, curve.measured.removed, random_P) == pytest.approx(level)
     (at, low, high), last = found.selected[2:5], curve.measured.removed[-1]
     words = f"relevant filters: tips at {at:.1f} of {last} removed (95 % interval {low:.1f} to {high:.1f}); random fil"
     assert repr(found).startswith(words)
@@ -528,7 +541,7 @@ def test_batches_that_are_none_are_one_line(own: nn.Module, batches: list, said:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("mu", [0, -1, float("nan"), []])
+@pytest.mark.parametrize("mu", [0, -1, float("nan"), [], [[1, 2]], "many", None, [5, 0], float("inf")])
 def test_a_mu_out_of_range_is_one_line(own: nn.Module, loader: DataLoader, mu: object) -> None:
     with pytest.raises(tipping.InputError, match="mu"):
         tipping.relevant_filters(own, loader, mu=mu)
