@@ -265,6 +265,19 @@ def test_the_model_is_as_before_after_an_interrupt(
     assert caught.traceback
 
 
+def test_the_images_are_as_before(device: torch.device, loader: DataLoader) -> None:
+    """Also where a network's first module works in place."""
+    torch.manual_seed(0)
+    layers = (nn.ReLU(inplace=True), nn.Conv2d(2, 6, 5), nn.ReLU(), nn.Flatten(), nn.Linear(150, CLASSES))
+    model, images = nn.Sequential(*layers).to(device), loader.dataset.tensors[0].to(device)
+    before, batches = images.clone(), [(images, loader.dataset.tensors[1].to(device))]
+    relevant = tipping.relevant_filters(model, batches, mu=5)
+    for call in (tipping.drop_curve, tipping.gallery):
+        call(relevant, batches)
+    tipping.explain(relevant, images[:3])
+    assert torch.equal(images, before)
+
+
 def test_a_gallery_leaves_out_filters_that_are_silent(own: nn.Module, loader: DataLoader) -> None:
     """On a few images, a relevant filter may give nothing but zeros: the next ones are shown in its place."""
     relevant = tipping.relevant_filters(own, loader, mu=20)
