@@ -29,7 +29,7 @@ from tipping.data import Dataset, Split, evaluation_batches
 from tipping.mu_lasso import spg
 from tipping.network import Filters, build, up_to_last
 from tipping.network.training import train
-from tipping.selection import Candidates, Draws, collect, controls, strongest_first
+from tipping.selection import Candidates, Draws, collect, draw_controls, strongest_first
 
 COUNTS = (23, 69, 301, 333, 397)  # relevant filters of the report's network of 640
 ALONE = 64  # test images of the ablations of each filter alone
@@ -65,7 +65,7 @@ def evenly_spread(network: Filters, counts: Sequence[int]) -> Ablations:
 
 def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:
     nothing = np.zeros(len(layer_F))
-    return controls(filters, Candidates(layer_F, nothing > 0, nothing, nothing, nothing == 0), 1.0, Draws())
+    return draw_controls(filters, Candidates(layer_F, nothing > 0, nothing, nothing, nothing == 0), 1.0, Draws())
 
 
 # ---- what a user would do instead

@@ -11,7 +11,7 @@ from tipping.ablation import DropCurve, accuracies, drop_curve, evaluate_ablatio
 from tipping.data import Dataset, Split
 from tipping.experiment.callbacks import AccuracyDropCurve
 from tipping.network.training import evaluate
-from tipping.selection import Candidates, Draws, controls
+from tipping.selection import Candidates, Draws, draw_controls
 
 
 def teacher(model: nn.Module, split: Split) -> Split:
@@ -23,7 +23,7 @@ def test_drop_curve_is_the_accuracy_of_each_prefix(model: nn.Module, split: Spli
     split = teacher(model, split)
     order_K, rest = np.array([6, 0, 13, 7, 1, 8, 14]), np.zeros(18)
     candidates = Candidates(filters_of(model).index.layer_F, rest > 0, rest, rest, rest == 0)
-    drawn = controls(order_K, candidates, 1.0, Draws(2))
+    drawn = draw_controls(order_K, candidates, 1.0, Draws(2))
     curve = drop_curve(filters_of(model), split, order_K, drawn, points=4)
     assert curve.removed == [0, 2, 4, 5, 7]
     assert curve.selected[0] == 1

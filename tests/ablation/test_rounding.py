@@ -66,7 +66,7 @@ def test_channels_of_different_scale_keep_their_digits(scale: float, split: Spli
         model.conv2.weight[3:] *= scale
         model.norm.running_var[3:] = scale**2
         narrow = narrowed(
-            chain := Chain.of(filters_of(model), split.images_NCHW[:1]),
+            chain := Chain.trace(filters_of(model), split.images_NCHW[:1]),
             gone_channels(filters_of(model), np.array([0])),
             layer_values(filters_of(model), None),
         )
@@ -126,7 +126,7 @@ def test_a_dim_image_beside_a_bright_one_keeps_its_digits(split: Split) -> None:
     with torch.no_grad():
         model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([-1, 1, 0.7]), torch.tensor([1e5, 0.1, 0.9])
         narrow = narrowed(
-            chain := Chain.of(filters_of(model), images_NCHW[:1]),
+            chain := Chain.trace(filters_of(model), images_NCHW[:1]),
             gone_channels(filters_of(model), np.array([0])),
             layer_values(filters_of(model), None),
         )

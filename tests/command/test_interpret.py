@@ -19,7 +19,7 @@ from tipping.experiment.schema import SCHEMA
 from tipping.mu_lasso import spg
 from tipping.network import build
 from tipping.results import charts
-from tipping.selection import Candidates, Draws, collect, controls
+from tipping.selection import Candidates, Draws, collect, draw_controls
 
 
 def numbers(tree: object) -> list[float]:
@@ -98,7 +98,7 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     order = sorted(np.flatnonzero(weights_FC.any(1)).tolist(), key=lambda f: -np.abs(weights_FC[f]).sum())
     assert 2 < len(order) < 16
     layer_F, rest = filters_of(model).index.layer_F, np.zeros(16)
-    drawn = controls(np.array(order), Candidates(layer_F, rest > 0, rest, rest, rest == 0), 1.0, Draws(2))
+    drawn = draw_controls(np.array(order), Candidates(layer_F, rest > 0, rest, rest, rest == 0), 1.0, Draws(2))
 
     def left(filters: list[int]) -> float:
         return accuracy(without(model, filters), dataset.test)

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import chisquare
 
 from tipping.experiment import config
-from tipping.selection import MATCHES, Candidates, Draws, controls
-from tipping.selection.controls import control
+from tipping.selection import MATCHES, Candidates, Draws, draw_controls
+from tipping.selection.controls import draw_control
 
 LAYER_F = np.repeat([0, 1, 2], [5, 8, 3])
 DEAD_F = np.isin(np.arange(16), [3, 9, 10])
@@ -26,7 +26,7 @@ def uniform(counts: list[int]) -> bool:
 
 def draws(match: str, count: int = 8000) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [control(ORDER, FILTERS, rng, match) for _ in range(count)]
+    return [draw_control(ORDER, FILTERS, rng, match) for _ in range(count)]
 
 
 @pytest.mark.parametrize("match", MATCHES)
@@ -38,7 +38,7 @@ def test_no_filter_comes_twice(match: str) -> None:
 def test_every_prefix_has_as_many_filters_of_each_layer(match: str, rng: np.random.Generator) -> None:
     for _ in range(100):
         order_K = rng.permutation(np.flatnonzero(~DEAD_F))[:9]
-        drawn = control(order_K, FILTERS, rng, match)
+        drawn = draw_control(order_K, FILTERS, rng, match)
         assert np.array_equal(LAYER_F[drawn], LAYER_F[order_K])
 
 
@@ -73,7 +73,7 @@ def test_norm_matches_number_and_mass_of_each_layer_uniformly(mass_F: np.ndarray
     rng, filters = np.random.default_rng(0), replace(FILTERS, mass_F=mass_F)
     found = {0: Counter(), 1: Counter()}
     for _ in range(3000):
-        drawn = control(ORDER, filters, rng, "norm")
+        drawn = draw_control(ORDER, filters, rng, "norm")
         for layer in (0, 1):
             found[layer][frozenset(drawn[LAYER_F[drawn] == layer].tolist())] += 1
     for layer, sets in found.items():
@@ -95,10 +95,10 @@ def test_norm_matches_number_and_mass_of_each_layer_uniformly(mass_F: np.ndarray
 def test_norm_takes_the_relevant_ones_where_no_others_have_their_mass(rng: np.random.Generator) -> None:
     layer_F, alive_F = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
     filters = Candidates(layer_F, alive_F, np.array([1.0, 5.0, 5.0, 6.0]), np.zeros(4), ~alive_F)
-    assert {control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
-    assert {control(np.array([1]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {1, 2}
+    assert {draw_control(np.array([0]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {0}
+    assert {draw_control(np.array([1]), filters, rng, "norm").tolist()[0] for _ in range(20)} == {1, 2}
     pair = Candidates(layer_F[:2], alive_F[:2], np.ones(2), np.zeros(2), ~alive_F[:2])
-    drawn = [control(np.array([0]), pair, rng, "norm")[0] for _ in range(400)]
+    drawn = [draw_control(np.array([0]), pair, rng, "norm")[0] for _ in range(400)]
     assert uniform([drawn.count(0), drawn.count(1)])
 
 
@@ -107,7 +107,7 @@ def test_norm_mixes_in_a_layer_of_real_size() -> None:
     nothing = np.zeros(128)
     filters = Candidates(np.zeros(128, dtype=int), nothing > 0, nothing + 1, nothing, nothing == 0)
     rng = np.random.default_rng(0)
-    drawn = np.concatenate([control(np.arange(64), filters, rng, "norm") for _ in range(200)])
+    drawn = np.concatenate([draw_control(np.arange(64), filters, rng, "norm") for _ in range(200)])
     assert uniform([(drawn < 64).sum(), (drawn >= 64).sum()])
     assert uniform(np.bincount(drawn, minlength=128).tolist())
 
@@ -117,13 +117,13 @@ def test_least_relevant_takes_those_of_no_weight_first_at_random() -> None:
     assert not (STRENGTH_F[drawn] > 0).any()
     assert uniform([(drawn == member).sum() for member in (2, 3, 4)])
     filters = Candidates(LAYER_F, np.zeros(16, dtype=bool), MASS_F, np.arange(16.0), np.ones(16, dtype=bool))
-    whole = control(np.array([4, 3, 2, 1]), filters, np.random.default_rng(0), "least_relevant")
+    whole = draw_control(np.array([4, 3, 2, 1]), filters, np.random.default_rng(0), "least_relevant")
     assert whole.tolist() == [0, 1, 2, 3]
 
 
 def test_controls_depend_on_seed_mu_and_draw_only() -> None:
     def orders(seed: int = 0, mu: float = 10.0, draws: int = 3) -> list[list[int]]:
-        return [order.tolist() for order in controls(ORDER, FILTERS, mu, Draws(draws, seed=seed))]
+        return [order.tolist() for order in draw_controls(ORDER, FILTERS, mu, Draws(draws, seed=seed))]
 
     assert orders() == orders()
     assert orders(draws=5)[:3] == orders()
@@ -134,20 +134,20 @@ def test_controls_depend_on_seed_mu_and_draw_only() -> None:
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_nothing_relevant_has_nothing_as_its_control(match: str, rng: np.random.Generator) -> None:
-    assert len(control(np.array([], dtype=int), FILTERS, rng, match)) == 0
+    assert len(draw_control(np.array([], dtype=int), FILTERS, rng, match)) == 0
 
 
 def test_a_whole_layer_is_its_own_control(rng: np.random.Generator) -> None:
     whole = np.flatnonzero(LAYER_F == 2)
-    assert sorted(control(whole, FILTERS, rng)) == whole.tolist()
+    assert sorted(draw_control(whole, FILTERS, rng)) == whole.tolist()
 
 
 def test_bad_input_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="match must be one of layer, global, live, norm, least_relevant, got 'all'"):
-        control(ORDER, FILTERS, rng, "all")
+        draw_control(ORDER, FILTERS, rng, "all")
     for order_K in (np.arange(5), np.array([3])):
         with pytest.raises(ValueError, match="dead_F must not hold for relevant filters"):
-            control(order_K, FILTERS, rng, "live")
+            draw_control(order_K, FILTERS, rng, "live")
 
 
 def test_every_control_can_be_configured() -> None:
@@ -156,6 +156,8 @@ def test_every_control_can_be_configured() -> None:
 
 def test_a_global_control_keeps_to_what_may_be_ablated() -> None:
     filters = replace(FILTERS, ablatable_F=LAYER_F != 1)
-    drawn = np.array([control(np.array([0, 1, 2]), filters, np.random.default_rng(i), "global") for i in range(3000)])
+    drawn = np.array(
+        [draw_control(np.array([0, 1, 2]), filters, np.random.default_rng(i), "global") for i in range(3000)]
+    )
     assert uniform([(drawn == member).sum() for member in np.flatnonzero(LAYER_F != 1)])
     assert not (LAYER_F[drawn] == 1).any()

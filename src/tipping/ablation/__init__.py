@@ -1,4 +1,4 @@
-"""Networks without some of their filters: what these still recognise."""
+"""Ablate filters of a network, and measure the accuracy that remains."""
 
 from tipping.ablation.evaluation import DropCurve, accuracies, chance_of, drop_curve, evaluate_ablations, nearly_tied
 from tipping.ablation.masks import ablated

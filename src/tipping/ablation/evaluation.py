@@ -1,4 +1,4 @@
-"""Predictions of one network under many ablations, and accuracy-drop curves made of them."""
+"""Predictions of a network under many ablations, and accuracy-drop curves made from the predictions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tipping.data import Split, evaluation_batches
 from tipping.network import Chain, Filters, NotAChain, evaluating
 
 log = logging.getLogger(__name__)
-TIED = 1e-4  # of the largest logit: a hundred times the rounding of float32 sums
-SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations; elsewhere one
-HELD = {"cpu": 2**29, "cuda": 2**34}  # bytes that the narrowed networks may take which are held from some images on
+TIED = 1e-4  # share of the largest logit under which two logits are tied: 100 times the rounding of float32 sums
+SHARED = {"cpu": 8}  # batches whose intact maps are held at once, for all ablations; one on other devices
+HELD = {"cpu": 2**29, "cuda": 2**34}  # bytes of narrowed networks that may be kept from one group of images to the next
 
 
 def evaluate_ablations(
@@ -33,25 +33,26 @@ def evaluate_ablations(
     value: Tensor | None = None,
     scope: str = "filter",
 ) -> np.ndarray:
-    """Predict for each image under each ablation: the class of its largest logit.
+    """Predict the class of each image under each ablation: the class with the largest logit.
 
-    The predictions are those of the network within `ablated`, in eval mode. A network that is a `Chain` is narrowed to
-    the filters that remain, and the intact maps before the first ablated layer are shared by all ablations; its logits
-    differ by rounding, so images whose two largest are nearly tied are predicted anew, by `ablated` itself. Any other
-    network is run whole for each ablation, and a warning says why.
+    The predictions equal those of the network within `ablated`, in eval mode. A network that is a `Chain` is narrowed
+    to the remaining filters, and all ablations share the intact maps before the first ablated layer. The logits of a
+    narrowed network differ by rounding; images whose two largest logits are nearly tied are predicted again within
+    `ablated`. Any other network runs whole for each ablation, and a warning gives the reason.
 
     Args:
-        ablations: A sets of positions in the network's filter index, each (K,).
+        ablations: A sets of filters, each as positions in the network's filter index: (K,).
         value, scope: as in `ablated`.
 
     Returns:
-        (A, N), of the smallest unsigned type that holds the classes: a byte for up to 256.
+        predicted classes (A, N), in the smallest unsigned type that holds all classes: a byte for up to 256 classes.
 
     Raises:
-        ValueError: as `ablated`, or the network does not give logits (N, C).
+        ValueError: a position, `value` or `scope` is one that `ablated` refuses, or the network does not give logits
+            (N, C).
     """
     for gone in ablations:
-        gone_channels(filters, gone)  # or a mask would be taken for positions
+        gone_channels(filters, gone)  # checks: below, a boolean mask would count as positions
     sets = [tuple(np.unique(gone).tolist()) for gone in ablations]
     row_of = {gone: row for row, gone in enumerate(dict.fromkeys(sets))}
     distinct, model = [np.array(gone, dtype=int) for gone in row_of], filters.model
@@ -62,26 +63,26 @@ def evaluate_ablations(
             got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
             raise ValueError(f"{type(model).__name__} must give logits (N, C), got {got} for an image")
         try:
-            chain = Chain.of(filters, image_1CHW)
+            chain = Chain.trace(filters, image_1CHW)
         except NotAChain as reason:
             _say_once(f"{type(model).__name__} runs whole for each ablation: {reason}")
             batches = _masked(filters, split, distinct, value, scope)
         else:
             batches = _narrowed(chain, filters, split, distinct, value, scope)
-        found_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
+        classes_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
         total = len(distinct) * len(split)
         bar = tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None)
-        with bar, closing(batches):  # or an exception here would leave the network ablated while its traceback lives
+        with bar, closing(batches):  # or an exception would keep the network ablated while its traceback lives
             for row, start, logits_NC in batches:
-                found_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
+                classes_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
                 bar.update(len(logits_NC))
-    predictions_AN = found_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
+    predictions_AN = classes_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
     return predictions_AN[[row_of[gone] for gone in sets]]
 
 
 Logits = Generator[
     tuple[int, int, Tensor], None, None
-]  # number of the ablation, first image, logits (N, C) of some images
+]  # number of the ablation, position of the first image, logits (N, C) of some images
 
 
 def _masked(
@@ -98,12 +99,12 @@ def _masked(
 def _narrowed(
     chain: Chain, filters: Filters, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
 ) -> Logits:
-    """Predict some images at a time, whose intact maps go with them from one ablation to the next."""
+    """Yield the logits of some images under all ablations, then of the next images; ablations share intact maps."""
     check_scope(scope, value)
     values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
     size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
-    whole = sum(parameter.nbytes for parameter in filters.model.parameters())  # none of them is larger
+    whole = sum(parameter.nbytes for parameter in filters.model.parameters())  # no narrowed network is larger
     room = HELD.get(split.images_NCHW.device.type, HELD["cpu"]) // whole
 
     def narrowed(row: int) -> Pass:
@@ -114,17 +115,17 @@ def _narrowed(
         batches = evaluation_batches(split[start : start + size])
         prefixes = [(Prefix(chain, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
         for row in rows:
-            left = held[row] if row in held else narrowed(row)
+            remaining = held[row] if row in held else narrowed(row)
             for number, (prefix, images_NCHW) in enumerate(prefixes):
-                logits_NC = prefix.finish(left)
-                if left.rounded and bool((tied_N := nearly_tied(logits_NC)).any()):
+                logits_NC = prefix.finish(remaining)
+                if remaining.rounded and bool((tied_N := nearly_tied(logits_NC)).any()):
                     with ablated(filters, ablations[row], value=value, scope=scope):
                         logits_NC[tied_N] = filters.model(images_NCHW[tied_N])
                 yield row, start + number * batches.size, logits_NC
 
 
 def nearly_tied(logits_NC: Tensor) -> Tensor:
-    """Return whether rounding could decide which logit is the largest, or one is NaN: boolean (N,)."""
+    """Return whether rounding could decide which logit of an image is the largest, or a logit is NaN: boolean (N,)."""
     if logits_NC.shape[1] == 1:
         return logits_NC.isnan()[:, 0]
     first_N, second_N = logits_NC.topk(2, dim=1).values.unbind(1)
@@ -137,27 +138,27 @@ def _say_once(sentence: str) -> None:
 
 
 def accuracies(predictions_AN: np.ndarray, labels_N: Tensor) -> list[float]:
-    """Return the share of images whose prediction is their label, for each row: in [0, 1]."""
+    """Return the accuracy of each row of predictions, in [0, 1]: the share of images predicted rightly."""
     shares: list[float] = (predictions_AN == labels_N.cpu().numpy()).mean(-1).tolist()
     return shares
 
 
 def chance_of(split: Split) -> float:
-    """Return the accuracy of giving every image the most frequent class."""
+    """Return chance accuracy: the accuracy of predicting the most frequent class for every image."""
     return float(split.labels_N.bincount().max()) / len(split)
 
 
 @dataclass(frozen=True)
 class DropCurve:
-    """Accuracy on `images` images against the number of filters ablated.
+    """An accuracy-drop curve: accuracy against the number of filters ablated.
 
     Attributes:
-        images: how many images the accuracies are shares of.
-        removed: numbers of filters, from 0 to all the relevant ones.
-        selected: accuracies with the strongest relevant filters ablated.
-        weakest: the same with the weakest.
-        random: the same for each random control: draws × points.
-        predictions_OPN: the predicted classes: orders (selected, weakest, random) × points × images.
+        images: the number of images N that accuracy is measured on.
+        removed: the number of filters ablated at each of P points, from 0 to all relevant filters.
+        selected: accuracy at each point, with the strongest relevant filters ablated first.
+        weakest: accuracy at each point, with the weakest relevant filters ablated first.
+        random: accuracy at each point under each random control: draws × points.
+        predictions_OPN: the predicted classes: orders (selected, weakest, then each control) × points × images.
     """
 
     images: int
@@ -169,18 +170,19 @@ class DropCurve:
 
     @classmethod
     def of_ends(cls, intact_N: np.ndarray, predictions_AN: np.ndarray, labels_N: Tensor, count: int) -> DropCurve:
-        """Return the curve of two points, none and all of `count` filters removed, from predictions at hand.
+        """Return the curve of two points, 0 and `count` filters ablated, from predictions that are known already.
 
         Args:
-            predictions_AN: without the selected filters, and without each random control.
+            intact_N: predictions of the intact network.
+            predictions_AN: predictions with the relevant filters ablated, then with each random control ablated.
         """
         selected_N, *random = predictions_AN
-        predictions_OPN = np.array([[intact_N, without_N] for without_N in (selected_N, selected_N, *random)])
-        selected, weakest, *of_random = (accuracies(predictions_PN, labels_N) for predictions_PN in predictions_OPN)
-        return cls(len(intact_N), [0, count], selected, weakest, of_random, predictions_OPN)
+        predictions_OPN = np.array([[intact_N, ablated_N] for ablated_N in (selected_N, selected_N, *random)])
+        selected, weakest, *by_control = (accuracies(predictions_PN, labels_N) for predictions_PN in predictions_OPN)
+        return cls(len(intact_N), [0, count], selected, weakest, by_control, predictions_OPN)
 
     def record(self) -> dict[str, Any]:
-        """Return all of the curve but the predictions, for a record."""
+        """Return the fields of the curve without the predictions, for a job's record."""
         return {name: value for name, value in vars(self).items() if name != "predictions_OPN"}
 
 
@@ -194,11 +196,18 @@ def drop_curve(
     value: Tensor | None = None,
     scope: str = "filter",
 ) -> DropCurve:
-    """Accuracy as the filters of an order, strongest or weakest first, and of its controls go one after another.
+    """Measure accuracy as more and more filters are ablated, for the relevant filters and random controls.
 
-    Measured at evenly spaced counts. `value` and `scope` as in `ablated`.
+    Args:
+        order_K: positions of the relevant filters, strongest first.
+        controls: random controls of these K filters, each (K,).
+        points: the number of steps from 0 to K filters, evenly spaced; at most K.
+        value, scope: as in `ablated`.
+
+    Raises:
+        ValueError: as `evaluate_ablations`.
     """
-    points = min(points, len(order_K))  # a count each
+    points = min(points, len(order_K))
     removed = sorted({round(count) for count in np.linspace(0, len(order_K), points + 1).tolist()})
     orders = [order_K, order_K[::-1], *controls]
     ablations = [order[:count] for order in orders for count in removed]

@@ -1,4 +1,4 @@
-"""Ablation: a network without some of its filters."""
+"""Ablate filters by masks: hooks that replace maps, or weights set to zero."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ SCOPES = ("filter", "first_input_channel")
 def ablated(
     filters: Filters, gone: np.ndarray, *, value: Tensor | None = None, scope: str = "filter"
 ) -> Iterator[None]:
-    """Within it, the network is without some filters; afterwards it is as before. Nests.
+    """Ablate some filters of a network within the context, and restore the network afterwards. Contexts can be nested.
 
     Args:
-        filters: of the network.
-        gone: positions of those to ablate in the network's filter index.
-        value: what each of the F filters gives, all over its map, when it is ablated: (F,). By default zero;
-            `responses.mean_activations` gives each filter's mean.
-        scope: `filter` replaces the filter's maps after the activation, where no bias or normalisation brings it back;
-            `first_input_channel` sets to zero its bias and its weights of the first input channel only.
+        filters: the filters of the network.
+        gone: positions of the filters to ablate in the network's filter index: (K,).
+        value: the constant that replaces the map of each of the F filters when it is ablated: (F,). Zero by default;
+            `selection.mean_activations` gives each filter's mean.
+        scope: `filter` replaces the filter's map after the activation, so that neither bias nor normalisation restores
+            it; `first_input_channel` sets only the filter's bias and its weights of the first input channel to zero.
 
     Raises:
-        ValueError: unknown filters or scope, a value of another shape, or one for `first_input_channel`, which takes
-            no parametrized layer either.
+        ValueError: `gone` holds an unknown position, `scope` is unknown, or `value` has another shape or is not finite.
+            With `first_input_channel` also: a value is given, or a layer is parametrized.
     """
     channels = gone_channels(filters, gone)
     check_scope(scope, value)
     with ExitStack() as stack:
-        if filters.given is not filters.model:  # whose own calls of functions no hook reaches
+        if filters.given is not filters.model:  # no hook reaches the calls of functions in `given`
             stack.callback(filters.given.register_forward_pre_hook(_refuse).remove)
         if scope == "filter":
             values, sites = layer_values(filters, value), filters.sites
@@ -56,7 +56,7 @@ def _refuse(given: nn.Module, _: object) -> None:
 
 
 def gone_channels(filters: Filters, gone: np.ndarray) -> dict[str, Tensor]:
-    """Which channels of each layer that loses some are gone: boolean (C,), by layer.
+    """Return which channels are ablated, for each layer that loses any: boolean (C,), by layer.
 
     Raises:
         ValueError: a position is not in the network's filter index.
@@ -72,7 +72,7 @@ def gone_channels(filters: Filters, gone: np.ndarray) -> dict[str, Tensor]:
 
 
 def check_scope(scope: str, value: Tensor | None) -> None:
-    """Raise `ValueError` for an unknown scope, or a value where none is used."""
+    """Raise `ValueError` for an unknown scope, or for a value with `first_input_channel`."""
     if scope not in SCOPES:
         raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
     if scope == "first_input_channel" and value is not None:
@@ -80,10 +80,10 @@ def check_scope(scope: str, value: Tensor | None) -> None:
 
 
 def layer_values(filters: Filters, value: Tensor | None) -> dict[str, Tensor]:
-    """Return what each channel gives when ablated, by layer: (C,).
+    """Return the constant of each channel when it is ablated, by layer: (C,).
 
     Raises:
-        ValueError: there is not one finite value for each filter.
+        ValueError: `value` does not hold one finite number for each filter.
     """
     index, example = filters.index, next(filters.model.parameters())
     value = torch.zeros(len(index.layer_F)) if value is None else value
@@ -101,13 +101,17 @@ def _replacing(gone_C: Tensor, value_C: Tensor) -> Hook:
 
 
 def replaced(maps_NCHW: Tensor, gone_C: Tensor, value_C: Tensor) -> Tensor:
-    """Maps, or outputs (N, C) of dense units, with each ablated channel at its value."""
+    """Return maps, or outputs (N, C) of dense units, in which ablated channels are replaced by their constants."""
     shape = (-1, *[1] * (maps_NCHW.ndim - 2))
     return torch.where(gone_C.view(shape), value_C.view(shape).to(maps_NCHW.dtype), maps_NCHW)
 
 
 def weights_without_first_input(layer: nn.Module, gone_C: Tensor) -> Mapping[str, Tensor]:
-    """Return a layer's parameters, where those channels ignore the first input channel and have no bias."""
+    """Return a layer's parameters, with bias and weights of the first input channel set to zero for some channels.
+
+    Raises:
+        ValueError: the layer is parametrized, so that it has no plain weights.
+    """
     parameters = {name: parameter.detach().clone() for name, parameter in layer.named_parameters(recurse=False)}
     if "weight" not in parameters:
         raise ValueError(f"scope='first_input_channel' needs plain weights, not those of a {type(layer).__name__}")

@@ -1,8 +1,8 @@
-"""Passes of a chain without some of its filters, which do not compute these at all.
+"""Run a chain without some of its filters, so that ablated filters are not computed at all.
 
-An ablated filter's map is the same for every image, and so is all that modules which treat each map by itself make of
-it; the next convolution or dense layer, being linear, adds the constant part of its input to its output. What is left
-is a narrower chain of the remaining filters.
+An ablated filter's map is the same for every image. It stays so through modules that treat each map by itself. The next
+convolution or dense layer is linear: constant input channels add a constant to its output. A narrower chain of the
+remaining filters gives the rest.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from torch.nn import functional
 from tipping.ablation.masks import replaced, weights_without_first_input
 from tipping.network import MIXING, Chain
 
-SWAMPED = (
-    16  # times an image's largest value left in a channel, beyond which taking off the rest has lost too many digits
-)
-TOGETHER = 16  # positions whose largest values are looked for side by side
+SWAMPED = 16  # a difference has lost too many digits where what is subtracted exceeds this many times its result
+TOGETHER = 16  # positions whose largest values are computed side by side
 Step = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What an ablation leaves to compute.
+    """The part of a chain that has to run under an ablation.
 
     Attributes:
-        start: position of the convolution or dense layer it begins at, up to which the network is intact.
-        first: makes that module's output from its input and its output in the intact network.
-        rest: the modules after it.
-        rounded: whether its logits may differ from those of the masked network by rounding.
+        start: the position of the convolution or dense layer where the part begins; earlier maps are intact maps.
+        first: a function that gives the output of this layer from the layer's intact input and, as a function, its
+            intact output.
+        rest: the steps after this layer.
+        rounded: whether the logits may differ from those of the masked network by rounding.
     """
 
     start: int
@@ -44,28 +43,28 @@ class Pass:
 
 
 class Prefix:
-    """The intact network's maps of some images, computed only as far as they are asked for, in rising order."""
+    """The intact maps of some images along a chain, computed as far as they are needed, position by position."""
 
     def __init__(self, chain: Chain, images_NCHW: Tensor) -> None:
         self._modules, self._position = chain.modules, 0
-        self._input = images_NCHW.clone()  # a first module may work in place
+        self._input = images_NCHW.clone()  # a copy: the first module may work in place
         self._output: Tensor | None = None
 
     def input(self, position: int) -> Tensor:
-        """Return what the module at a position gets; earlier positions can no longer be asked for."""
+        """Return the input of the module at a position; afterwards, earlier positions are no longer available."""
         while self._position < position:
             self._input, self._output = self.output(), None
             self._position += 1
         return self._input
 
     def output(self) -> Tensor:
-        """Return what the module asked for last gives."""
+        """Return the output of the module at the current position."""
         if self._output is None:
             self._output = self._modules[self._position](self._input)
         return self._output
 
     def finish(self, narrow: Pass) -> Tensor:
-        """Return the logits under an ablation."""
+        """Return the logits (N, C) under an ablation."""
         maps = narrow.first(self.input(narrow.start), self.output)
         for step in narrow.rest:
             maps = step(maps)
@@ -73,28 +72,28 @@ class Prefix:
 
 
 def first_layer(chain: Chain, gone: Mapping[str, Tensor]) -> int:
-    """Position of the first filter layer among these; that of the end for none."""
+    """Return the position in the chain of the first layer in `gone`; the chain's length where `gone` is empty."""
     return min((chain.layers[layer] for layer in gone), default=len(chain.modules))
 
 
 def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Pass:
-    """Return the pass of an ablation of whole filters.
+    """Return the pass of a chain in which whole filters are ablated.
 
     Args:
-        gone: which channels of each layer that loses some are ablated: boolean (C,).
-        values: what the maps of each layer's channels consist of when ablated: (C,).
+        gone: which channels are ablated, for each layer that loses any: boolean (C,).
+        values: the constant of each channel when it is ablated, for each layer: (C,).
     """
     if not gone:
         return _intact(chain)
     site = min(chain.sites[layer] for layer in gone)
     start = next(position for position in chain.mixing if position > site)
-    if any(bool(gone_C.all()) for gone_C in gone.values()):  # behind such a layer, nothing is left of the image
+    if any(bool(gone_C.all()) for gone_C in gone.values()):  # then the logits do not depend on the image
         logits_1C = _masked(chain, gone, values)
         return Pass(start, lambda maps, _: logits_1C.repeat(len(maps), 1), [])
     first, rest = None, []
     at_layer = {chain.layers[layer]: gone_C for layer, gone_C in gone.items()}
     at_site = {chain.sites[layer]: layer for layer in gone}
-    channels: _Channels | None = None  # those that the maps consist of; None for all
+    channels: _Channels | None = None  # the channels of the current maps; None for all
     for position in range(site, len(chain.modules)):
         module = chain.modules[position]
         if position >= start and type(module) in MIXING:
@@ -118,7 +117,10 @@ def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tenso
 
 
 def without_first_input(chain: Chain, gone: Mapping[str, Tensor]) -> Pass:
-    """Return the pass of an ablation of filters' first input channels: full width, from the first layer concerned."""
+    """Return the pass of a chain in which filters lose their bias and their weights of the first input channel.
+
+    All layers keep their width; the pass begins at the first layer in `gone`.
+    """
     if not gone:
         return _intact(chain)
     steps: list[Step] = list(chain.modules)
@@ -144,7 +146,7 @@ def _intact(chain: Chain) -> Pass:
 
 
 def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
-    """Return the logits of an ablation for a black image, with masks."""
+    """Return the logits (1, C) of a black image under an ablation by masks."""
     at_site = {chain.sites[layer]: layer for layer in gone}
     maps = torch.zeros_like(chain.image_1CHW)
     for position, module in enumerate(chain.modules):
@@ -156,13 +158,13 @@ def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tenso
 
 @dataclass(frozen=True)
 class _Channels:
-    """Maps that consist of some of a layer's channels, and of the constant maps of the others.
+    """The channels of a layer whose maps are computed, and the constant maps of its other channels.
 
     Attributes:
         kept: the channels that are computed.
-        removed: the others, at which the constants are.
-        constant: their maps, the same for every image: (1, R, H, W).
-        size: features for each channel, once the maps are flattened.
+        removed: the channels with constant maps.
+        constant: the constant maps, the same for every image: (1, R, H, W) for R removed channels.
+        size: the number of features per channel once the maps are flattened; 1 before.
     """
 
     kept: Tensor
@@ -172,30 +174,35 @@ class _Channels:
 
     @classmethod
     def at_site(cls, gone_C: Tensor, value_C: Tensor, shape: torch.Size) -> _Channels:
+        """Return the channels at the site of a layer, where some are ablated to their constants."""
         kept, removed = (~gone_C).nonzero()[:, 0], gone_C.nonzero()[:, 0]
         constant = value_C[removed].view(1, -1, *[1] * (len(shape) - 2)).expand(1, -1, *shape[2:])
-        return cls(kept, removed, constant.clone())  # a module may work in place
+        return cls(kept, removed, constant.clone())  # a copy: a module may work in place
 
     def after(self, module: nn.Module, shape: torch.Size) -> _Channels:
-        """Return the channels a module that treats each by itself makes of these, whose shape was this."""
+        """Return the channels after a module that treats each channel by itself.
+
+        Args:
+            shape: the shape of the module's input.
+        """
         constant = None if self.constant is None else _mapwise(module, self.removed, self.constant)
         size = shape[2:].numel() if type(module) is nn.Flatten and len(shape) > 2 else self.size
         return _Channels(self.kept, self.removed, constant, size)
 
     def pick(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        """Pick channels, which may be flattened, of maps or of a layer's weights: along dimension 1."""
+        """Pick channels of maps or of a layer's weights, along dimension 1; both may be flattened."""
         if self.size == 1:
             return _pick(maps, chosen)
         return maps.view(len(maps), -1, self.size).index_select(1, chosen).flatten(1)
 
 
 class _Mixing:
-    """A convolution or dense layer whose input consists of some channels, and that gives some of its own.
+    """A convolution or dense layer that takes some input channels, and gives some of its output channels.
 
     Args:
         module: the layer.
-        channels: its input's; None for all.
-        out: the channels it gives; None for all.
+        channels: the input channels; None for all.
+        out: the output channels; None for all.
     """
 
     def __init__(self, module: nn.Module, channels: _Channels | None, out: Tensor | None) -> None:
@@ -206,7 +213,7 @@ class _Mixing:
         self.bias = bias if out is None or bias is None else bias[out]
 
     def from_narrow(self) -> Step:
-        """From the kept channels of the input."""
+        """Return the step that computes the output from the kept input channels."""
         if self.channels is None:
             return partial(_mix, self.module, weight=self.weight, bias=self.bias)
         weight = self._columns(self.channels.kept)
@@ -214,13 +221,16 @@ class _Mixing:
         if shift is None:
             return partial(_mix, self.module, weight=weight, bias=self.bias)
         bias = shift.reshape(*shift.shape[:2], -1)[0, :, 0]
-        if bool((shift == bias.view(1, -1, *[1] * (shift.ndim - 2))).all()):  # the same all over the map: a bias
+        if bool((shift == bias.view(1, -1, *[1] * (shift.ndim - 2))).all()):  # equal all over the map, so a bias
             return partial(_mix, self.module, weight=weight, bias=bias if self.bias is None else bias + self.bias)
         return lambda maps: _mix(self.module, maps, weight, self.bias).add_(shift)
 
     def from_intact(self) -> Callable[[Tensor, Callable[[], Tensor]], Tensor]:
-        """From all channels of the intact input; or, where fewer were removed than kept, from the intact output less
-        their share of it."""
+        """Return the function that computes the output from the intact input and output.
+
+        Where fewer channels were removed than kept, it subtracts the share of the removed channels from the intact
+        output; otherwise it computes the output from the kept channels.
+        """
         channels = self.channels
         assert channels is not None
         removed, constant, out = channels.removed, channels.constant, self.out
@@ -236,7 +246,7 @@ class _Mixing:
             result = change + (output() if out is None else _pick(output(), out))
             largest_NC = _largest(result)
             lost_N = ~((_largest(change) <= SWAMPED * largest_NC) & largest_NC.isfinite()).all(1)
-            if bool(lost_N.any()):  # images whose difference has lost its digits
+            if bool(lost_N.any()):  # images where the subtraction has lost digits
                 result[lost_N] = self.from_narrow()(channels.pick(maps[lost_N], channels.kept))
             return result
 
@@ -247,7 +257,7 @@ class _Mixing:
         return self.channels.pick(self.weight, chosen)
 
     def _shift(self) -> Tensor | None:
-        """Return what the constant part of the input adds to the output; None for nothing."""
+        """Return what the constant input channels add to the output; None where they add nothing."""
         assert self.channels is not None
         constant, removed = self.channels.constant, self.channels.removed
         if constant is None or removed is None or not bool(constant.any()):
@@ -256,10 +266,10 @@ class _Mixing:
 
 
 def _largest(maps: Tensor) -> Tensor:
-    """Return the largest magnitude in each channel of each image, which later layers may bring to one scale; NaN if
-    there is one.
+    """Return the largest magnitude in each channel of each image: (N, C); NaN where a channel holds NaN.
 
-    Several positions at a time, and no absolute values: several times as fast as ``maps.abs().amax``.
+    Each channel counts by itself, since later layers may bring channels to one scale. Several positions are compared at
+    a time, without absolute values: this is several times as fast as ``maps.abs().amax``.
     """
     last = maps.movedim(1, -1).contiguous()
     count, channels = len(maps), maps.shape[1]
@@ -270,21 +280,21 @@ def _largest(maps: Tensor) -> Tensor:
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
-    """Pick channels, along dimension 1, in channels-last order; several times as fast as indexing."""
+    """Pick channels along dimension 1, in channels-last order: several times as fast as indexing."""
     last = maps.movedim(1, -1).contiguous()
     rows = last.view(-1, last.shape[-1])
     return rows.gather(1, chosen.expand(len(rows), -1)).view(*last.shape[:-1], -1).movedim(-1, 1)
 
 
 def _mix(module: nn.Module, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return what a convolution or dense layer with other weights gives."""
+    """Return the output of a convolution or dense layer under other weights."""
     if isinstance(module, nn.Conv2d):
         return module._conv_forward(maps, weight, bias)
     return functional.linear(maps, weight, bias)
 
 
 def _mapwise(module: nn.Module, channels: Tensor | None, maps: Tensor) -> Tensor:
-    """Return what a module that treats each channel by itself makes of some channels; it may overwrite them."""
+    """Return the output, for some channels, of a module that treats each channel by itself; may overwrite the maps."""
     if type(module) is nn.ReLU:
         return maps.relu_()
     if isinstance(module, nn.BatchNorm2d) and channels is not None:

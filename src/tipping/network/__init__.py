@@ -1,4 +1,4 @@
-"""Networks: built or loaded, their filters found, their layers watched."""
+"""Networks: build or load them, find their filters, watch and replace the maps of their layers."""
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps

@@ -1,4 +1,4 @@
-"""Networks that are chains: their images pass one known module after another, each used once."""
+"""Networks that are chains: every image passes the same known modules one after another, and each module once."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from torch.fx import Tracer
 from tipping.network.filters import Filters
 from tipping.network.hooks import ACTIVATIONS, MIXING, PASSING, POOLING
 
-POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # which has a slope for each channel
+POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # PReLU may have a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
 
 
 class NotAChain(Exception):
-    """Why a network is no chain, as a clause."""
+    """The reason why a network is no chain; its message is a clause."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A network as its modules, in the order its images pass them, each used once.
+    """A network as the sequence of its modules, in the order in which an image passes them.
 
     Attributes:
-        modules: without hooks, in eval mode; all of types whose effect on single channels is known.
-        shapes: of what each gives for one image.
-        layers: position of each filter layer in `modules`.
-        sites: the position where each is ablated.
-        image_1CHW: the image it was tried on.
+        modules: the modules, each used once, without hooks, in eval mode, and of types whose effect on single channels
+            is known.
+        shapes: the shape of each module's output for one image.
+        layers: the position in `modules` of each layer with filters.
+        sites: the position in `modules` where each layer's filters are ablated.
+        image_1CHW: the image that the chain was tried on.
     """
 
     modules: tuple[nn.Module, ...]
@@ -40,11 +41,11 @@ class Chain:
     image_1CHW: Tensor
 
     @classmethod
-    def of(cls, filters: Filters, image_1CHW: Tensor) -> Chain:
-        """Return the chain of a network in eval mode, proven on its graph and tried on an image.
+    def trace(cls, filters: Filters, image_1CHW: Tensor) -> Chain:
+        """Return the chain of a network in eval mode, proven on its torch.fx graph and tried on an image.
 
         Raises:
-            NotAChain: the network is none, or cannot be shown to be.
+            NotAChain: the network is no chain, or cannot be shown to be a chain.
         """
         model, wanted = filters.model, filters.sites
         names = _traced(model)
@@ -75,13 +76,16 @@ class Chain:
 
     @property
     def mixing(self) -> list[int]:
-        """Positions of the convolutions and dense layers, which alone mix channels."""
+        """Positions of the convolutions and dense layers: no other module of a chain mixes channels."""
         return [position for position, module in enumerate(self.modules) if type(module) in MIXING]
 
 
 def up_to_last(model: nn.Module, names: Iterable[str]) -> nn.Module:
-    """Return what has to run of a network for what these submodules give: where its images pass one module after
-    another, each used once, those up to the last of them; otherwise all of it."""
+    """Return the part of a network that has to run to compute the outputs of some submodules.
+
+    Where images pass the network's modules one after another, each once, the part ends at the last of the named
+    submodules; otherwise it is the whole network.
+    """
     try:
         order = _traced(model)
     except NotAChain:
@@ -92,10 +96,10 @@ def up_to_last(model: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def _traced(model: nn.Module) -> list[str]:
-    """Return the names of a network's modules in the order its images pass them.
+    """Return the names of a network's modules in the order in which an image passes them.
 
     Raises:
-        NotAChain: something else happens on their way.
+        NotAChain: the network does something else with an image than to pass it from module to module.
     """
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:

@@ -1,4 +1,4 @@
-"""Which layers of any network have filters, and what of it is measured and ablated: found by watching an image pass."""
+"""Which layers of a network have filters, and where they are measured and ablated: found by watching an image pass."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FilterLayer:
-    """A layer with filters, and the submodules its maps pass as they are, channel by channel.
+    """A layer with filters, and the submodules that its maps pass without being mixed across channels.
 
     Attributes:
         name: the convolution or dense layer.
-        activation: where its filters are ablated, and by default measured: its activation, or, where no other module
-            than those in between gets its maps first, the last submodule before they are pooled.
-        before_pooling: the last submodule before its maps are pooled.
-        maps: all submodules that give its maps, itself first.
-        single: whether its maps are single values, as those of dense layers are.
+        activation: the submodule at whose output the filters are ablated, and by default measured: the first
+            activation that the maps reach before anything else takes them; without one, the last submodule before
+            pooling that they reach so.
+        before_pooling: the last submodule before the maps are pooled.
+        maps: all submodules whose outputs are the layer's maps, the layer first.
+        single: whether each map is a single value, as for dense layers.
     """
 
     name: str
@@ -44,40 +45,41 @@ class FilterLayer:
     single: bool
 
     def measured(self, where: str) -> tuple[str, ...]:
-        """Return the submodules whose maps are its responses: `after_relu`, `before_pooling` or `all`."""
+        """Return the submodules where the layer's filters are measured: `after_relu`, `before_pooling` or `all`."""
         return {"after_relu": (self.activation,), "before_pooling": (self.before_pooling,), "all": self.maps}[where]
 
 
 def find(model: nn.Module, image_1CHW: Tensor, only: Sequence[str] | None = None) -> list[FilterLayer]:
-    """Find the convolutions and dense layers of a network, but for the last if it gives the classes.
+    """Find the convolutions and dense layers of a network, except the last layer if it gives the classes.
 
-    They are found by watching one image pass: a layer's maps are followed from module to module as long as these keep
-    channels apart and nothing else takes the maps. A layer that is used more than once is taken as it is.
+    One image passes the network. The maps of each layer are followed from module to module, as long as the modules
+    keep channels apart and nothing else takes the maps. The maps of a layer that is used more than once are not
+    followed: the layer's own output is measured and ablated.
 
     Args:
-        only: names of layers, to leave out the others.
+        only: the names of the layers to keep; by default all layers are kept.
 
     Raises:
-        InputError: a name is none of them, or there are none.
+        InputError: a name in `only` is no layer with filters, or the network has no layer with filters.
     """
     calls, taken, classes = _watch(model, image_1CHW)
     mixing = [call for call in calls if isinstance(call.module, MIXING)]
     if mixing and mixing[-1].shape[1:].numel() == classes:
         mixing.pop()
-    found = {call.name: _follow(call, calls, taken) for call in mixing if len(call.shape) in (2, 4)}
+    layers = {call.name: _follow(call, calls, taken) for call in mixing if len(call.shape) in (2, 4)}
     for name in only or ():
-        if name not in found:
-            raise InputError(f"model.layers: {name} is no layer with filters; there are {', '.join(found) or 'none'}")
-    if not found:
+        if name not in layers:
+            raise InputError(f"model.layers: {name} is no layer with filters; there are {', '.join(layers) or 'none'}")
+    if not layers:
         raise InputError(f"{type(model).__name__} has no nn.Conv2d or nn.Linear before its last: it has no filters")
-    return [layer for name, layer in found.items() if not only or name in only]
+    return [layer for name, layer in layers.items() if not only or name in only]
 
 
-Version = tuple[int, int]  # a tensor, and how often it was written to
+Version = tuple[int, int]  # the id of a tensor, and how often the tensor was written to
 
 
 class _Call(NamedTuple):
-    """A call of a module without submodules."""
+    """A call of a module without submodules: the versions of its input and output, and the shape of its output."""
 
     number: int
     name: str
@@ -92,11 +94,11 @@ def _version(tensor: Tensor) -> Version:
 
 
 def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Version, int], int]:
-    """Note the calls of modules as an image passes, how many functions take each tensor, and how many classes there
-    are."""
+    """Return the calls of modules as an image passes, how many functions take each tensor, and the number of
+    classes."""
     calls: list[_Call] = []
     taken: dict[Version, int] = {}
-    alive: list[Tensor] = []  # or another tensor could have the same id
+    alive: list[Tensor] = []  # keeps tensors alive: another could get the id of one that is gone
     given: dict[str, Version] = {}
 
     class Taking(TorchFunctionMode):
@@ -105,7 +107,7 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
             versions = {_version(tensor) for tensor in inputs}
             result = func(*args, **(kwargs or {}))
             made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-            if any(_version(tensor) not in versions for tensor in made):  # dropout, here, gives what it gets
+            if any(_version(tensor) not in versions for tensor in made):  # dropout in eval mode returns its input
                 taken.update({version: taken.get(version, 0) + 1 for version in versions})
             alive.extend(inputs)
             return result
@@ -140,11 +142,11 @@ def _watch(model: nn.Module, image_1CHW: Tensor) -> tuple[list[_Call], dict[Vers
 
 
 def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> FilterLayer:
-    """Return a layer, with the modules its maps pass."""
+    """Return the layer of a call, with the modules that its maps pass."""
     single = call.shape[2:].numel() == 1
     if sum(other.name == call.name for other in calls) > 1:
         return FilterLayer(call.name, call.name, call.name, (call.name,), single)
-    path, alone, sole = [call], True, 1  # how many of the path nothing else takes maps from
+    path, alone, sole = [call], True, 1  # `sole`: length of the first part of the path whose maps nothing else takes
     while following := [c for c in calls[path[-1].number + 1 :] if c.given == path[-1].made]:
         named_so = next(c for c in calls[call.number + 1 :] if c.name == following[0].name)
         if isinstance(following[0].module, MIXING) or named_so is not following[0]:  # hooks would see another's maps
@@ -165,17 +167,17 @@ def _follow(call: _Call, calls: Sequence[_Call], taken: dict[Version, int]) -> F
 
 
 class _Tracer(fx.Tracer):
-    """Leaves modules that are followed whole, whatever their class."""
+    """A tracer that keeps convolutions, dense and normalising layers whole, whatever their class."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, (*MIXING, *NORMALISING)) or super().is_leaf_module(module, name)
 
 
 def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
-    """Return the network with its calls of relu as modules, whose maps can be watched and replaced.
+    """Return a network whose calls of the function relu are modules, so that hooks can watch and replace their maps.
 
-    It shares weights and modules with the network, which is returned itself where it calls none, or torch.fx cannot
-    trace it, or its trace gives something else: relu is then seen where it is a module.
+    The result shares weights and modules with the network. The network itself is returned where it calls no relu,
+    torch.fx cannot trace it, or the traced network gives another output; its calls of relu are then not seen.
     """
     with evaluating(model):
         try:
@@ -195,5 +197,5 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
             same = torch.equal(traced(image_1CHW.clone()), model(image_1CHW.clone()))
     if calls and not same:
         log.warning("torch.fx traces %s as something else: calls of relu in it are not seen", type(model).__name__)
-    traced.training = model.training  # its modules, which are the network's, know already
+    traced.training = model.training  # the modules are shared and need no change
     return traced if calls and same else model

@@ -1,4 +1,4 @@
-"""The filters of a network: which there are, and where they are measured and ablated. Nothing is written to it."""
+"""The filters of a network, and where they are measured and ablated. The network is not changed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tipping.errors import InputError
 from tipping.network.discovery import find, modular
 from tipping.network.hooks import evaluating
 
-Maps = tuple[tuple[str, str], ...]  # layers, and submodules that give their maps
+Maps = tuple[tuple[str, str], ...]  # pairs of a layer and a submodule whose output holds the maps of the layer
 
 
 class FilterIndex(NamedTuple):
-    """Which layer and channel each of the network's F filters is."""
+    """The layer and channel of each of the F filters of a network."""
 
     layers: tuple[str, ...]  # names, in the order of the network
     layer_F: np.ndarray  # position in `layers`
@@ -28,16 +28,17 @@ class FilterIndex(NamedTuple):
 
 @dataclass(frozen=True)
 class Filters:
-    """What of a network is measured and ablated.
+    """The filters of a network, and where they are measured and ablated.
 
     Attributes:
-        model: the network, or one that shares its modules and has its calls of functions as modules too.
-        sites: for each layer with filters, in order, the submodule whose output holds its activation maps, an
-            (N, filters, H, W) tensor, or (N, units): they are ablated there.
-        maps: what is measured, in order; for each layer the maps at its site, unless told otherwise.
+        model: the network to run: the network given, or a copy of its graph that shares its modules and calls relu as a
+            module.
+        sites: for each layer with filters, in order, the submodule at whose output the filters are ablated. The output
+            holds the activation maps: (N, filters, H, W), or (N, units).
+        maps: the layers and submodules whose maps are measured, in order; by default each layer at its site.
         ablatable_F: whether each filter may be ablated.
-        classes: how many logits the network gives.
-        given: the network whose filters were looked for; `model`, or the one that this shares its modules with.
+        classes: the number of logits.
+        given: the network in which the filters were found. It is `model`, or shares its modules with `model`.
     """
 
     model: nn.Module
@@ -61,18 +62,19 @@ class Filters:
         """Return the filters of a network, found by watching an image pass.
 
         Args:
-            maps: where they are measured, as in `FilterLayer.measured`.
-            dense: whether the units of dense layers are among them.
-            sites: `conv+dense` ablates all of them, `conv` only those whose maps have more than one value.
-            only: the layers that count; by default all but the last.
+            maps: where the filters are measured: `after_relu`, `before_pooling` or `all` maps of each layer.
+            dense: whether the units of dense layers are filters too.
+            sites: `conv+dense` lets all filters be ablated, `conv` only filters whose maps have more than one value.
+            only: the names of the layers to keep; by default all but the layer that gives the classes.
 
         Raises:
-            InputError: as `find`.
+            InputError: a name in `only` is no layer with filters, the network has no layer with filters, or only dense
+                layers where `dense` is false.
         """
         given, model = model, modular(model, image_1CHW)
-        found = find(model, image_1CHW, only)
-        layers = [layer for layer in found if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
-        if only and len(layers) < len(found):
+        every_layer = find(model, image_1CHW, only)
+        layers = [layer for layer in every_layer if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
+        if only and len(layers) < len(every_layer):
             raise InputError("protocol.dense=false: model.layers names dense layers; give true")
         if not layers:
             raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
@@ -85,10 +87,10 @@ class Filters:
 
     @classmethod
     def at(cls, model: nn.Module, sites: Mapping[str, str], *, classes: int, maps: Maps | None = None) -> Filters:
-        """Return the filters of layers that are known, each of which may be ablated.
+        """Return the filters of layers whose sites are known; every filter may be ablated.
 
         Raises:
-            ValueError: no layer.
+            ValueError: `sites` names no layer.
         """
         if not sites:
             raise ValueError("sites must name a layer with filters, such as {'conv1': 'relu1'}")
@@ -98,20 +100,20 @@ class Filters:
 
     @cached_property
     def index(self) -> FilterIndex:
-        """Layer and channel of each filter, layer after layer."""
+        """The layer and channel of each filter, layer after layer."""
         sizes = _sizes(self.model, self.sites)
         channels = np.concatenate([np.arange(size) for size in sizes])
         return FilterIndex(tuple(self.sites), np.repeat(np.arange(len(sizes)), sizes), channels)
 
     @cached_property
     def filter_R(self) -> np.ndarray:
-        """The filter that each response is of."""
+        """The position of each response's filter: (R,)."""
         layers, layer_F, _ = self.index
         return np.concatenate([np.flatnonzero(layer_F == layers.index(layer)) for layer, _ in self.maps])
 
     @property
     def places(self) -> list[tuple[str, int, str]]:
-        """Of each response, the layer and channel of its filter, and the submodule whose maps are measured."""
+        """The layer and channel of each response's filter, and the submodule whose maps are measured."""
         layers, layer_F, channel_F = self.index
         sizes = np.bincount(layer_F)
         modules = [module for layer, module in self.maps for _ in range(sizes[layers.index(layer)])]

@@ -1,4 +1,4 @@
-"""What kinds of modules do to channels; networks in eval mode; hooks on the maps of layers."""
+"""The effect of kinds of modules on channels; networks in eval mode; hooks on the maps of layers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the m
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode and computes in its own precision, neither in TF32 nor under autocast;
-    afterwards all is as before."""
+    """Put the network in eval mode within the context, and switch TF32 and autocast off; restore all afterwards."""
     training = [module for module in model.modules() if module.training]
     cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
     model.eval()
@@ -43,18 +42,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator[None]:
-    """Within it, maps go through forward hooks, each given as its layer, the submodule to act on, and itself.
+    """Attach hooks to the maps of layers within the context, and remove them afterwards.
 
-    A hook sees the first call of its submodule after each call of its layer: other layers may share that submodule.
-    Afterwards the model is as before.
+    A hook acts on the first call of its submodule after each call of its layer, since other layers may share that
+    submodule.
+
+    Args:
+        hooks: for each hook, the name of the layer, the name of the submodule whose output is watched or replaced, and
+            the hook.
     """
     handles: list[RemovableHandle] = []
     try:
         for layer, name, hook in hooks:
             source, site = model.get_submodule(layer), model.get_submodule(name)
             if site is not source:
-                forget, note, hook = _after_own_layer(hook)
-                handles.append(model.register_forward_pre_hook(forget))  # what a pass that failed left behind
+                forget, note, hook = _after_layer(hook)
+                handles.append(model.register_forward_pre_hook(forget))  # a pass that failed may have left a note
                 handles.append(source.register_forward_hook(note))
             handles.append(site.register_forward_hook(hook))
         yield
@@ -63,9 +66,9 @@ def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator
             handle.remove()
 
 
-def _after_own_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:
-    """Hooks for a network before it runs, for a layer, which notes that it ran, and for its activation, which acts
-    only then."""
+def _after_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:
+    """Return three hooks: the first, before the network runs, forgets; the second notes that the layer ran; the third,
+    at the activation, acts only after that note."""
     ran = False
 
     def forget(_: nn.Module, __: object) -> None:

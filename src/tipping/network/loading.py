@@ -1,4 +1,4 @@
-"""Networks by their class, and their weights from a file."""
+"""Build a network from its class and options, and load its weights from a file."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ OURS = ("name", "checkpoint", "layers")  # options of `model` that are no argume
 def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """Build a new network of the configured class; its initial weights depend on the seed only.
 
-    The class is given `image_shape` and `classes` if it takes them.
+    The class receives `image_shape` and `classes` if its constructor takes them.
+
+    Args:
+        options: the class's path under `_target_`, its arguments, and the options in `OURS`, which are not arguments.
+        image_shape: (channels, height, width).
 
     Raises:
-        InputError: `_target_` is no network's class, an argument is out of its range, or the network does not make
-            logits (N, classes) of the images.
+        InputError: `_target_` is no class of a network, an argument is out of its range, or the network does not give
+            logits (N, classes) for the images.
         hydra.errors.InstantiationException: an argument is unknown.
     """
     arguments = {key: value for key, value in options.items() if key not in OURS}
@@ -42,26 +46,26 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = instantiate(arguments, **known)
-    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by far faster on CPU
+    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # much faster on a CPU
     _try(channels_last, options, image_shape, classes)
     return channels_last
 
 
 def _class(path: str) -> type[nn.Module]:
-    """Return a network's class by its dotted path, looked for in the working directory too."""
+    """Import a network's class by its dotted path; the working directory is searched too."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = get_class(path)
+        network_class = get_class(path)
     except (ImportError, ValueError) as error:
         raise InputError(f"model._target_={path}: cannot be imported ({error}); give the path of a class") from error
-    if not issubclass(found, nn.Module):
+    if not issubclass(network_class, nn.Module):
         raise InputError(f"model._target_={path}: is no torch.nn.Module")
-    return found
+    return network_class
 
 
 def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:
-    """Raise `InputError` unless the network makes logits of an image."""
+    """Raise `InputError` unless the network gives logits for an image."""
     size, name = "x".join(map(str, image_shape)), options.get("name", options["_target_"])
     try:
         with evaluating(model), torch.no_grad():
@@ -75,26 +79,32 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
 
 
 def source_digest(path: str) -> str | None:
-    """Return a digest of the file that defines a network's class, where it is none of ours; with it, its weights
-    change."""
-    found: Any = _class(path)  # hashable, whatever mypy says of types
-    return _source_digest(found)
+    """Return the SHA-256 of the file that defines a network's class; None for the classes of `tipping.models`, and
+    where there is no file.
+
+    The digest tells when the network's weights may have changed.
+    """
+    network_class: Any = _class(path)  # Any, since mypy does not take a type for hashable
+    return _source_digest(network_class)
 
 
-@functools.cache  # what was imported counts, not what the file has become since
-def _source_digest(found: Any) -> str | None:
-    if found.__module__ == models.__name__:
+@functools.cache  # the class was imported once: later changes of the file do not count
+def _source_digest(network_class: Any) -> str | None:
+    if network_class.__module__ == models.__name__:
         return None
     try:
-        text = Path(inspect.getfile(found)).read_bytes()
-    except (OSError, TypeError):  # of an interactive session
+        text = Path(inspect.getfile(network_class)).read_bytes()
+    except (OSError, TypeError):  # a class of an interactive session has no file
         return None
     return hashlib.sha256(text).hexdigest()
 
 
 def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
-    """SHA-256 of the files that decide a network beside its options: its class's, where it is none of ours, and its
-    checkpoint's.
+    """Return the SHA-256 of the files that decide a network beside its options.
+
+    Returns:
+        `source`: the file of the class, as `source_digest` gives it; `checkpoint`: the file of weights. None where
+            there is no such file.
 
     Raises:
         InputError: the class cannot be imported.
@@ -108,11 +118,13 @@ def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def load_checkpoint(model: nn.Module, path: str) -> None:
-    """Give a network the weights of a file, saved by ``torch.save``: a state dict, or a dictionary with one under
-    `state_dict` (as Lightning writes, whose prefix ``model.`` is taken off) or `tensors` (as the store's).
+    """Load a network's weights from a file written by ``torch.save``.
+
+    The file holds a state dict, or a dictionary with a state dict under `state_dict` (Lightning's format, whose prefix
+    ``model.`` is removed) or under `tensors` (the format of the store).
 
     Raises:
-        InputError: unreadable, of another architecture, or not finite.
+        InputError: the file cannot be read, or its weights are of another architecture or not finite.
     """
     try:
         content = load(Path(path))

@@ -1,4 +1,4 @@
-"""Layers of a network initialised anew, for sanity checks [adebayo2018]."""
+"""Initialise layers of a trained network anew, for sanity checks [adebayo2018]."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from tipping.network.hooks import evaluating
 
 
 def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> list[str]:
-    """Which of a network's layers with weights are to be initialised anew.
+    """Return the names of the layers with weights to initialise anew, in the order in which an image passes them.
 
-    `none`; `all`; ``from:LAYER``, that layer and all that an image passes after it, the cascade from the output;
-    ``only:LAYER``.
+    Args:
+        wanted: `none`; `all`; ``only:LAYER``, one layer; or ``from:LAYER``, that layer and all layers after it, down to
+            the output (cascading randomisation).
 
     Raises:
-        InputError: no such layer.
+        InputError: `wanted` has another form, or names no layer with weights.
     """
     if wanted == "none":
         return []
@@ -44,10 +45,13 @@ def layers_to_randomize(model: nn.Module, wanted: str, image_1CHW: Tensor) -> li
 
 
 def randomize(model: nn.Module, layers: Sequence[str], anew: nn.Module) -> bool:
-    """Give some layers of a network, in place, the weights that another one of its class was initialised with.
+    """Copy the weights of some layers from a newly initialised network of the same class, in place.
+
+    Args:
+        anew: the newly initialised network.
 
     Returns:
-        whether that changes any, which it does not where the class sets trained weights.
+        whether any weight changes; none does where the class sets trained weights.
     """
     changed = False
     with torch.no_grad():
@@ -60,7 +64,6 @@ def randomize(model: nn.Module, layers: Sequence[str], anew: nn.Module) -> bool:
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's weights and buffers, without those of its submodules but for its own weights'
-    parametrizations."""
+    """Return a module's weights and buffers, with the parametrizations of its weights but without its submodules."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: tensor for name, tensor in tensors.items() if "." not in name or name.startswith("parametrizations.")}

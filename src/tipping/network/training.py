@@ -1,4 +1,4 @@
-"""Training and testing a network with Lightning, which takes seconds to load: only what trains or tests imports it."""
+"""Train and test a network with Lightning. Lightning takes seconds to load: only training and testing import it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tqdm import tqdm
 from tipping.data import Batches, Dataset, evaluation_batches
 from tipping.errors import InputError
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints; its import lets them through
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints
 
 
 class Metrics(Logger):
-    """A logger that hands on the metrics of a training, with its step."""
+    """A Lightning logger that passes each metric of a training and its step to a function."""
 
     def __init__(self, on_metrics: Callable[[dict[str, float], int | None], None]) -> None:
         super().__init__()
@@ -30,41 +30,48 @@ class Metrics(Logger):
 
     @property
     def name(self) -> None:
+        """None: the logger writes nothing to disk."""
         return None
 
     @property
     def version(self) -> None:
+        """None: the logger writes nothing to disk."""
         return None
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: a job records its whole configuration."""
+        """Ignore hyperparameters: a job records its whole configuration."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Pass metrics and their step to the function."""
         self.on_metrics(metrics, step)
 
 
 class Classifier(pl.LightningModule):
-    """A network under cross-entropy and RMSprop, with Keras's decay of 0.9 and epsilon of 1e-7 [chollet2015]."""
+    """A network trained on cross-entropy by RMSprop, with Keras's decay of 0.9 and epsilon of 1e-7 [chollet2015]."""
 
     def __init__(self, model: nn.Module, learning_rate: float) -> None:
         super().__init__()
         self.model, self.learning_rate = model, learning_rate
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Return the logits (N, C)."""
         return self.model(images_NCHW)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the cross-entropy of a batch, and log it."""
         images_NCHW, labels_N = batch
         loss = functional.cross_entropy(self(images_NCHW), labels_N)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels_N))
         return loss
 
     def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Log the accuracy on a batch."""
         images_NCHW, labels_N = batch
         correct_N = self(images_NCHW).argmax(1) == labels_N
         self.log("test/accuracy", correct_N.float().mean(), batch_size=len(labels_N))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return RMSprop with Keras's decay and epsilon."""
         return torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)
 
 
@@ -80,18 +87,19 @@ def train(
     callbacks: Sequence[pl.Callback] = (),
     on_metrics: Callable[[dict[str, float], int | None], None] | None = None,
 ) -> None:
-    """Train the network in place, on the device of its data.
+    """Train the network in place, on the device of the data set.
 
     The same seed gives the same weights on the same machine with the same number of threads.
 
     Args:
-        learning_rate: of RMSprop.
-        seed: of the order of the images, and of dropout.
-        precision: float32, tf32 (on a GPU) or bf16.
-        on_metrics: called with metrics of the training and its step.
+        batch_size: images in a batch.
+        learning_rate: the learning rate of RMSprop.
+        seed: the seed of the order of the images, and of dropout.
+        precision: `float32`, `tf32` (on a GPU) or `bf16`.
+        on_metrics: a function called with metrics of the training and their step.
 
     Raises:
-        InputError: the weights are no longer finite at the end, or tf32 is asked for without a GPU.
+        InputError: the weights are not finite after training, or `tf32` is asked for without a GPU.
     """
     device = dataset.train.labels_N.device
     batches = Batches(dataset.train, batch_size, seed)
@@ -100,10 +108,10 @@ def train(
     mode: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16" else "32-true"
     total = max_epochs * len(batches)
     line = tqdm(total=total, desc="training", unit=" batches", leave=False, disable=None)
-    moving = LambdaCallback(on_train_batch_end=lambda *_: line.update())
+    progress = LambdaCallback(on_train_batch_end=lambda *_: line.update())
     every = min(50, len(batches))
     logger = Metrics(on_metrics) if on_metrics else None
-    trainer = _trainer(device, [moving, *callbacks], logger, max_epochs, every, mode)
+    trainer = _trainer(device, [progress, *callbacks], logger, max_epochs, every, mode)
     tf32 = precision == "tf32"
     with line, torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
         torch.manual_seed(seed)
@@ -114,7 +122,11 @@ def train(
 
 
 def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback] = ()) -> float:
-    """Test the network: its accuracy on the test images, in [0, 1]; callbacks see the end of the test."""
+    """Return the network's accuracy on the test images, in [0, 1].
+
+    Args:
+        callbacks: Lightning callbacks of the test.
+    """
     device = dataset.test.labels_N.device
     trainer = _trainer(device, callbacks, None, max_epochs=1, log_every_n_steps=1)
     (metrics,) = trainer.test(Classifier(model, learning_rate=0.0), evaluation_batches(dataset.test), verbose=False)
@@ -124,7 +136,8 @@ def evaluate(model: nn.Module, dataset: Dataset, callbacks: Sequence[pl.Callback
 
 @contextmanager
 def _deterministic(tf32: bool) -> Iterator[None]:
-    """Use the same convolution kernels each time, in TF32 or not; the other layers used here have no others."""
+    """Make cuDNN use deterministic convolution kernels within the context, with or without TF32; the other layers used
+    here are deterministic already."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:

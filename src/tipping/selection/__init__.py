@@ -1,6 +1,6 @@
-"""Responses of filters, and which filters are relevant; random controls to compare them with."""
+"""Responses of filters, the relevant filters, and random controls to compare the relevant filters with."""
 
-from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, controls
+from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
 from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
 from tipping.selection.responses import Measure, collect, mean_activations, response_batches
@@ -15,7 +15,7 @@ __all__ = [
     "Overlap",
     "Selection",
     "collect",
-    "controls",
+    "draw_controls",
     "explainable",
     "mean_activations",
     "on_halves",

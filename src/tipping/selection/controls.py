@@ -1,4 +1,4 @@
-"""Random controls: as many filters as the relevant ones, chosen without regard to relevance."""
+"""Random controls: as many filters as there are relevant filters, chosen at random."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ MATCHES = {
     "norm": "as many random ones of the same layers and response",
     "least_relevant": "as many of the least relevant ones of the same layers",
 }
-NEAR, EXCHANGES = 0.1, 100  # of the response matched, and exchanges tried for each filter of a layer
+NEAR, EXCHANGES = 0.1, 100  # tolerance of `norm`, as a share of the mass matched; exchanges tried for each filter
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What controls may depend on, of every filter of a network.
+    """The properties of every filter of a network that random controls may depend on.
 
     Attributes:
-        layer_F: its layer.
-        dead_F: whether it never responds.
-        mass_F: its share of its layer's response, summed over images.
-        strength_F: its relevance Σ_c |w_fc|.
-        ablatable_F: whether it may be ablated.
+        layer_F: the position of the filter's layer.
+        dead_F: whether the filter responds to no image.
+        mass_F: the filter's L1-normalised responses, summed over images.
+        strength_F: the filter's relevance Σ_c |w_fc|.
+        ablatable_F: whether the filter may be ablated.
     """
 
     layer_F: np.ndarray
@@ -37,8 +37,13 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Draws:
-    """Which controls are drawn: how many, what they have in common with the relevant filters, as in `control`, and the
-    seed."""
+    """A choice of random controls.
+
+    Attributes:
+        count: the number of controls.
+        match: what each control has in common with the relevant filters, as in `MATCHES`.
+        seed: the seed of the draws.
+    """
 
     count: int = 5
     match: str = "layer"
@@ -48,23 +53,25 @@ class Draws:
 LAYER_MATCHED = Draws()
 
 
-def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str = "layer") -> np.ndarray:
-    """Draw one control of an order of filters, itself an order; without replacement, and uniform given what it matches.
+def draw_control(
+    order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str = "layer"
+) -> np.ndarray:
+    """Draw one random control of the relevant filters, as an order of K filters: (K,).
+
+    Filters are drawn without replacement, uniformly among the sets that match. A control may contain relevant filters.
 
     Args:
-        order_K: positions of K filters, the relevant ones, strongest first.
-        match: what the control has in common with them:
-            `layer`, the number of filters in each layer, for the first k of both and every k;
-            `live`, the same, among filters that are not dead, as no relevant filter is;
-            `global`, the number of filters in all, whatever their layers, among those that may be ablated;
-            `norm`, the same among live filters, and of all K the response mass in each layer, to within a tenth; it
-            shares many filters with the order where few others respond as much;
-            `least_relevant`, the number in each layer, of those least relevant, in random order where that is equal.
-
-    A control may contain filters of the order itself.
+        order_K: positions of the K relevant filters, strongest first.
+        match: what the control has in common with the relevant filters:
+            `layer`: as many filters in each layer, among the first k of both orders, for every k;
+            `live`: as `layer`, drawn among the filters that are not dead, as relevant filters are not;
+            `global`: as many filters in all, of any layer, drawn among the filters that may be ablated;
+            `norm`: as `live`, and in each layer the same response mass, to within a tenth. Where few other filters
+            respond as much, the control shares many filters with the relevant ones;
+            `least_relevant`: as many filters in each layer, the least relevant; ties in random order.
 
     Raises:
-        ValueError: unknown match, or a relevant filter is said to be dead.
+        ValueError: `match` is unknown, or `dead_F` holds for a relevant filter.
     """
     if match not in MATCHES:
         raise ValueError(f"match must be one of {', '.join(MATCHES)}, got {match!r}")
@@ -83,38 +90,46 @@ def control(order_K: np.ndarray, filters: Candidates, rng: np.random.Generator, 
 def _draw(
     relevant_K: np.ndarray, layer: np.ndarray, filters: Candidates, rng: np.random.Generator, match: str
 ) -> np.ndarray:
-    """Draw a control of the relevant filters of one layer among all of that layer."""
+    """Draw a control for the relevant filters of one layer, among all filters of the layer."""
     if match in ("live", "norm"):
         layer = layer[~filters.dead_F[layer]]
     if match == "norm":
-        return _of_mass(relevant_K, layer, filters.mass_F, rng)
+        return _draw_with_mass(relevant_K, layer, filters.mass_F, rng)
     shuffled = rng.permutation(layer)
     if match == "least_relevant":
         shuffled = shuffled[np.argsort(filters.strength_F[shuffled], kind="stable")]
     return shuffled[: len(relevant_K)]
 
 
-def _of_mass(relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many filters of a layer, whose mass is near to that of the relevant ones.
+def _draw_with_mass(
+    relevant_K: np.ndarray, layer: np.ndarray, mass_F: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw as many filters of a layer as are relevant, whose total mass is near the mass of the relevant filters.
 
-    A random walk from these: one filter is exchanged for one that is left out wherever the mass stays near. As any
-    exchange may be undone with the same probability, all sets that exchanges reach are equally likely in the long run.
-    A filter that responds more than the others together may have nothing to be exchanged for: it stays.
+    A random walk starts from the relevant filters. Each step exchanges a chosen filter for one that is not chosen, if
+    the mass stays near. Since an exchange is undone with the same probability, all sets that exchanges reach are
+    equally likely in the long run. A filter that responds more than all others together may always stay.
     """
-    taken, left = relevant_K.tolist(), np.setdiff1d(layer, relevant_K).tolist()
-    if not left:
+    chosen, spare = relevant_K.tolist(), np.setdiff1d(layer, relevant_K).tolist()
+    if not spare:
         return rng.permutation(relevant_K)
     mass, reach = mass_F.tolist(), NEAR * float(mass_F[relevant_K].sum())
-    off, tries = 0.0, EXCHANGES * len(layer) + int(rng.integers(2))  # two filters alike would else only change places
-    for i, j in rng.integers((len(taken), len(left)), size=(tries, 2)).tolist():
-        change = mass[left[j]] - mass[taken[i]]
+    off, tries = (
+        0.0,
+        EXCHANGES * len(layer) + int(rng.integers(2)),
+    )  # of random parity: two equal filters swap each time
+    for i, j in rng.integers((len(chosen), len(spare)), size=(tries, 2)).tolist():
+        change = mass[spare[j]] - mass[chosen[i]]
         if abs(off + change) <= reach:
             off += change
-            taken[i], left[j] = left[j], taken[i]
-    return rng.permutation(taken)
+            chosen[i], spare[j] = spare[j], chosen[i]
+    return rng.permutation(chosen)
 
 
-def controls(order_K: np.ndarray, filters: Candidates, mu: float, draws: Draws) -> list[np.ndarray]:
-    """Independent controls that depend on (seed, mu, number of the draw), the filters and the match only."""
+def draw_controls(order_K: np.ndarray, filters: Candidates, mu: float, draws: Draws) -> list[np.ndarray]:
+    """Draw independent random controls of the relevant filters, each (K,).
+
+    Each depends only on the seed, mu, the number of the draw, the candidates and the match.
+    """
     rng = np.random.default_rng((draws.seed, int(np.float64(mu).view(np.uint64))))
-    return [control(order_K, filters, stream, draws.match) for stream in rng.spawn(draws.count)]
+    return [draw_control(order_K, filters, stream, draws.match) for stream in rng.spawn(draws.count)]

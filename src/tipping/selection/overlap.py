@@ -1,4 +1,4 @@
-"""How much two selections overlap, beside chance."""
+"""The overlap of two selections, beside the overlap expected by chance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ PERMUTATIONS = 1000
 
 @dataclass(frozen=True)
 class Overlap:
-    """How alike two selections of one architecture are, beside what chance gives.
+    """The overlap of two selections of one architecture, and the overlap expected by chance.
 
     Attributes:
-        jaccard: filters relevant in both, as a share of those relevant in either; None without any.
-        rank_correlation: Spearman's, of the relevance of all filters; None where one is the same for all.
-        jaccard_by_chance, rank_correlation_by_chance: the range of 95 % of selections like the second one whose
-            relevances are shuffled among the live filters of each layer.
+        jaccard: the share of filters relevant in both selections among those relevant in either; None where no filter
+            is relevant.
+        rank_correlation: Spearman's correlation of the relevance of all filters; None where a selection gives all
+            filters the same relevance.
+        jaccard_by_chance, rank_correlation_by_chance: the central 95 % range over permutations of the second selection,
+            which shuffle relevance among the live filters of each layer.
     """
 
     jaccard: float | None
@@ -29,8 +31,13 @@ class Overlap:
 
 
 def overlap(first: Selection, second: Selection, layer_F: np.ndarray, rng: np.random.Generator) -> Overlap:
-    """Measure the overlap of two selections."""
-    from scipy.stats import rankdata  # here, as only a sanity check needs it
+    """Measure the overlap of two selections, and of the first with permutations of the second.
+
+    Args:
+        layer_F: the layer of each filter.
+        rng: the generator of the permutations.
+    """
+    from scipy.stats import rankdata  # here: only sanity checks need it
 
     relevant_F = first.relevant_F
     ranks_F = rankdata(first.strength_F)
@@ -63,7 +70,7 @@ def _correlation(one_F: np.ndarray, others_SF: np.ndarray) -> np.ndarray:
 
 
 def _first_and_range(values_S: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
-    """Return the first value, and the range of 95 % of the others; None where they are not defined."""
+    """Return the first value, and the central 95 % range of all other values; None for both where a value is nan."""
     if np.isnan(values_S).any():
         return None, None
     low, high = np.quantile(values_S[1:], (0.025, 0.975)).tolist()

@@ -1,4 +1,4 @@
-"""From mu-lasso weights to relevant filters, their order, and their controls."""
+"""From mu-lasso weights to the relevant filters, their order, and their random controls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from tipping.mu_lasso import MuLassoProblem, Solution, spg
 from tipping.network import Filters
-from tipping.selection.controls import LAYER_MATCHED, Candidates, Draws, controls
+from tipping.selection.controls import LAYER_MATCHED, Candidates, Draws, draw_controls
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +22,16 @@ class Selection:
 
     Attributes:
         weights_RC: W of the mu-lasso, a row for each response.
-        strength_F: the relevance of each filter, Σ_c |w_rc| over its responses r.
-        relevant_F: whether each is relevant: a response of its has a weight for some class.
-        live_F: whether each responds to some image.
-        order_K: positions of those relevant ones that are ablated, strongest first.
-        controls: controls of that order.
-        solution: the certificate.
-        explained_C: the share of each class's variance that the weights explain.
-        explainable_C: the share that the best weights without the bound mu explain.
-        noise: the share that these stay under for responses of noise, for all classes at once, with 95 % probability.
+        strength_F: the relevance of each filter: Σ |w_rc| over its responses r and all classes c.
+        relevant_F: whether the filter is relevant: one of its responses has a non-zero weight for some class.
+        live_F: whether the filter responds to some image.
+        order_K: positions of the relevant filters that may be ablated, strongest first.
+        controls: random controls of these K filters, each (K,).
+        solution: the solution of the mu-lasso at this mu, with its certificates.
+        explained_C: R² of each class under the weights.
+        explainable_C: R² of each class under the best weights without the bound mu.
+        noise: the value that `explainable_C` would stay under with 95 % probability, for all classes at once, if labels
+            did not depend on responses.
     """
 
     weights_RC: np.ndarray
@@ -51,7 +52,7 @@ Solver = Callable[[MuLassoProblem, Sequence[float]], Solution]
 def select(
     problem: MuLassoProblem, filters: Filters, mu: float, *, solver: Solver = spg, draws: Draws = LAYER_MATCHED
 ) -> Selection:
-    """Solve the mu-lasso at one mu, order its relevant filters and draw controls of that order."""
+    """Solve the mu-lasso at one mu, order the relevant filters by strength and draw random controls for them."""
     return select_each(problem, filters, [mu], solver=solver, draws=draws)[0]
 
 
@@ -63,7 +64,10 @@ def select_each(
     solver: Solver = spg,
     draws: Draws = LAYER_MATCHED,
 ) -> list[Selection]:
-    """Select at several mu with one call of the solver."""
+    """Solve the mu-lasso at several mu with one call of the solver, and return the selection at each mu.
+
+    A warning is logged for each column that is not certified.
+    """
     solution = solver(problem, mu)
     for sentence in solution.stopped.values():
         log.warning(sentence)
@@ -78,15 +82,16 @@ def selections(
     draws: Draws = LAYER_MATCHED,
     best: tuple[np.ndarray, float] | None = None,
 ) -> list[Selection]:
-    """Return the selections of a solution at several mu; what does not depend on mu is computed once.
+    """Return the selection at each mu of a solution.
 
     Args:
-        best: what `explainable` gives, where it is known.
+        solution: the solution of the problem at these mu.
+        best: the result of `explainable`, where it is known already.
     """
     live_F = by_filter(~problem.dead_F(), filters) > 0
     best = explainable(problem) if best is None else best
     each = [_selected(problem, filters, solution.at(m), live_F, best) for m in range(len(mu))]
-    return [with_controls(one, problem, filters, value, draws) for one, value in zip(each, mu, strict=True)]
+    return [with_controls(chosen, problem, filters, value, draws) for chosen, value in zip(each, mu, strict=True)]
 
 
 def _selected(
@@ -107,28 +112,29 @@ def _selected(
 def with_controls(
     selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
 ) -> Selection:
-    """Draw the controls of a selection at some mu, in place of any it has."""
+    """Return a copy of the selection at mu with newly drawn random controls."""
     mass_F = by_filter(masses(problem, filters), filters)
     candidates = Candidates(filters.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, filters.ablatable_F)
-    return replace(selection, controls=controls(selection.order_K, candidates, mu, draws))
+    return replace(selection, controls=draw_controls(selection.order_K, candidates, mu, draws))
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:
-    """Sum over the responses of each filter: (F,)."""
+    """Sum values over the responses of each filter: (F,)."""
     sums_F: np.ndarray = np.bincount(filters.filter_R, weights=values_R, minlength=len(filters.ablatable_F))
     return sums_F
 
 
 def strongest_first(strength_F: np.ndarray, chosen_F: np.ndarray) -> np.ndarray:
-    """Order the chosen filters by falling strength; ties in the order of the network."""
+    """Return the positions of the chosen filters by falling strength: (K,). Ties keep the order of the network."""
     order_F = np.argsort(-strength_F, kind="stable")
     return order_F[chosen_F[order_F]]
 
 
 def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
-    """Return each response's share of those at its place, summed over images: (R,).
+    """Return each response summed over images, Σ_n x_nr: (R,).
 
-    Σ_n x_nr is Σ_s Σ_n x_nr x_ns over the responses s of its place, since they sum to 1.
+    It is computed from the Gram matrix as Σ_s Σ_n x_nr x_ns over the responses s measured at the same place, since the
+    responses at one place sum to 1 for each image.
     """
     gram_RR = problem.gram_FF.cpu().numpy()
     sizes = [int((filters.index.layer_F == filters.index.layers.index(layer)).sum()) for layer, _ in filters.maps]
@@ -138,21 +144,21 @@ def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
 
 
 def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
-    """R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l: (C,)."""
+    """Return R² = 1 − ‖X w − l‖² / ‖l − mean l‖² of each class, for one-hot labels l: (C,)."""
     objective_C = problem.objective(torch.as_tensor(weights_RC).to(problem.gram_FF))
     return _share(problem, 2 * objective_C.double().cpu().numpy())
 
 
 def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
-    """Return what responses can explain at all, and what noise in their place would seem to.
+    """Return how much of each class the responses can explain, and how much they would explain by chance.
 
     Returns:
         R² of each class by least squares, without the bound mu: (C,).
-        what these stay under for all classes, with 95 % probability, if the labels do not depend on the responses: for
-            N images and responses of rank r that span a constant, as these do, R² is then of the Beta distribution with
-            (r − 1)/2 and (N − r)/2 [anderson2003], up to the normality of the labels; Bonferroni over classes.
+        the value that all R² stay under with 95 % probability if labels do not depend on responses. For N images and
+            responses of rank r whose span holds the constants, R² then follows the Beta distribution with parameters
+            (r − 1)/2 and (N − r)/2 [anderson2003], as far as labels are normal; Bonferroni correction over classes.
     """
-    from scipy.stats import beta  # here, as it takes long to load
+    from scipy.stats import beta  # here: it takes long to load
 
     gram_RR, norm_R = problem.normalised()
     values_R, vectors_RR = torch.linalg.eigh(gram_RR)
@@ -167,9 +173,9 @@ def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
     return _share(problem, problem.label_sq_C.double().cpu().numpy() - fitted_C), noise
 
 
-def _share(problem: MuLassoProblem, left_C: np.ndarray) -> np.ndarray:
-    """1 − what is left of each class's squares beside its variance over images; 0 for a class without images: (C,)."""
+def _share(problem: MuLassoProblem, residual_C: np.ndarray) -> np.ndarray:
+    """Return R² of each class from its residual sum of squares; 0 for a class without images: (C,)."""
     count_C = problem.label_sq_C.double().cpu().numpy()
     spread_C = count_C * (1 - count_C / count_C.sum())
-    shares_C: np.ndarray = 1 - np.divide(left_C, spread_C, out=np.ones_like(left_C), where=spread_C > 0)
+    shares_C: np.ndarray = 1 - np.divide(residual_C, spread_C, out=np.ones_like(residual_C), where=spread_C > 0)
     return shares_C

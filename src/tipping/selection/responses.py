@@ -19,17 +19,16 @@ from tipping.network import Filters, Hook, Maps, evaluating, hooked, up_to_last
 
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
 EIGEN = 4096  # matrices whose eigenvalues are found at once; CUDA's library refuses some 32,000
-TOGETHER = 1000  # images at most whose responses are normalised at once
+TOGETHER = 1000  # images whose responses are normalised at once, at most
 
 
 def frobenius(maps_NFHW: Tensor) -> Tensor:
-    """Return the Frobenius norm of each map, (N, filters); of a dense unit's output (N, filters), its absolute
-    value."""
+    """Return the Frobenius norm of each map: (N, filters). For dense units (N, units) it is the absolute value."""
     return squared(maps_NFHW).sqrt()
 
 
 def squared(maps_NFHW: Tensor) -> Tensor:
-    """Return the square of each map's Frobenius norm, (N, filters)."""
+    """Return the square of each map's Frobenius norm: (N, filters)."""
     if maps_NFHW.ndim == 2:
         return maps_NFHW.square()
     few = max(1, SQUARED // maps_NFHW[0].numel()) if maps_NFHW.device.type == "cpu" else len(maps_NFHW)
@@ -38,7 +37,10 @@ def squared(maps_NFHW: Tensor) -> Tensor:
 
 
 def spectral(maps_NFHW: Tensor) -> Tensor:
-    """Return the largest singular value of each map, (N, filters), as the root of the largest eigenvalue of M Mᵀ."""
+    """Return the spectral norm of each map: (N, filters).
+
+    It is the largest singular value, computed as the root of the largest eigenvalue of M Mᵀ.
+    """
     if maps_NFHW.ndim == 2 or min(maps_NFHW.shape[2:]) == 1:  # a single row or column
         return frobenius(maps_NFHW)
     maps = maps_NFHW.contiguous()
@@ -53,7 +55,7 @@ NORMS: dict[str, Callable[[Tensor], Tensor]] = {"frobenius": frobenius, "squared
 
 
 def normalize(norms_NF: Tensor) -> Tensor:
-    """Divide each image's responses in one layer by their sum; an all-zero layer stays zero. In float64."""
+    """Divide each image's norms in one layer by their sum, in float64: (N, filters). An all-zero row stays zero."""
     norms_NF = norms_NF.double()
     totals_N1 = norms_NF.sum(1, keepdim=True)
     return norms_NF / torch.where(totals_N1 > 0, totals_N1, 1)
@@ -61,9 +63,12 @@ def normalize(norms_NF: Tensor) -> Tensor:
 
 @contextmanager
 def recorded(model: nn.Module, maps: Maps, norm: str = "frobenius") -> Iterator[list[Tensor]]:
-    """Within it, each forward pass fills the list with the norms of all maps, (N, filters) for each place measured.
+    """Record the norms of maps within the context: each forward pass fills the list that the context gives.
 
-    The maps themselves are never kept.
+    The list has a tensor (N, filters) for each place measured. The maps themselves are not kept.
+
+    Args:
+        norm: `frobenius`, `squared` or `spectral`.
     """
     norms: list[Tensor] = [torch.empty(0)] * len(maps)
 
@@ -79,12 +84,12 @@ def recorded(model: nn.Module, maps: Maps, norm: str = "frobenius") -> Iterator[
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured of a network, and what it is to explain.
+    """The measure of responses, and the labels that the responses are to explain.
 
     Attributes:
-        norm: of each map: frobenius, squared or spectral.
-        labels: true, predicted (by the network) or permuted (at random among the images).
-        seed: of that permutation.
+        norm: the norm of each map: `frobenius`, `squared` or `spectral`.
+        labels: `true`, `predicted` (by the network) or `permuted` (at random among the images).
+        seed: the seed of the permutation.
     """
 
     norm: str = "frobenius"
@@ -92,7 +97,7 @@ class Measure:
     seed: int = 0
 
     def recipe(self, filters: Filters) -> dict[str, Any]:
-        """Return what decides the responses of a network's filters."""
+        """Return the norm, labels and maps: with the network and images, they decide the responses."""
         labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
         return {"norm": self.norm, "labels": labels, "maps": filters.maps}
 
@@ -105,8 +110,8 @@ Images = Split | Iterable[tuple[Tensor, Tensor]]
 def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
-    X (N, R) is a norm of each map, L1-normalised at each place measured [oramas2019]; it is never held whole: XᵀX and
-    XᵀL are summed batch by batch, in float64.
+    X (N, R) holds a norm of each map, L1-normalised at each place measured [oramas2019]. XᵀX and XᵀL are summed batch
+    by batch, in float64, so that X is never in memory as a whole.
 
     Raises:
         InputError: a response is not finite.
@@ -118,26 +123,25 @@ def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLas
 def response_batches(
     filters: Filters, images: Images, measure: Measure = PLAIN
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yield the responses (N, R) and one-hot labels (N, C) of all images, some at a time.
+    """Yield the responses (N, R) and one-hot labels (N, C) of all images, some images at a time.
 
-    The network has hooks and is in eval mode until the last is taken: close the generator where that may not come, as
-    an exception keeps it alive in its traceback.
+    The network has hooks and is in eval mode until the generator ends. Close the generator if it may not be used up,
+    since an exception keeps it alive in its traceback.
 
     Args:
-        images: a split, or batches of images and labels, of which but a few are held at a time; these cannot be
-            permuted.
+        images: a split, or batches of images and labels, read as they are needed. Labels of batches cannot be permuted.
 
     Raises:
         InputError: a response is not finite.
     """
     batches, model, maps = _batches(images, measure), filters.model, filters.maps
     waiting: list[tuple[list[Tensor], Tensor]] = []
-    count = 0  # of images that wait
+    count = 0  # images in `waiting`
     predicted = measure.labels == "predicted"
     network = model if predicted else up_to_last(model, [module for _, module in maps])
     with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
-            outputs = network(images_NCHW.clone())  # its first module may work in place
+            outputs = network(images_NCHW.clone())  # a copy: its first module may work in place
             waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
             count += len(labels_N)
             if count + len(labels_N) > TOGETHER:
@@ -149,7 +153,7 @@ def response_batches(
 
 
 def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]]:
-    """Return batches of images, with their labels permuted if these are to be measured."""
+    """Return batches of images and labels; the labels are permuted if the measure says so."""
     if not isinstance(images, Split):
         assert measure.labels != "permuted", "labels that come batch by batch are not all known"
         return images
@@ -160,7 +164,7 @@ def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]
 
 
 def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:
-    """Responses and one-hot labels of batches of norms, place by place, and labels."""
+    """Return the responses (N, R) and one-hot labels (N, C) of some batches of norms and labels."""
     places = zip(*(norms for norms, _ in batches), strict=True)
     responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
     if not responses_NR.isfinite().all():
@@ -173,9 +177,9 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
 
 @torch.inference_mode()
 def mean_activations(filters: Filters, split: Split) -> Tensor:
-    """Average each filter's activations over all images and positions: (F,), in the type of the weights."""
+    """Average each filter's activations over all images and positions: (F,), in the type of the network's weights."""
     sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}  # of images; of their passes, where a layer is used more than once
+    counts: dict[str, int] = {}  # images; each counts again where a layer is used more than once
 
     def summing(layer: str) -> Hook:
         def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:

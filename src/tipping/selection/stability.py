@@ -1,4 +1,4 @@
-"""How far a selection of filters depends on the training images: on halves of them, drawn at random."""
+"""The stability of a selection of filters under resampling: on random halves of the training images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from tipping.mu_lasso import MuLassoProblem, spg
 
 
 def stability(chosen_MF: np.ndarray) -> float:
-    """Nogueira's index of M selections among F filters [nogueira2018]; nan where all select all, or none.
+    """Return Nogueira's stability index of M selections among F filters [nogueira2018].
 
-    1 − mean_f s_f² / (k/F (1 − k/F)), with s_f² = M/(M − 1) p_f (1 − p_f), p_f the share of the selections that have
-    filter f, and k their mean size: 1 where all are the same, 0 on average where they are random.
+    The index is 1 − mean_f s_f² / (k/F (1 − k/F)), where s_f² = M/(M − 1) p_f (1 − p_f), p_f is the share of selections
+    that contain filter f, and k is the mean size of a selection. It is 1 for equal selections and 0 on average for
+    random ones. It is nan where every selection is empty, or every selection holds all filters.
+
+    Args:
+        chosen_MF: whether each selection contains each filter: boolean (M, F).
     """
     selections, filters = chosen_MF.shape
     share_F = chosen_MF.mean(0)
@@ -27,10 +31,10 @@ def stability(chosen_MF: np.ndarray) -> float:
 def on_halves(
     parts: Sequence[MuLassoProblem], mu: float, filter_R: np.ndarray, rng: np.random.Generator, selections: int = 20
 ) -> np.ndarray:
-    """Select on halves of the images the filters relevant at mu: (selections, F).
+    """Select the filters relevant at mu on random halves of the images: boolean (selections, F).
 
     Args:
-        parts: the problems of disjoint parts of the images, of which each selection takes half.
+        parts: the mu-lasso problems of disjoint parts of the images; each selection uses a random half of the parts.
         filter_R: the filter of each response.
     """
     chosen = []
