@@ -20,8 +20,6 @@ from tipping.results.tipping_map import Group, chart, name_of, natural
 from tipping.tipping_points import along
 
 FACETS = 48  # at most so many groups of networks are drawn
-
-
 AXES = {"mu": "mu", "filters": "filters ablated"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from tipping.experiment.records import PICTURES
@@ -30,7 +29,7 @@ def galleries_of(held: SweepFolder, budget: int) -> tuple[list[Gallery], int]:
     pictured = [job for job in held.jobs if any((job.folder / PICTURES).glob("*.png"))]
     galleries: list[Gallery] = []
     for job in by_nearness(pictured, held.groups):
-        gallery = _gallery(held.folder, job)
+        gallery = _gallery(job)
         budget -= sum(len(image.uri) for image in gallery.images)
         if budget < 0 and galleries:
             break
@@ -55,9 +54,9 @@ def by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
     return [job for _, job in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _gallery(folder: Path, job: Job) -> Gallery:
+def _gallery(job: Job) -> Gallery:
     record = job.record
-    name = f"{job.record.job}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
+    name = f"{record.job}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
     paths = sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
     shows = [(data_uri(path.read_bytes(), "png"), caption_of(path.stem)) for path in paths]
     return Gallery(name, [Image(uri, f"{words} ({name})", words) for uri, words in shows])

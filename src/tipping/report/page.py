@@ -108,24 +108,9 @@ def section_of(held: SweepFolder, apart: Sequence[str], budget: int) -> Section:
     )
 
 
-# ---- what is said and drawn of networks
-
-
-# ---- tables and checks
-
-
 def _tables(held: SweepFolder) -> list[Table]:
     jobs = html_tables.of_jobs([job.record for job in held.jobs])
     return [html_tables.of_trials(held.trials), jobs, html_tables.of_trainings(held.trainings)]
-
-
-# ---- pictures
-
-
-# ---- Weights & Biases
-
-
-# ---- the command line
 
 
 def after(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:

@@ -16,10 +16,14 @@ from tipping.errors import InputError
 from tipping.experiment.options import flat
 from tipping.experiment.overrides import NO_YAML, swept
 from tipping.experiment.record import Record, TrainRecord
+from tipping.experiment.records import RECORD
 from tipping.experiment.search_note import TRIALS
 from tipping.results.jobs import Job, Jobs, read_jobs
 from tipping.results.sweep import Network, networks
 from tipping.results.tipping_map import Group, groups
+
+SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each
+HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder
 
 
 class SweepFolder(NamedTuple):
@@ -71,9 +75,7 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
         InputError: it is missing or holds no job.
     """
     there = read_jobs(folder)
-    jobs, left_out = there.measured, there.left_out
-    if len(there.begun) == len(there.unfinished):
-        raise InputError(f"{folder} holds no records of jobs; give the folder of a sweep or a search")
+    jobs, left_out = there.measured()
     trials = list(csv.DictReader((folder / TRIALS).read_text().splitlines())) if (folder / TRIALS).is_file() else []
     several, single = _by_number_of_mu(jobs)
     if trials:
@@ -84,10 +86,9 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
         over_seeds = groups(found)
     except InputError as error:
         over_seeds, not_found = [], [*not_found, str(error)]
-    left_out += [*not_found, *unfinished(folder, there)]
-    return SweepFolder(
-        folder, name or folder.resolve().name, jobs, there.trained, found, over_seeds, single, trials, left_out
-    )
+    left_out += [*not_found, *unfinished(there)]
+    name, trained = name or folder.resolve().name, list(there.trained.values())
+    return SweepFolder(folder, name, jobs, trained, found, over_seeds, single, trials, left_out)
 
 
 def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
@@ -97,12 +98,6 @@ def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
         mu.setdefault(job.network, set()).add(job.record.mu)
     several = [job for job in jobs if len(mu[job.network]) > 1]
     return several, [job for job in jobs if len(mu[job.network]) == 1]
-
-
-SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each
-
-
-HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder
 
 
 def hydra_of(folder: Path) -> DictConfig | None:
@@ -122,15 +117,15 @@ def hydra_of(folder: Path) -> DictConfig | None:
     return hydra
 
 
-def unfinished(folder: Path, there: Jobs) -> list[str]:
+def unfinished(jobs: Jobs) -> list[str]:
     """Return the jobs of a sweep that left no record, and how many were never begun; those of a search are its
     networks'."""
-    hydra = hydra_of(folder)
-    if hydra is None or hydra.job.name in SEARCHES or not (folder / "multirun.yaml").is_file():
+    hydra = hydra_of(jobs.folder)
+    if hydra is None or hydra.job.name in SEARCHES or not (jobs.folder / "multirun.yaml").is_file():
         return []
-    lines = [f"job {job.name} failed or was stopped" for job in there.unfinished]
+    lines = [f"job {job.name} failed or was stopped" for job in jobs.direct if not (job / RECORD).is_file()]
     try:
-        never = math.prod(map(len, swept(hydra.overrides.task).values())) - len(there.begun)
+        never = math.prod(map(len, swept(hydra.overrides.task).values())) - len(jobs.direct)
     except HydraException:  # how many a glob stands for cannot be told here
         never = 0
     return [*lines, f"{never} of its jobs were never begun: it was stopped"] if never > 0 else lines

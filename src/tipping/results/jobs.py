@@ -17,7 +17,7 @@ APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in whi
 
 
 class Job(NamedTuple):
-    """A job of interpret.py: its folder, its record, and the predictions for each image, none if unreadable."""
+    """A job of interpret.py: its folder, its record, and the predictions for each image."""
 
     folder: Path
     record: InterpretRecord
@@ -41,36 +41,48 @@ class Job(NamedTuple):
 
 
 class Jobs(NamedTuple):
-    """The jobs in the folder of a sweep, of a search, or of one job.
+    """The records of the jobs in the folder of a sweep, of a search, or of one job.
 
     Attributes:
-        begun: their folders.
-        interpreted: those of interpret.py.
-        trained: the records of those of train.py.
+        folder: where they are.
+        begun: their own folders.
+        interpreted: the records of those of interpret.py, by their folders.
+        trained: the records of those of train.py, by their folders.
         unreadable: folders whose record cannot be read, or is of another version.
-        unfinished: folders without a record.
     """
 
+    folder: Path
     begun: list[Path]
-    interpreted: list[Job]
-    trained: list[TrainRecord]
+    interpreted: dict[Path, InterpretRecord]
+    trained: dict[Path, TrainRecord]
     unreadable: list[Path]
-    unfinished: list[Path]
 
     @property
-    def measured(self) -> list[Job]:
-        """The jobs of interpret.py whose predictions are there."""
-        return [job for job in self.interpreted if job.predictions]
+    def direct(self) -> list[Path]:
+        """The folders of the sweep's jobs, without those of sweeps below it."""
+        return [path for path in self.begun if path.parent == self.folder]
 
-    @property
-    def left_out(self) -> list[str]:
-        """A line for each job that is none of `measured`, nor of train.py, although it has a record."""
-        folders = [*self.unreadable, *(job.folder for job in self.interpreted if not job.predictions)]
-        return [f"{one}: its record or predictions cannot be read, or are of another version" for one in folders]
+    def measured(self) -> tuple[list[Job], list[str]]:
+        """Read the predictions of the jobs of interpret.py; and say of each that cannot be read why it is left out.
+
+        Raises:
+            InputError: there is no record of a job.
+        """
+        if not (self.interpreted or self.trained or self.unreadable):
+            raise InputError(f"{self.folder} holds no records of jobs; give the folder of a sweep or a search")
+        jobs, without = [], list(self.unreadable)
+        for path, record in self.interpreted.items():
+            try:
+                jobs.append(Job(path, record, read_predictions(path)))
+            except UNREADABLE:
+                without.append(path)
+        return jobs, [
+            f"{path}: its record or predictions cannot be read, or are of another version" for path in without
+        ]
 
 
 def read_jobs(folder: Path) -> Jobs:
-    """Read all jobs in a folder and below it, in the order of their names.
+    """Read the records of all jobs in a folder and below it, in the order of their names.
 
     Raises:
         InputError: it is missing or holds no job.
@@ -80,30 +92,18 @@ def read_jobs(folder: Path) -> Jobs:
     paths = {path.parent for path in folder.rglob(RECORD)} | {path.parent for path in folder.glob("*/.hydra")}
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
-    jobs = Jobs(sorted(paths, key=lambda path: (len(str(path)), path)), [], [], [], [])
-    for path in jobs.begun:
-        _read_into(jobs, path, job_name(folder, path))
+    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, [])
+    for path in (path for path in jobs.begun if (path / RECORD).is_file()):
+        try:
+            record = read_record(path, job_name(folder, path))
+        except UNREADABLE:
+            jobs.unreadable.append(path)
+            continue
+        if isinstance(record, TrainRecord):
+            jobs.trained[path] = record
+        else:
+            jobs.interpreted[path] = record
     return jobs
-
-
-def _read_into(jobs: Jobs, path: Path, name: str) -> None:
-    """Read the job of a folder."""
-    if not (path / RECORD).is_file():
-        jobs.unfinished.append(path)
-        return
-    try:
-        record = read_record(path, name)
-    except UNREADABLE:
-        jobs.unreadable.append(path)
-        return
-    if isinstance(record, TrainRecord):
-        jobs.trained.append(record)
-        return
-    try:
-        predictions = read_predictions(path)
-    except UNREADABLE:
-        predictions = {}
-    jobs.interpreted.append(Job(path, record, predictions))
 
 
 def job_name(folder: Path, job: Path) -> str:

@@ -55,11 +55,8 @@ def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
     Raises:
         InputError: a folder is missing or holds no record of a job.
     """
-    folders = [read_jobs(sweep) for sweep in sweeps]
-    for sweep, folder in zip(sweeps, folders, strict=True):
-        if len(folder.begun) == len(folder.unfinished):
-            raise InputError(f"{sweep} holds no records of jobs; give the folder of a sweep or a search")
-    return [job for folder in folders for job in folder.measured], [line for one in folders for line in one.left_out]
+    each = [read_jobs(sweep).measured() for sweep in sweeps]
+    return [job for jobs, _ in each for job in jobs], [line for _, left_out in each for line in left_out]
 
 
 def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:

@@ -41,12 +41,12 @@ def collect(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
         InputError: the folder is missing or holds no job.
     """
     jobs = read_jobs(sweep)
-    names = [path.name for path in jobs.begun if path.parent == sweep]  # not those of sweeps below
-    if not names:
+    if not jobs.direct:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
-    every: list[Record] = [*jobs.trained, *(job.record for job in jobs.interpreted)]
-    readable = {record.job: record for record in every if isinstance(record, kind)}
-    return [readable[name] for name in names if name in readable], [name for name in names if name not in readable]
+    every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
+    found = {path: every.get(path) for path in jobs.direct}
+    records = [record for record in found.values() if isinstance(record, kind)]
+    return records, [path.name for path, record in found.items() if not isinstance(record, kind)]
 
 
 def gather(sweep: Path) -> list[str]:
