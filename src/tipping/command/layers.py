@@ -15,6 +15,8 @@ from tipping.experiment.config import Config, parse, presets
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tipping.data import Dataset
+
 EXAMPLES = """examples:
   {call} data=digits
   {call} model=matconvnet protocol=matconvnet_report
@@ -46,7 +48,7 @@ def _describe(given: argparse.Namespace) -> int:
     config = _composed(given.options, given.config_dir)
     dataset, model = load(config, CPU)
     image_1CHW = dataset.train.images_NCHW[:1]
-    sites, shapes = _sites(model, image_1CHW, config), _shapes(model, image_1CHW)
+    sites, shapes = _sites(model, dataset, config), _shapes(model, image_1CHW)
     rows = [_row(model, name, shapes[name], site) for name, site in sites.items()]
     print(f"\nWhat protocol {config.protocol.name} measures and ablates of {config.model['name']}\n")
     print_lines([["layer", "kind", "filters", "maps", "measured at", "ablated at"], *rows])
@@ -71,12 +73,11 @@ def _composed(options: Sequence[str], own: Path | None) -> Config:
         return parse(compose("config", [*places, *options]))
 
 
-def _sites(model: nn.Module, image_1CHW: Tensor, config: Config) -> dict[str, Site]:
+def _sites(model: nn.Module, dataset: Dataset, config: Config) -> dict[str, Site]:
     """Return the layers that count, in order."""
-    from tipping.network import Filters
+    from tipping.experiment.subject import Subject
 
-    protocol, only = config.protocol, config.model.get("layers")
-    filters = Filters.of(model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only)
+    protocol, filters = config.protocol, Subject.of(model, dataset, config).filters
     spared = set(filters.index.layer_F[~filters.ablatable_F].tolist())
     sites = {}
     for number, (layer, ablated) in enumerate(filters.sites.items()):

@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keep(given: argparse.Namespace) -> int:
-
     from tipping.command import housekeeping  # with torch
 
     if given.command == "list":

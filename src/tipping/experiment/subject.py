@@ -20,7 +20,7 @@ from tipping.files import digest
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 from tipping.network import Filters, evaluating
 from tipping.selection import Draws, Measure, Selection, collect, mean_activations, response_batches, select_each
-from tipping.visualize import Backward, strongest
+from tipping.visualize import Backward, strongest_images
 
 TRIED = 4  # images
 log = logging.getLogger(__name__)
@@ -110,13 +110,12 @@ class Subject:
         most = config.MOST_IMAGES
 
         def make() -> dict[str, Tensor]:
-            with torch.inference_mode():
-                images_KR, values_KR = strongest(response_batches(self.filters, self.train, measure), most)
+            images_KR, values_KR = strongest_images(self.filters, self.train, most, measure)
             return {"images": images_KR, "values": values_KR}
 
         recipe = self._recipe(count=most, **measure.recipe(self.filters))
         tensors = store.fetch("strongest", recipe, make).tensors if store else make()
-        return tensors["images"][:count].cpu(), tensors["values"][:count].cpu()
+        return tensors["images"][:count], tensors["values"][:count]
 
     def means(self, store: Store) -> Tensor:
         """Find its filters' mean activations, or measure them now and keep them."""

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from hydra import compose
@@ -21,25 +21,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tipping.errors import InputError
 from tipping.experiment import config
-from tipping.experiment.schema import SCHEMA
 from tipping.network import file_digests
 
-if TYPE_CHECKING:
-    pass  # which takes matplotlib
-
-
 PACKAGE = Path(__file__).parents[1]
-
-
 SCRIPTS = ("train.py", "interpret.py")  # beside the presets
-
-
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
 def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
     """Describe what is run, and on what, as any record begins. The job calls it first: code and files may change
-    meanwhile. As the job begins: code and files may change meanwhile.
+    meanwhile.
 
     Args:
         conf: the folder of the presets.
@@ -55,7 +46,6 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
             f"model.checkpoint={options.model['checkpoint']} cannot be read ({error}); give a file of weights"
         ) from error
     return {
-        "schema": SCHEMA,
         "config": asdict(options),
         "mu": options.mu,
         "seed": options.seed,
@@ -105,7 +95,7 @@ def _protocol_preset(name: str, conf: Path) -> Any:
 
 @cache
 def versions(conf: Path) -> dict[str, str | None]:
-    """Versions of Python, the main packages and the code, and the commit when run from a git checkout."""
+    """Return the versions of Python, the main packages and the code, and the commit when run from a git checkout."""
     root = PACKAGE.parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch import Tensor
 from tipping.errors import InputError, require_whole
 from tipping.notebook.loader import Batches, gathered
 from tipping.notebook.results import RelevantFilters, require_kind
-from tipping.notebook.showing import Row, frame, picture_html, table_html
-from tipping.selection import Measure, response_batches
-from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest
+from tipping.notebook.showing import Row, Tabular, picture_html, table_html
+from tipping.selection import Measure
+from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest_images
 from tipping.visualize import explain as explanations
 
 if TYPE_CHECKING:
@@ -24,8 +24,23 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 
+class Pictured(Tabular):
+    """A result that can be had as pictures too."""
+
+    @abstractmethod
+    def pictures(self) -> dict[str, Picture]:
+        """Draw the result: pictures with captions, by their names."""
+
+    def plot(self) -> dict[str, Figure]:
+        """Draw the result: the figures of `pictures`."""
+        return {name: picture.figure for name, picture in self.pictures().items()}
+
+    def _repr_html_(self) -> str:
+        return "".join(picture_html(picture.figure, picture.caption) for picture in self.pictures().values())
+
+
 @dataclass(frozen=True)
-class Gallery:
+class Gallery(Pictured):
     """Portraits of the strongest relevant filters of each class.
 
     Attributes:
@@ -41,15 +56,8 @@ class Gallery:
             for one in self.portraits
         ]
 
-    def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
-        return frame(self.rows())
-
-    def plot(self) -> dict[str, Figure]:
-        """Draw a figure for each class: of each filter the average of its crops, the crops, and what it sees there."""
-        return {name: picture.figure for name, picture in self._drawn().items()}
-
-    def _drawn(self) -> Mapping[str, Picture]:
+    def pictures(self) -> dict[str, Picture]:
+        """Draw each class: of each filter the average of its crops, the crops, and what it sees there."""
         from tipping.visualize.draw import pictures  # with matplotlib
 
         return pictures(self.portraits, [])
@@ -59,12 +67,11 @@ class Gallery:
         return f"{len(self.portraits)} portraits of relevant filters of {classes} classes"
 
     def _repr_html_(self) -> str:
-        drawn = (picture_html(picture.figure, picture.caption) for picture in self._drawn().values())
-        return f"<p>{self!r}</p>{''.join(drawn)}{table_html(self.rows())}"
+        return f"<p>{self!r}</p>{super()._repr_html_()}{table_html(self.rows())}"
 
 
 @dataclass(frozen=True)
-class Explained:
+class Explained(Pictured):
     """Why each of some images got its class [oramas2019].
 
     Attributes:
@@ -81,15 +88,8 @@ class Explained:
             for name, share in zip(one.names, one.contributions, strict=True)
         ]
 
-    def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
-        return frame(self.rows())
-
-    def plot(self) -> dict[str, Figure]:
-        """Draw a figure for each image: the heat map of each filter that contributes, and of all together."""
-        return {name: picture.figure for name, picture in self._drawn().items()}
-
-    def _drawn(self) -> Mapping[str, Picture]:
+    def pictures(self) -> dict[str, Picture]:
+        """Draw each image: the heat map of each filter that contributes, and of all together."""
         from tipping.visualize.draw import pictures  # with matplotlib
 
         return pictures([], self.images)
@@ -97,9 +97,6 @@ class Explained:
     def __repr__(self) -> str:
         words = (f"image {number}: {_because(one)}" for number, one in enumerate(self.images))
         return "\n".join(words)
-
-    def _repr_html_(self) -> str:
-        return "".join(picture_html(picture.figure, picture.caption) for picture in self._drawn().values())
 
 
 def _because(one: Explanation) -> str:
@@ -132,10 +129,8 @@ def gallery(
         require_whole(name, count, at_least=1)
     filters = relevant.filters
     split = gathered(batches, filters.given, filters.classes)
-    with torch.inference_mode(), closing(response_batches(filters, split)) as measured:
-        most_KR = strongest(measured, min(images, len(split)))
-    how, most_KR = backward or Backward(), (most_KR[0].cpu(), most_KR[1].cpu())
-    return Gallery(portraits(filters, relevant.selection, split, most_KR, split, how, per_class))
+    most_KR = strongest_images(filters, split, images)
+    return Gallery(portraits(filters, relevant.selection, split, most_KR, split, backward or Backward(), per_class))
 
 
 def explain(

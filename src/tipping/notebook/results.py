@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tipping.ablation import DropCurve
 from tipping.errors import InputError, require
 from tipping.network import Filters
-from tipping.notebook.showing import Row, frame, table_html
+from tipping.notebook.showing import Row, Tabular, table_html
 from tipping.selection import Selection
 from tipping.tipping_points import Curves, TippingPoint, tipping_point
 
@@ -27,7 +27,7 @@ def require_kind(value: object, kind: type | tuple[type, ...], remedy: str) -> N
 
 
 @dataclass(frozen=True)
-class RelevantFilters:
+class RelevantFilters(Tabular):
     """The relevant filters of a network at one mu.
 
     Attributes:
@@ -66,10 +66,6 @@ class RelevantFilters:
             for f in self.order.tolist()
         ]
 
-    def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
-        return frame(self.rows())
-
     def plot(self) -> alt.Chart:
         """Draw the strength of the strongest filters, as an altair chart."""
         from tipping.results import charts
@@ -90,7 +86,7 @@ class RelevantFilters:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Tabular):
     """Accuracy against the number of filters ablated: the relevant ones, strongest first, beside random controls.
 
     Attributes:
@@ -127,10 +123,6 @@ class Curve:
         points = zip(self.measured.removed, self.measured.selected, random_P.tolist(), strict=True)
         return [{"removed": removed, "selected": selected, "random": random} for removed, selected, random in points]
 
-    def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
-        return frame(self.rows())
-
     def plot(self) -> alt.LayerChart:
         """Draw both, as an altair chart: the band spans the controls."""
         from tipping.results import charts
@@ -152,7 +144,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Tipping:
+class Tipping(Tabular):
     """At how many filters removed accuracy tips: midway between intact and chance.
 
     Attributes:
@@ -169,10 +161,6 @@ class Tipping:
         """List both: where accuracy tips, and the ends of its 95 % interval; infinite where it does not."""
         points = {"relevant": self.selected, "random": self.random}
         return [{"filters": kind, "tips_at": one.at, "low": one.low, "high": one.high} for kind, one in points.items()]
-
-    def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
-        return frame(self.rows())
 
     def __repr__(self) -> str:
         return f"{self._words('relevant', self.selected)}; {self._words('random', self.random)}"

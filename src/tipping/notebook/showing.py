@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+
+
+class Tabular(ABC):
+    """A result that can be had as a table."""
+
+    @abstractmethod
+    def rows(self) -> list[Row]:
+        """List what the table holds, a dictionary for each row."""
+
+    def table(self) -> Any:
+        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        return frame(self.rows())
 
 
 def frame(rows: Sequence[Row]) -> Any:

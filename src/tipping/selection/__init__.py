@@ -3,12 +3,13 @@
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
 from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
-from tipping.selection.responses import Measure, collect, mean_activations, response_batches
+from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches
 from tipping.selection.stability import on_halves, stability
 
 __all__ = [
     "LAYER_MATCHED",
     "MATCHES",
+    "PLAIN",
     "Candidates",
     "Draws",
     "Measure",

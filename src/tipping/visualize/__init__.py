@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tipping.visualize.gallery import Explanation, Portrait, explain, portraits, strongest
+from tipping.visualize.gallery import Explanation, Portrait, explain, portraits, strongest, strongest_images
 from tipping.visualize.receptive_field import receptive_fields
 from tipping.visualize.rules import backward_rule, grid_energy, has_stride
 from tipping.visualize.side_by_side import Beside, beside
@@ -22,4 +22,5 @@ __all__ = [
     "portraits",
     "receptive_fields",
     "strongest",
+    "strongest_images",
 ]

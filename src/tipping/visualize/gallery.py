@@ -14,7 +14,7 @@ from torch import Tensor
 from tipping.ablation import accuracies, evaluate_ablations
 from tipping.data import Split
 from tipping.network import Filters
-from tipping.selection import Measure, Selection, response_batches
+from tipping.selection import PLAIN, Measure, Selection, response_batches
 from tipping.visualize.receptive_field import Site, Span, spans
 from tipping.visualize.signals import Backward
 
@@ -101,6 +101,13 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
     assert best_KR is not None
     assert images_KR is not None
     return images_KR, best_KR
+
+
+def strongest_images(filters: Filters, images: Split, count: int, measure: Measure = PLAIN) -> tuple[Tensor, Tensor]:
+    """Find `strongest` of a network's responses to some images, on the CPU."""
+    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+        images_KR, values_KR = strongest(batches, count)
+    return images_KR.cpu(), values_KR.cpu()
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
