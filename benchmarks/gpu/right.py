@@ -218,6 +218,7 @@ def outcome_of(line: str) -> list[str]:
 
 
 def device_tests() -> list[Path]:
-    """The files with tests that take a device, but for those of this command."""
+    """Return the files with tests that take a device, or a fixture that is on one, but for those of this command."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if path.name != "test_gpu.py"]
-    return [path for path in files if re.search(r"\b(device|model|split|problem): ", path.read_text())]
+    fixtures = "device|model|split|problem|own|used|loader"
+    return [path for path in files if re.search(rf"\b({fixtures}): ", path.read_text())]

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional
 from toys import Small
 
+from tipping.experiment import config
+from tipping.visualize import rules, signals
 from tipping.visualize.rules import RULES, backward_rule, grid_energy, has_stride
 
 CALLS = ("module", "functional", "functional in place", "function", "method", "method in place")
@@ -204,3 +206,8 @@ def test_bad_input_is_refused() -> None:
     for stride in (1, 8):
         with pytest.raises(ValueError, match="stride must be from 2 to below the sides of the images, 8x9, got"):
             grid_energy(torch.zeros(1, 1, 8, 9), stride)
+
+
+def test_the_options_name_what_the_method_knows() -> None:
+    """The options are read without torch, and have the names in a list of their own."""
+    assert (config.RULES, config.RESAMPLES, config.SEEDS) == (rules.RULES, rules.RESAMPLES, signals.SEEDS)
