@@ -1,4 +1,4 @@
-"""A user's mistake in one line, and checks that raise it."""
+"""The error for a user's mistake, and checks that raise it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ class InputError(ValueError):
     """A user's mistake: one line that names the culprit and the remedy."""
 
     def __str__(self) -> str:
+        """Return the message without line breaks."""
         return " ".join(super().__str__().splitlines())
 
 
 def require(holds: bool, option: str, value: object, remedy: str) -> None:
-    """Raise `InputError` unless the option's value is in its range."""
+    """Raise `InputError` with the option, its value and the remedy, unless `holds`."""
     if not holds:
         raise InputError(f"{option}={value}: {remedy}")
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all; tensors read from them without running code, and their digest."""
+"""Write files completely or not at all, read tensors without running code, and digest tensors."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from torch import Tensor
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` to write to; it takes its place on success and is removed on failure."""
+    """Give the path of a temporary file beside `path`; on success it replaces `path`, on failure it is removed."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield part
         with part.open("rb") as file:
-            os.fsync(file.fileno())  # or a power failure may leave an empty file in its place
+            os.fsync(file.fileno())  # otherwise a power failure may leave an empty file
         part.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # of a full disk, the system does not say where
+        error.filename = error.filename or str(path)  # the system names no file when a disk is full
         raise
     finally:
         part.unlink(missing_ok=True)
 
 
-def load(file: Path | IO[bytes]) -> Any:
-    """Read what `torch.save` has put into a file; no code in it is run.
+def load_saved(file: Path | IO[bytes]) -> Any:
+    """Read the content of a file written by `torch.save`, on the CPU, without running code from the file.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it holds something else, or not the bytes that were written.
+        OSError: the file cannot be opened.
+        ValueError: the file has another format or content, or its bytes have changed since they were written.
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            return load(opened)
+            return load_saved(opened)
     with parsing():
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as parts:
-                if changed := parts.testzip():  # torch does not look
+                if changed := parts.testzip():  # torch does not check
                     raise ValueError(f"{changed} in it has changed")
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -53,24 +53,24 @@ def load(file: Path | IO[bytes]) -> Any:
 
 @contextmanager
 def parsing() -> Iterator[None]:
-    """Whatever bytes at random make a parser raise is a ValueError; what the system says of a file is not."""
+    """Raise errors of a parser as `ValueError` within the context; let errors of system and memory pass."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a place outside of the file
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: outside the file
             raise
         raise ValueError(str(error) or type(error).__name__) from error
 
 
 def is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
-    """Return whether something read is tensors by names."""
+    """Return whether the content of a file is a state dict: tensors by their names."""
     return isinstance(content, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of tensors: names, types, shapes and values."""
+    """Return the SHA-256 of named tensors: of their names, types, shapes and values."""
     state = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""The networks, as plain modules, and any other one by its class and checkpoint."""
+"""The networks of the report, as plain modules."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class KerasCNN(nn.Sequential):
 class MatConvNet(nn.Sequential):
     """MatConvNet's MNIST network: convolutions of 20, 50 and 500 filters; the last one gives the classes.
 
-    Its first two convolutions have no ReLU: their maps are taken as they are, before pooling.
+    Its first two convolutions have no ReLU: filters are measured on their outputs, before pooling.
 
     Args:
         image_shape: (channels, 28, 28).

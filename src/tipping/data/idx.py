@@ -1,4 +1,4 @@
-"""Data sets: MNIST-format IDX files and the embedded digits, official splits only; images with planted patterns."""
+"""Data sets in IDX files, the format of MNIST: find, download, check and read the files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ from tipping.errors import InputError
 from tipping.files import replacing
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-LARGEST = 2**30  # bytes of an IDX file; MNIST has a twentieth of that
+LARGEST = 2**30  # bytes read of an IDX file, at most; MNIST has a twentieth
 
 
 class Source(NamedTuple):
-    """A public mirror: the folder's name under `data.root`, and the SHA-256 of the four gzip `FILES`."""
+    """A data set on a public mirror.
+
+    Attributes:
+        folder: the name of its folder under `data.root`.
+        mirror: the URL of the folder of files.
+        sha256: the SHA-256 of each of the four gzip `FILES`.
+    """
 
     folder: str
     mirror: str
@@ -66,10 +72,16 @@ SOURCES = {
 
 
 def find_file(folder: Path, name: str) -> Path | None:
+    """Return the path of an IDX file in a folder, gzip or raw; None if there is no such file."""
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
 def read_pair(images_path: Path, labels_path: Path) -> Split:
+    """Read a split from a file of images and a file of labels; pixels are divided by 255.
+
+    Raises:
+        InputError: a file is invalid, holds no images or labels over 9, or the numbers of images and labels differ.
+    """
     images_NHW, labels_N = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
     if len(images_NHW) != len(labels_N):
         raise InputError(
@@ -87,14 +99,14 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Read the array of unsigned bytes in an IDX file, gzip or raw [lecun1998].
 
     Raises:
-        InputError: unreadable, truncated, too long, or not `ndim`-dimensional unsigned bytes.
+        InputError: the file is unreadable, truncated or too long, or does not hold unsigned bytes in `ndim` dimensions.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             header = file.read(4 + 4 * ndim)
             shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, 4 + 4 * ndim, 4)]
             announced = math.prod(shape)
-            content = file.read(min(announced, LARGEST) + 1)  # not all that a small file may unpack to
+            content = file.read(min(announced, LARGEST) + 1)  # a small gzip file may unpack to much more
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}): fetch it anew") from error
     magic = bytes([0, 0, 8, ndim])
@@ -109,10 +121,10 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
 
 
 def download(name: str, source: Source, folder: Path) -> None:
-    """Fetch the missing files of a data set, each complete and checked before it appears.
+    """Download the missing files of a data set; each appears in the folder only when it is complete and checked.
 
     Raises:
-        InputError: no network, a file with another SHA-256, or an unwritable folder.
+        InputError: the mirror is out of reach, a file has another SHA-256, or the folder is not writable.
     """
     for file, sha256 in zip(FILES, source.sha256, strict=True):
         if find_file(folder, file):

@@ -1,4 +1,4 @@
-"""Data sets by their names."""
+"""Load data sets by their names; official splits only."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from tipping.errors import InputError
 
 
 def load(name: str, root: str | Path | None = None, device: torch.device = CPU) -> Dataset:
-    """Load a data set onto a device, downloaded first when its files are missing; the last one is kept there.
+    """Load a data set onto a device, and download its files first if they are missing.
+
+    The data set loaded last is cached.
 
     Args:
-        name: `digits`, `planted` or one of `SOURCES`.
-        root: the folder that holds, or will hold, its files; ``data`` by default.
+        name: `digits`, `planted` or a name in `SOURCES`.
+        root: the folder of the files of data sets; ``data`` by default.
 
     Raises:
-        InputError: unknown name; files missing and out of reach; files that are no valid IDX pair.
+        InputError: the name is unknown, files are missing and out of reach, or files are no valid IDX pair.
     """
     return _load(name, Path(root or "data").absolute(), device)
 
 
-@functools.lru_cache(maxsize=1)  # the jobs of a sweep share it, and the fingerprints of its images
+@functools.lru_cache(maxsize=1)  # the jobs of a sweep share the images and their fingerprints
 def _load(name: str, root: Path, device: torch.device) -> Dataset:
     return _read(name, root).to(device)
 
@@ -52,8 +54,8 @@ def _read(name: str, root: Path) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """scikit-learn's 1,797 digits of 8x8 pixels: the first 1,437 to train on, the last 360 to test."""
-    from sklearn.datasets import load_digits  # here, as other data does without
+    """Return scikit-learn's 1,797 digits of 8x8 pixels: the first 1,437 to train on, the last 360 to test."""
+    from sklearn.datasets import load_digits  # here: other data sets do not need scikit-learn
 
     digits = load_digits()
     images_NCHW = torch.from_numpy(digits.images / 16).float()[:, None]

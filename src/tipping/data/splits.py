@@ -1,4 +1,4 @@
-"""Labelled images on one device, and batches of them as slices."""
+"""Labelled images on one device, and batches as slices of the images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from torch import Tensor
 from tipping.files import digest
 
 CLASSES = 10
-
-
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images on one device; a batch is a slice."""
+    """A set of N labelled images on one device; a batch is a slice."""
 
     images_NCHW: Tensor  # float32 in [0, 1]
     labels_N: Tensor  # int64
@@ -29,31 +27,31 @@ class Split:
         return len(self.labels_N)
 
     def __getitem__(self, chosen: slice | Tensor) -> Split:
-        """Pick some of the images."""
+        """Return the split of some images, by a slice or by their positions."""
         return Split(self.images_NCHW[chosen], self.labels_N[chosen])
 
     def to(self, device: torch.device) -> Split:
-        """Return a copy on another device, or of another type, unless it is there already."""
+        """Return the split on a device: itself if its images are there already, otherwise a copy."""
         if self.labels_N.device == device:
             return self
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the images and labels: what a network trained on them depends on."""
+        """The SHA-256 of the images and labels, by which caches know what a network was trained on."""
         return digest({"images": self.images_NCHW, "labels": self.labels_N})
 
     def spread(self, count: int) -> Split:
-        """`count` images evenly spaced through the split; all of them for 0."""
+        """Return `count` images, evenly spaced through the split; all images for 0."""
         if count == 0 or count >= len(self):
             return self
-        chosen = torch.linspace(0, len(self) - 1, count).long()  # on the CPU: another device may round otherwise
+        chosen = torch.linspace(0, len(self) - 1, count).long()  # on the CPU: other devices may round differently
         return self[chosen.to(self.labels_N.device)]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The official training and test images of one data set."""
+    """A data set: its official training and test images."""
 
     name: str
     train: Split
@@ -61,7 +59,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """The shape of an image: (channels, height, width)."""
         channels, height, width = self.train.images_NCHW.shape[1:]
         return channels, height, width
 
@@ -70,12 +68,15 @@ class Dataset:
         return {"train": self.train, "test": self.test}[name]
 
     def to(self, device: torch.device) -> Dataset:
-        """Return a copy on another device, or of another type, unless it is there already."""
+        """Return the data set on a device; splits are copied only if they are on another device."""
         return Dataset(self.name, self.train.to(device), self.test.to(device))
 
 
 class Batches:
-    """A split in slices of `size` images: in its own order, or in one drawn anew each epoch from `seed`."""
+    """Batches of `size` images of a split, as tuples of images and labels.
+
+    Without a seed, batches are slices in the order of the split. With a seed, each epoch has a new random order.
+    """
 
     def __init__(self, split: Split, size: int, seed: int | None = None) -> None:
         self.split, self.size = split, size
@@ -95,8 +96,8 @@ class Batches:
 
 
 def evaluation_batches(split: Split) -> Batches:
-    """Return a split in order, in batches that suit its device.
+    """Return the batches of a split in order, of a size that suits its device: 64 images on a CPU, 1000 elsewhere.
 
-    On a CPU the maps of 128 filters stay under 32 MB, above which glibc gives pages back after each batch.
+    On a CPU, the maps of 128 filters then stay under 32 MB; above, glibc returns pages to the system after each batch.
     """
     return Batches(split, 64 if split.labels_N.device.type == "cpu" else 1000)

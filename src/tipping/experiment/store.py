@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tipping.errors import InputError
-from tipping.files import digest, is_state, load, replacing
+from tipping.files import digest, is_state, load_saved, replacing
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe would give something else
@@ -91,9 +91,9 @@ def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     """Return the recipe and the tensors in a file of a store.
 
     Raises:
-        OSError, ValueError: as `load`, or it is none.
+        OSError, ValueError: as `load_saved`, or it is none.
     """
-    content = load(file)
+    content = load_saved(file)
     if (
         not isinstance(content, dict)
         or not isinstance(content.get("recipe"), str)

@@ -1,8 +1,8 @@
 """Exact steps for the mu-lasso: from face to face of the L1 ball, all columns in lockstep.
 
 A face is a support with signs: a row of signs (F,), zero off the support. On a face the problem is least squares with
-one linear bound, solved by a Cholesky factorisation. Columns are rows here: B columns, F filters, and K, the size of
-the largest support among them.
+one linear bound, solved by a Cholesky factorisation. A column (mu, class) of weights is a row of the tensors in this
+module: B columns, F filters, and K, the size of the largest support.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from torch import Tensor
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
 
-LENGTHS = (1, 0.5, 0.1)  # of the way to a face's minimum
-ENTRIES = 8  # filters that enter a support at once, at first; doubled where that went well, else cut to a quarter
-ROUNDS = 1000  # faces visited at most
-FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f is flat there but for rounding
+LENGTHS = (1, 0.5, 0.1)  # steps to try, as shares of the way to a face's minimum
+ENTRIES = 8  # filters that enter a support at first; doubled after a success, cut to a quarter after a failure
+ROUNDS = 1000  # faces visited, at most
+FLAT = 2.5e-9  # mu‖g‖∞ on a support, in units of max(f, 1), under which f is flat there, up to rounding
 BINDING = 1 - 1e-9  # share of mu from which ‖w‖₁ counts as mu
-SLACK = 8  # of |g_f| over λ, in units of rounding errors of g
-REFINEMENTS = 1  # of a solution by its residual
-DAMPING = 1e-8  # of the Gram matrix's diagonal, where a target runs off along its null directions
-CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # of rows of the Gram matrix held at once, for the supports of some columns
+SLACK = 8  # excess of |g_f| over λ that counts as rounding, in units of the rounding error of g
+REFINEMENTS = 1  # refinements of a solution by its residual
+DAMPING = 1e-8  # ridge, relative to the Gram diagonal, where a target runs off along null directions
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # rows of the Gram matrix held at once
 
 
 def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
-    """Weights of lower or equal objective in the ball; the minimum, unless rounding or `ROUNDS` end the descent.
+    """Minimise the objective in the L1 ball by exact steps from face to face: weights (F, C).
 
-    An active-set method that changes many filters at once. Each round goes to the minimum of the column's face, or as
-    far towards it as the objective falls: weights that would change sign on the way become zero, and the rest is
-    projected back on the ball. From a face's minimum it goes on to a larger face, with the filters whose gradient
-    most exceeds that of the support. With one weight dropped or one filter entered the objective always falls
-    [nocedal2006]; rounds that change more are kept only when it does. Certificates are the caller's affair.
+    The objective of the result is lower than that of `weights_FC` or equal to it. It is the minimum, unless rounding or
+    `ROUNDS` end the descent; the caller has to certify it.
+
+    This is an active-set method that changes many filters at once. Each round moves to the minimum of the column's
+    face, or as far towards the minimum as the objective falls. Weights that would change sign become zero, and the
+    others are projected back onto the ball. From a face's minimum, the method moves on to a larger face: the filters
+    whose gradient most exceeds the gradient on the support enter. If a single weight is dropped or a single filter
+    enters, the objective always falls [nocedal2006]; larger changes are kept only if the objective falls.
 
     Args:
-        weights_FC: in the ball.
-        mu: its radius, one for all columns or (C,).
+        weights_FC: the start, in the ball.
+        mu: the radius of the ball, one for all columns or (C,).
     """
     gram_FF, cross_BF = problem.gram_FF, problem.cross_FC.T.contiguous()
     weights_BF, mu_B = weights_FC.T.clone(), mu.expand(weights_FC.shape[1])
@@ -59,12 +62,12 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
             for damping in (0, DAMPING):
                 if bool(lower_B.all()):
                     break
-                left = (~lower_B).nonzero()[:, 0]
-                rows = columns[left]
-                weights_BF[rows], change_B, reached_B[left] = _towards_minimum(
-                    problem.classes(rows), weights_BF[rows], sign_BF[part][left], mu_B[rows], damping
+                again = (~lower_B).nonzero()[:, 0]
+                rows = columns[again]
+                weights_BF[rows], change_B, reached_B[again] = _towards_minimum(
+                    problem.classes(rows), weights_BF[rows], sign_BF[part][again], mu_B[rows], damping
                 )
-                lower_B[left] = change_B < 0
+                lower_B[again] = change_B < 0
             grown_B, cut_B = lower_B & reached_B, ~lower_B & settled_B[columns]
             more_B = (2 * tried_B).clamp(max=len(gram_FF))
             fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
@@ -78,13 +81,21 @@ def move_to_minimum(
 ) -> Tensor:
     """Find the move d that minimises ½dᵀGd − pᵀd subject to sᵀd ≤ room, for each of B faces: (B, K).
 
-    A ridge at the size of the rounding errors, relative to the diagonal, makes null directions of G harmless;
-    refining the solution by its residual takes the ridge's effect out of the other directions. At the minimum
-    p − G d = λ s with λ ≥ 0, or λ = 0 where there is room. Where the bound is binding p is split into λ₀ s and a
-    rest that vanishes, and all rounding with it, as the minimum comes near.
+    A ridge of the size of rounding errors, relative to the diagonal, makes null directions of G harmless. Refining the
+    solution by its residual removes the ridge's effect from the other directions. At the minimum p − G d = λ s with
+    λ ≥ 0, or λ = 0 where there is room. Where the bound is binding, p is split into λ₀ s and a rest; near the minimum
+    the rest vanishes, and all rounding with it.
 
-    A null direction along which sᵀd falls frees as much of the bound as is wanted, and rounding then decides how far
-    the move goes along it. A larger ridge, the damping, keeps it short.
+    A null direction along which sᵀd falls frees any amount of the bound; rounding then decides how far the move goes
+    along this direction. A larger ridge keeps the move short.
+
+    Args:
+        gram_BKK: G of each face.
+        pull_BK: p, the negative gradient.
+        sign_BK: s, the signs of the face; 0 where padded.
+        room_B: mu − ‖w‖₁.
+        binding_B: whether ‖w‖₁ counts as mu.
+        damping: the larger ridge, relative to the diagonal; 0 for none.
     """
     ridged_BKK = gram_BKK.clone()
     ridge = damping or torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1]
@@ -106,9 +117,9 @@ def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the Gram matrix on the support of each face.
 
     Returns:
-        filter_BK: the filters of each support, in order, then others as padding.
+        filter_BK: the filters of each support, in order, then other filters as padding.
         real_BK: false where padded.
-        gram_BKK: their Gram matrices; the identity where padded.
+        gram_BKK: the Gram matrix on each support; the identity where padded.
     """
     support_BF = face_BF != 0
     largest = int(support_BF.sum(1).max())
@@ -122,7 +133,10 @@ def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def chunks(support_BF: Tensor) -> Iterator[Tensor]:
-    """Indices of columns whose rows of the Gram matrix fit in memory together, with supports of similar size."""
+    """Yield the indices of columns in groups, whose rows of the Gram matrix fit in memory together.
+
+    Columns of a group have supports of similar size.
+    """
     sizes_B, order_B = support_BF.sum(1).sort()
     limit = CHUNK_BYTES["cuda" if support_BF.is_cuda else "cpu"] // 8 // support_BF.shape[1]
     start = 0
@@ -134,9 +148,10 @@ def chunks(support_BF: Tensor) -> Iterator[Tensor]:
 
 
 def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tensor, entries_B: Tensor) -> Tensor:
-    """Signs of the filters to enter, at most `entries` of each column: those that most violate |g_f| ≤ λ: (B, F).
+    """Return the signs of the filters that enter each column's support, 0 for all others: (B, F).
 
-    λ, the multiplier of the bound, is |g| on the support where ‖w‖₁ = mu, otherwise 0.
+    The filters that most violate |g_f| ≤ λ enter, at most `entries_B` in each column. The multiplier λ of the bound is
+    |g| on the support where ‖w‖₁ = mu, and 0 otherwise.
     """
     pull_BF = cross_BF - weights_BF @ gram_FF  # −g
     sign_BF = weights_BF.sign()
@@ -157,9 +172,9 @@ def _towards_minimum(
     """Move each column once towards the minimum of its face.
 
     Returns:
-        weights_BF: the best of several points on the way to the face's minimum, if any is lower.
-        change_B: by how much the objective changes; at least 0 where none is lower.
-        reached_B: whether the minimum has the face's signs, or is no lower but for rounding.
+        weights_BF: the best of several points on the way to the face's minimum; unchanged where no point is lower.
+        change_B: the change of the objective at the best point; at least 0 where no point is lower.
+        reached_B: whether the face's minimum is reached: it has the face's signs, or lies lower by rounding alone.
     """
     filter_BK, real_BK, gram_BKK = restrict(problem.gram_FF, sign_BF)
     rows = (problem.cross_FC.T, sign_BF, weights_BF)
@@ -183,9 +198,9 @@ def _towards_minimum(
 
 
 def _on_the_way(now_BK: Tensor, target_BK: Tensor, sign_BK: Tensor, crossing_BK: Tensor, mu_B: Tensor) -> Tensor:
-    """Points in the ball on the way to a face's minimum, without weights of another sign: (B, K, T).
+    """Return T points in the ball on the way to a face's minimum; weights of another sign are 0: (B, K, T).
 
-    The last goes exactly until the first weight reaches zero.
+    The last point lies exactly where the first weight reaches zero.
     """
     reach_BK = torch.where(crossing_BK & (now_BK != 0), now_BK / (now_BK - target_BK), torch.inf)
     reach_B, first_B = reach_BK.min(1)

@@ -1,4 +1,4 @@
-"""The exact path of the mu-lasso: every mu at which a filter enters or leaves a support."""
+"""The exact solution path of the mu-lasso: every mu at which a filter enters or leaves a support."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tipping.mu_lasso.active_set import descend
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
 
-BLOCK = 64  # pivots gathered into one update of the matrix, at least
+BLOCK = 64  # pivots collected for one update of the matrix, at least
 # a filter depends on the support when this leaves at most max(DEPENDENT, FADING · λ_max / λ) of its Gram diagonal
 DEPENDENT, FADING = 1e-12, 1e-18
-LEAST = 1e-12  # λ, in units of its largest value, under which nothing but rounding is left
+LEAST = 1e-12  # λ, relative to its largest value, under which only rounding remains
 BLUR = 1  # share of λ that rounding may add to the gradient of a dependent filter
-LONGEST_PATH = 100  # breakpoints for each filter, beyond which the path must be a circle of ties
+LONGEST_PATH = 100  # breakpoints per filter beyond which ties must be leading the path in circles
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClassPath:
 
     Attributes:
         mu_K: mu of each breakpoint; the first is 0, where the first filter enters.
-        filter_K: the filter that enters or leaves there.
-        sign_K: the sign with which it enters, 0 when it leaves.
-        saturation: mu from which the bound no longer binds, by the last face whose end rounding does not hide; infinite
-            where the path was cut short.
-        filters: F.
+        filter_K: the filter that enters or leaves the support at each breakpoint.
+        sign_K: the sign with which the filter enters, 0 when it leaves.
+        saturation: the mu from which the bound no longer binds, computed on the last face whose end is not hidden by
+            rounding; infinite where the path was cut short.
+        filters: the number of filters F.
     """
 
     mu_K: np.ndarray
@@ -41,14 +41,14 @@ class ClassPath:
     filters: int
 
     def face(self, mu: float) -> np.ndarray:
-        """Signs of the weights at mu, 0 off the support: (F,)."""
+        """Return the signs of the weights at mu, 0 off the support: (F,)."""
         passed = int(np.searchsorted(self.mu_K, mu, side="left"))
         signs_F = np.zeros(self.filters, dtype=np.int8)
         signs_F[self.filter_K[:passed]] = self.sign_K[:passed]  # the last entry of a filter counts
         return signs_F
 
     def supports(self) -> Iterator[np.ndarray]:
-        """Yield the filters of the support after each breakpoint, in order."""
+        """Yield the support after each breakpoint: its filters in rising order."""
         support: set[int] = set()
         for f in self.filter_K.tolist():
             support ^= {f}
@@ -57,7 +57,13 @@ class ClassPath:
 
 @dataclass(frozen=True)
 class SolutionPath:
-    """The exact solutions of a problem at every mu, up to `largest_mu` where it was cut short."""
+    """The exact solutions of a problem at every mu up to `largest_mu`, which is infinite unless the path was cut short.
+
+    Attributes:
+        problem: the problem solved.
+        classes: the path of each class.
+        largest_mu: the end of the path.
+    """
 
     problem: MuLassoProblem
     classes: tuple[ClassPath, ...]
@@ -69,12 +75,12 @@ class SolutionPath:
         return self.problem.label_sq_C.new_tensor([path.saturation for path in self.classes])
 
     def weights(self, mu: Sequence[float] | Tensor) -> Tensor:
-        """Return the weights at each mu: (M, F, C). `solution` has their certificates too.
+        """Return the weights at each mu: (M, F, C).
 
-        Solved anew from the path's support and signs, so that no rounding of the path is left in them.
+        The weights are solved anew from the support and signs of the path, so that rounding does not accumulate.
 
         Raises:
-            ValueError: a mu is not finite and over 0, or beyond the end of a path that was cut short.
+            ValueError: a mu is not finite and over 0, or lies beyond the end of a path that was cut short.
         """
         mu_M, exact = checked_mu(mu, self.problem), self.problem.to(torch.float64)
         if float(mu_M.max()) > self.largest_mu:
@@ -88,7 +94,11 @@ class SolutionPath:
         return rounded(weights_MFC, self.problem)
 
     def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
-        """Return the weights at each mu with their certificates, as a solver returns them.
+        """Return the weights at each mu with certificates, as a solver returns them.
+
+        Args:
+            tolerance: the largest relative duality gap of a certified column; by default 1e-8 in float64, 1e-3 in
+                float32.
 
         Raises:
             ValueError: as `weights`, or the tolerance is not finite and over 0.
@@ -102,13 +112,13 @@ class SolutionPath:
 def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPath:
     """Follow the exact piecewise-linear path of each class [osborne2000; efron2004].
 
-    With λ = ‖g‖∞ falling from its largest value to 0, weights on the support and gradients off it are linear in λ
-    until a weight reaches zero (its filter leaves) or a gradient reaches λ (its filter enters). Runs on the CPU in
-    float64, whatever the problem's device and type.
+    The multiplier λ = ‖g‖∞ falls from its largest value to 0. Weights on the support and gradients off the support are
+    linear in λ until a weight reaches zero (its filter leaves) or a gradient reaches λ (its filter enters). The
+    computation runs on the CPU in float64, whatever the problem's device and type.
 
     Args:
         problem: F filters, C classes.
-        largest_mu: where to end the paths; by default they go on to saturation.
+        largest_mu: the mu at which the paths end; by default they end at saturation.
 
     Raises:
         ValueError: largest_mu is not over 0.
@@ -127,7 +137,11 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPat
 
 
 def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> ClassPath:
-    """Return the path of one class."""
+    """Return the path of one class.
+
+    Args:
+        live: the positions of the face's filters among all F filters.
+    """
     breakpoints: list[tuple[float, int, int]] = []
     multiplier, mu, saturation = np.inf, 0.0, np.inf
     while mu <= largest_mu:
@@ -148,40 +162,43 @@ def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> C
 class _Face:
     """The solutions of one class on one face, as a function of λ; filters are scaled to a Gram diagonal of 1.
 
-    The Gram matrix is swept on the support S: [−B, B G_SN; G_NS B, G_NN − G_NS B G_SN] with B = G_SS⁻¹
-    [goodnight1979]. A filter that enters or leaves is one pivot, an update of rank 1; pivots are gathered and applied
-    together, as one product of matrices. Two more columns are swept with it, XᵀL and the signs.
+    The Gram matrix is swept on the support S, with N the filters off S and B = G_SS⁻¹:
+    [−B, B G_SN; G_NS B, G_NN − G_NS B G_SN] [goodnight1979]. A filter that enters or leaves is one pivot, an update of
+    rank 1. Pivots are collected and applied together, as one matrix product. Two more columns are swept with the
+    matrix: XᵀL and the signs.
 
     Args:
-        gram_FF: the normalised Gram matrix; it is not changed.
+        gram_FF: the normalised Gram matrix, which is not changed.
         norm_F: the norms of the filters' responses.
         cross_F: one column of XᵀL.
 
     Attributes:
         sign_F: signs of the weights, 0 off S.
-        bound_F: what a scaled weight of 1 adds to ‖w‖₁; scaled gradients lie within λ bound.
-        free_F, slope_F: free − λ slope is the scaled weight on S, and the negative scaled gradient off it.
-        left_F: off S, the share of the diagonal that S does not explain: 0 when linearly dependent on S.
+        bound_F: what a scaled weight of 1 adds to ‖w‖₁; a scaled gradient is at most λ bound in magnitude.
+        free_F, slope_F: free − λ slope is the scaled weight on S, and the negative scaled gradient off S.
+        unexplained_F: off S, the share of the diagonal that S does not explain: 0 for filters linearly dependent on S.
     """
 
     def __init__(self, gram_FF: np.ndarray, norm_F: np.ndarray, cross_F: np.ndarray) -> None:
         self.bound_F = 1 / norm_F
-        self.sign_F, self.left_F = np.zeros_like(cross_F), np.ones_like(cross_F)
+        self.sign_F, self.unexplained_F = np.zeros_like(cross_F), np.ones_like(cross_F)
         self.free_F, self.slope_F = columns = np.stack([cross_F * self.bound_F, np.zeros_like(cross_F)])
         self._columns_2F = columns
         self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
-        self._matrix_FF, self._own = gram_FF, False
-        self._recent: list[int] = []  # pivots that the matrix does not know of yet
+        self._matrix_FF, self._copied = gram_FF, False
+        self._recent: list[int] = []  # pivots not yet applied to the matrix
         block = max(BLOCK, len(cross_F) // 4)
         self._rows_PF, self._pivots_P = np.empty((block, len(cross_F))), np.empty(block)
 
     def norm(self, multiplier: float) -> float:
-        """‖w‖₁ at λ."""
+        """Return ‖w‖₁ at λ."""
         return float((self.sign_F * self.bound_F) @ (self.free_F - multiplier * self.slope_F))
 
     def next_event(self, multiplier: float) -> tuple[float, int, int]:
-        """Return the next λ, below this one, at which a filter's sign changes (0 if there is none); the filter; the
-        sign."""
+        """Return the largest λ below `multiplier` at which a filter's sign changes, the filter, and its new sign.
+
+        λ is 0 where no sign changes.
+        """
         free_F, slope_F, bound_F = self.free_F, self.slope_F, self.bound_F
         outside_F = (self.sign_F == 0) & ~self._dependent_F(multiplier)
         candidates = (
@@ -197,17 +214,16 @@ class _Face:
         return event
 
     def blurred(self, multiplier: float) -> bool:
-        """Return whether rounding hides what happens at λ: gradients that depend on those of S no longer fall with
-        λ."""
+        """Return whether rounding hides the events at λ: a filter linearly dependent on S has a gradient beyond λ."""
         dependent_F = (self.sign_F == 0) & self._dependent_F(multiplier)
         return bool((dependent_F & (np.abs(self.free_F) > BLUR * multiplier * self.bound_F)).any())
 
     def _dependent_F(self, multiplier: float) -> np.ndarray:
-        """Return whether rounding leaves each filter off S linearly dependent on S."""
-        return self.left_F <= max(DEPENDENT, FADING * self.peak / multiplier)
+        """Return whether each filter off S counts as linearly dependent on S, up to rounding: (F,)."""
+        return self.unexplained_F <= max(DEPENDENT, FADING * self.peak / multiplier)
 
     def change(self, f: int, sign: int) -> None:
-        """Filter f enters S with a sign, or leaves it (0)."""
+        """Let filter f enter S with a sign, or leave S (sign 0)."""
         if sign:
             self.slope_F[f] += sign * self.bound_F[f]
         self._pivot(f, 1 if sign else -1)
@@ -216,15 +232,15 @@ class _Face:
         self.sign_F[f] = sign
 
     def _pivot(self, f: int, direction: int) -> None:
-        """Divide row f by its diagonal entry and take its multiples off all other rows."""
+        """Divide row f by its diagonal entry and subtract its multiples from all other rows."""
         rows_PF, pivots_P = self._rows_PF[: len(self._recent)], self._pivots_P[: len(self._recent)]
         row_F = np.zeros_like(self.sign_F) if f in self._recent else self._matrix_FF[f].copy()
         row_F[self._recent] = 0
         row_F -= (rows_PF[:, f] / pivots_P) @ rows_PF
         pivot, row_F[f] = row_F[f], -direction
         rows_PF[:, f] = 0
-        self.left_F[f] = 0
-        self.left_F -= row_F**2 / pivot
+        self.unexplained_F[f] = 0
+        self.unexplained_F -= row_F**2 / pivot
         entries_2 = self._columns_2F[:, f] / pivot
         self._columns_2F[:, f] = 0
         self._columns_2F -= np.outer(entries_2, row_F)
@@ -234,9 +250,9 @@ class _Face:
             self._apply()
 
     def _apply(self) -> None:
-        """Bring the matrix up to date with the gathered pivots."""
-        if not self._own:  # until then all classes share one matrix
-            self._matrix_FF, self._own = self._matrix_FF.copy(), True
+        """Apply the collected pivots to the matrix."""
+        if not self._copied:  # all classes share one matrix until their first update
+            self._matrix_FF, self._copied = self._matrix_FF.copy(), True
         self._matrix_FF[self._recent], self._matrix_FF[:, self._recent] = 0, 0
         self._matrix_FF -= self._rows_PF.T @ (self._rows_PF / self._pivots_P[:, None])
         self._recent.clear()

@@ -15,18 +15,19 @@ TYPES = (torch.float64, torch.float32)
 
 @dataclass(frozen=True, eq=False)
 class MuLassoProblem:
-    """Minimise f(w) = ½‖X w − l‖² over ‖w‖₁ ≤ mu, for each class; X and l enter by their products only.
+    """The mu-lasso problem: for each class, minimise f(w) = ½‖X w − l‖² over ‖w‖₁ ≤ mu [oramas2019].
+
+    X (N, F) and the one-hot labels L (N, C) enter by their products only. Weights are tensors (..., F, C), whose
+    leading dimensions batch over values of mu.
 
     Args:
         gram_FF: XᵀX.
         cross_FC: XᵀL.
         label_sq_C: ‖l_c‖² of each class.
 
-    Weights are (..., F, C) tensors: leading dimensions batch over values of mu.
-
     Raises:
         ValueError: shapes, types or devices do not fit, a value is not finite, the Gram matrix is not symmetric and
-            positive semidefinite, or a product exceeds that of the norms.
+            positive semidefinite, or a product in `cross_FC` exceeds the product of the norms.
     """
 
     gram_FF: Tensor
@@ -54,11 +55,11 @@ class MuLassoProblem:
         if float((gram_FF - gram_FF.T).abs().max()) > rounding * float(gram_FF.abs().max()):
             raise ValueError("gram_FF must be symmetric, as XᵀX is")
         object.__setattr__(self, "gram_FF", (gram_FF + gram_FF.T) / 2)
-        ridge = len(gram_FF) * torch.finfo(torch.float32).eps  # what summing in float32 may leave
+        ridge = len(gram_FF) * torch.finfo(torch.float32).eps  # rounding of sums in float32
         normalised_FF, _ = self.normalised()
         if int(torch.linalg.cholesky_ex(normalised_FF + ridge * torch.eye(filters).to(normalised_FF)).info):
             raise ValueError("gram_FF must be positive semidefinite, as XᵀX is")
-        largest_FC = gram_FF.diagonal()[:, None] * label_sq_C  # no scalar product exceeds that of the norms
+        largest_FC = gram_FF.diagonal()[:, None] * label_sq_C  # Cauchy-Schwarz
         if bool((cross_FC.square() > (1 + rounding) * largest_FC).any()) or float(label_sq_C.min()) < 0:
             raise ValueError(
                 "cross_FC must consist of products with the squared norms on gram_FF's diagonal and label_sq_C"
@@ -67,7 +68,7 @@ class MuLassoProblem:
     @classmethod
     @torch.no_grad()
     def stream(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> MuLassoProblem:
-        """Sum the problem of all rows of batches (responses_NF, labels_NC), in one pass, in float64.
+        """Sum the problem over batches (responses_NF, labels_NC), in one pass, in float64.
 
         Raises:
             ValueError: there is no batch, the batches do not fit, or a value is not finite.
@@ -99,10 +100,10 @@ class MuLassoProblem:
         return cls(*sums)
 
     def __add__(self, other: MuLassoProblem) -> MuLassoProblem:
-        """Return the problem of the rows of both, on this one's device.
+        """Return the problem of the images of both problems, on the device of the first.
 
         Raises:
-            ValueError: they have other filters, classes or types.
+            ValueError: the problems differ in their number of filters or classes, or in their type.
         """
         for ours, theirs in ((self.cross_FC.shape, other.cross_FC.shape), (self.gram_FF.dtype, other.gram_FF.dtype)):
             if ours != theirs:
@@ -113,7 +114,7 @@ class MuLassoProblem:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
-        """Return a copy on another device, or of another type, unless it is there already.
+        """Return the problem on another device, or in another type; tensors are copied only where they change.
 
         Raises:
             ValueError: the type is neither float64 nor float32.
@@ -123,25 +124,25 @@ class MuLassoProblem:
         return self._part(self.gram_FF.to(target), self.cross_FC.to(target), self.label_sq_C.to(target))
 
     def classes(self, chosen: Tensor) -> MuLassoProblem:
-        """Return the problem of some classes."""
+        """Return the problem of some classes, given by their positions."""
         return self._part(self.gram_FF, self.cross_FC[:, chosen], self.label_sq_C[chosen])
 
     def _part(self, gram_FF: Tensor, cross_FC: Tensor, label_sq_C: Tensor) -> MuLassoProblem:
-        """Return a problem made of this one's tensors, which need no second check."""
+        """Return a problem of tensors that are derived from this problem's, without checking them again."""
         part = copy(self)
         for name, tensor in {"gram_FF": gram_FF, "cross_FC": cross_FC, "label_sq_C": label_sq_C}.items():
             object.__setattr__(part, name, tensor)
         return part
 
     def dead_F(self) -> np.ndarray:
-        """Return whether each filter's responses are all zero; boolean (F,)."""
+        """Return whether each filter is dead: all its responses are zero. Boolean (F,)."""
         return (self.gram_FF.diagonal() == 0).cpu().numpy()
 
     def normalised(self) -> tuple[Tensor, Tensor]:
-        """Return the Gram matrix of responses divided by their norms, in float64, and those norms.
+        """Return the Gram matrix of responses scaled to norm 1, and their norms, both in float64.
 
         Returns:
-            gram_FF: 1 on the diagonal; 0 in the rows and columns of dead filters.
+            gram_FF: the scaled matrix: 1 on the diagonal; 0 in the rows and columns of dead filters.
             norm_F: ‖x_f‖; 1 for a dead filter.
         """
         gram_FF = self.gram_FF.double()
@@ -150,34 +151,34 @@ class MuLassoProblem:
         return gram_FF / torch.outer(norm_F, norm_F), norm_F
 
     def objective(self, weights_FC: Tensor) -> Tensor:
-        """f = ½‖X w − l‖² of each column: (..., C)."""
+        """Return f = ½‖X w − l‖² of each column: (..., C)."""
         product_FC = self.gram_FF @ weights_FC
         return (weights_FC * (product_FC / 2 - self.cross_FC)).sum(-2) + self.label_sq_C / 2
 
     def change(self, weights_FC: Tensor, other_FC: Tensor) -> Tensor:
-        """f(other) − f(w) of each column, without the cancellation of a difference of objectives: (..., C)."""
+        """Return f(other) − f(w) of each column, computed without subtracting objectives: (..., C)."""
         move_FC = other_FC - weights_FC
         return (move_FC * (self.gradient(weights_FC) + self.gram_FF @ move_FC / 2)).sum(-2)
 
     def gradient(self, weights_FC: Tensor) -> Tensor:
-        """∇f = Xᵀ(X w − l) of each column: (..., F, C)."""
+        """Return ∇f = Xᵀ(X w − l) of each column: (..., F, C)."""
         return self.gram_FF @ weights_FC - self.cross_FC
 
     def relative_gap(self, weights_FC: Tensor, mu: Tensor) -> Tensor:
-        """(gᵀw + mu‖g‖∞) / max(f, 1) with g = ∇f: (..., C).
+        """Return the relative duality gap (gᵀw + mu‖g‖∞) / max(f, 1) of each column, with g = ∇f: (..., C).
 
-        The numerator bounds f(w) − min f from above for every w in the ball [jaggi2013].
+        The numerator bounds f(w) − min f from above, for every w in the ball [jaggi2013].
         """
         gradient_FC = self.gradient(weights_FC)
         gap_C = (gradient_FC * weights_FC).sum(-2) + mu * gradient_FC.abs().amax(-2)
         return gap_C / self.objective(weights_FC).clamp(min=1)
 
     def saturation(self) -> Tensor:
-        """Return the mu of each class from which the bound no longer binds: (C,).
+        """Return the saturation mu of each class, from which the bound no longer binds: (C,).
 
-        It is the smallest ‖w‖₁ among the minima of f without the bound: G w = XᵀL, up to the null directions of G
-        (eigenvalues, after scaling its diagonal to 1, within rounding of 0), over which a linear program minimises.
-        In float32, rounding hides directions that count: take the result for within a fifth or so.
+        It is the smallest ‖w‖₁ among the minima of f without the bound, the solutions of G w = XᵀL. A linear program
+        minimises ‖w‖₁ over the null directions of G: eigenvectors whose eigenvalue is 0 up to rounding, after scaling
+        the diagonal to 1. In float32, rounding hides some directions: the result is within about a fifth.
 
         Raises:
             RuntimeError: the linear program fails.
@@ -195,8 +196,12 @@ class MuLassoProblem:
 
 
 def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
-    """min over v of ‖point + directions v‖₁, as the linear program min Σt with −t ≤ point + directions v ≤ t."""
-    from scipy.optimize import linprog  # here, as a job, which asks for no saturation, does without
+    """Return min over v of ‖point + directions v‖₁, as the linear program min Σt with −t ≤ point + directions v ≤ t.
+
+    Raises:
+        RuntimeError: the linear program fails.
+    """
+    from scipy.optimize import linprog  # here: jobs do not compute saturation
     from scipy.sparse import block_array, eye_array
 
     filters, count = directions.shape

@@ -10,8 +10,8 @@ def project_l1_ball(points_FC: Tensor, radius: Tensor | float) -> Tensor:
     """Project each column onto the L1 ball: the nearest point with ‖w‖₁ ≤ radius, by soft thresholding [duchi2008].
 
     Args:
-        points_FC: (..., F, C).
-        radius: over 0, broadcastable to (..., C).
+        points_FC: the columns (..., F, C).
+        radius: the radius of the ball, over 0, broadcastable to (..., C).
 
     Returns:
         (..., F, C); columns inside the ball are unchanged, thresholded entries are exact zeros.
@@ -24,6 +24,6 @@ def project_l1_ball(points_FC: Tensor, radius: Tensor | float) -> Tensor:
     levels = (descending.cumsum(-2) - radius_1C) / ranks
     kept = (descending > levels).sum(-2, keepdim=True).clamp(min=1)
     threshold = levels.gather(-2, kept - 1).clamp(min=0)
-    left = (sizes - threshold).clamp(min=0)
-    norm_1C = left.sum(-2, keepdim=True)  # of points far outside, the difference has few digits left
-    return points_FC.sign() * torch.where(norm_1C > radius_1C, left * (radius_1C / norm_1C), left)
+    shrunk = (sizes - threshold).clamp(min=0)
+    norm_1C = shrunk.sum(-2, keepdim=True)  # not the radius for points far outside: the difference has few digits
+    return points_FC.sign() * torch.where(norm_1C > radius_1C, shrunk * (radius_1C / norm_1C), shrunk)

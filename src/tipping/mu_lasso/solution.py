@@ -1,4 +1,4 @@
-"""What a solver returns: weights, each column with its certificate."""
+"""Solutions: the weights that a solver returns, each column with its certificate."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from tipping.mu_lasso.active_set import chunks, restrict
 from tipping.mu_lasso.problem import MuLassoProblem
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative duality gaps that rounding allows on real problems
-TIE = 1e-6  # |g_f| this little under those of the support, relatively, counts as tied with them,
-SPARE = 1e-8  # and so does one with which a weight of mu would raise the objective by this share of max(f, 1)
-RANK = 1e-10  # eigenvalue, beside a diagonal of 1, under which filters count as linearly dependent
+TIE = 1e-6  # relative distance within which |g_f| counts as tied with |g| on the support
+SPARE = 1e-8  # |g_f| also counts as tied where a weight of mu raises the objective by at most this share of max(f, 1)
+RANK = 1e-10  # eigenvalue, for a diagonal of 1, under which filters count as linearly dependent
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Weights of every (mu, class) column, each with its certificate.
+    """The weights of every (mu, class) column, each with its certificate.
 
     Attributes:
         weights_MFC: weights in the ball, with exact zeros.
-        relative_gap_MC: relative duality gap: f is at most this times max(f, 1) over its minimum.
+        relative_gap_MC: the relative duality gap: f exceeds its minimum by at most the gap times max(f, 1).
         certified_MC: whether the weights are in the ball and the relative gap is at or under the tolerance.
-        unique_MC: whether the column is certified and its solution, and so its support, certainly the only one: the
-            filters whose |gradient| is the largest are linearly independent [tibshirani2013]. Duplicate filters make
-            it false.
-        iterations_MC: gradient steps of spg, or breakpoints passed by homotopy.
-        stopped: why each uncertified column stopped, a sentence under its (m, c).
+        unique_MC: whether the column is certified and its solution is unique, and so its support: the filters with the
+            largest |gradient| are linearly independent [tibshirani2013]. Duplicate filters make it false.
+        iterations_MC: gradient steps of `spg`, or breakpoints passed by `homotopy`.
+        stopped: for each uncertified column, the reason why it stopped: a sentence, by (m, c).
     """
 
     weights_MFC: Tensor
@@ -41,23 +40,23 @@ class Solution:
     stopped: Mapping[tuple[int, int], str]
 
     def at(self, m: int) -> Solution:
-        """Return the columns of one mu, by its position."""
-        one = slice(m, m + 1)
+        """Return the solution at one mu, by the position of mu: M is 1."""
+        only = slice(m, m + 1)
         return Solution(
-            self.weights_MFC[one],
-            self.relative_gap_MC[one],
-            self.certified_MC[one],
-            self.unique_MC[one],
-            self.iterations_MC[one],
+            self.weights_MFC[only],
+            self.relative_gap_MC[only],
+            self.certified_MC[only],
+            self.unique_MC[only],
+            self.iterations_MC[only],
             {(0, c): why for (row, c), why in self.stopped.items() if row == m},
         )
 
 
 def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
-    """mu as a tensor (M,) on the problem's device, in float64.
+    """Return mu as a tensor (M,) on the problem's device, in float64.
 
     Raises:
-        ValueError: it is no sequence of finite values over 0.
+        ValueError: mu is no sequence of finite values over 0.
     """
     try:
         mu_M = torch.as_tensor(mu, dtype=torch.float64, device=problem.gram_FF.device)
@@ -71,10 +70,10 @@ def checked_mu(mu: Sequence[float] | Tensor, problem: MuLassoProblem) -> Tensor:
 
 
 def checked_tolerance(tolerance: float | None, problem: MuLassoProblem) -> float:
-    """Return the tolerance, by default that of the problem's type.
+    """Return the tolerance; by default 1e-8 for a problem in float64, 1e-3 in float32.
 
     Raises:
-        ValueError: it is not finite and over 0.
+        ValueError: the tolerance is not finite and over 0.
     """
     tolerance = TOLERANCE[problem.gram_FF.dtype] if tolerance is None else tolerance
     if not 0 < tolerance < math.inf:
@@ -83,7 +82,7 @@ def checked_tolerance(tolerance: float | None, problem: MuLassoProblem) -> float
 
 
 def rounded(weights_MFC: Tensor, problem: MuLassoProblem) -> Tensor:
-    """Weights computed in float64, in the problem's type."""
+    """Return weights that were computed in float64 in the type of the problem."""
     return weights_MFC.to(problem.gram_FF.dtype).contiguous()
 
 
@@ -95,11 +94,11 @@ def certify(
     iterations_MC: Tensor,
     reasons: Mapping[tuple[int, int], str],
 ) -> Solution:
-    """Certify a solution: its gaps and objectives, computed in float64.
+    """Return a solution with its certificates: duality gaps and uniqueness, computed in float64.
 
     Args:
-        weights_MFC: in the balls of radius mu, up to the rounding of their type, or not certified.
-        reasons: why the solver stopped at column (m, c), where it did not reach its tolerance.
+        weights_MFC: the weights; columns outside the ball of radius mu, beyond rounding, are not certified.
+        reasons: for columns (m, c) over the tolerance, the reason why the solver stopped.
     """
     exact = problem.to(torch.float64)
     gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
@@ -119,7 +118,7 @@ def certify(
 def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC: Tensor) -> Tensor:
     """Return whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C).
 
-    Tied are all whose |gradient| is no smaller than the smallest on the support, or that the gap leaves in doubt.
+    A filter is tied if its |gradient| is at least the smallest on the support, up to `TIE` and the gap.
     """
     normalised_FF, _ = problem.normalised()
     live_F = normalised_FF.diagonal() > 0

@@ -1,4 +1,4 @@
-"""Spectral projected gradient with exact descents, all classes in one batch, warm-started along mu."""
+"""Solve the mu-lasso by spectral projected gradient with exact descents, all classes in one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tipping.mu_lasso.projection import project_l1_ball
 from tipping.mu_lasso.solution import TOLERANCE, Solution, certify, checked_mu, checked_tolerance, rounded
 
 PHASE = 50  # gradient steps between two exact descents
-LONGEST = 1e4  # of a gradient step before projection, in units of mu: longer ones lose digits
+LONGEST = 1e4  # length of a gradient step before projection, in units of mu: longer steps lose digits
 
 
 def spg(
@@ -25,15 +25,19 @@ def spg(
 ) -> Solution:
     """Solve the mu-lasso for every mu and class: exact descents and spectral projected gradient [birgin2000].
 
-    The smallest mu starts from zero, each further one from the solution of the one before. `descend` takes all
-    classes to their exact supports. Where rounding or degenerate filters stop it short of the tolerance, gradient
-    steps and descents take turns; columns under the tolerance leave the batch.
+    The smallest mu starts from zero, each larger mu from the solution at the mu before. `descend` finds the exact
+    supports of all classes. Where rounding or degenerate filters stop a descent short of the tolerance, gradient steps
+    and descents alternate. Columns at or under the tolerance leave the batch.
 
     Args:
         problem: F filters, C classes, on any device.
         mu: M bounds on ‖w_c‖₁, each over 0, in any order.
-        tolerance: relative duality gap at which a column is done; by default 1e-8 in float64, 1e-3 in float32.
-        max_iterations: gradient steps at one mu after which the columns left are returned as they are, uncertified.
+        tolerance: the relative duality gap at which a column is done; by default 1e-8 in float64, 1e-3 in float32.
+        max_iterations: the number of gradient steps at one mu after which unfinished columns are returned as they are,
+            uncertified.
+
+    Returns:
+        the weights (M, F, C) with their certificates.
 
     Raises:
         ValueError: mu, tolerance or max_iterations is out of its range.
@@ -48,16 +52,16 @@ def spg(
     reasons: dict[tuple[int, int], str] = {}
     start_FC = torch.zeros_like(exact.cross_FC)
     for m in mu_M.argsort().tolist():
-        start_FC, iterations_MC[m], left = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
+        start_FC, iterations_MC[m], unfinished = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
         weights_MFC[m] = start_FC
-        reasons |= {(m, c): reason for c, reason in left.items()}
+        reasons |= {(m, c): reason for c, reason in unfinished.items()}
     return certify(problem, rounded(weights_MFC, problem), mu_M, tolerance, iterations_MC, reasons)
 
 
 def _solve(
     problem: MuLassoProblem, start_FC: Tensor, mu: Tensor, tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """Weights (F, C) at one mu, gradient steps (C,), and why each class over the tolerance stopped."""
+    """Return weights (F, C) at one mu, gradient steps (C,), and the reason why each unfinished class stopped."""
     weights_FC = start_FC.clone()
     todo = torch.arange(weights_FC.shape[1], device=weights_FC.device)
     iterations_C = torch.zeros_like(todo)
@@ -83,9 +87,9 @@ def _solve(
 
 
 def gradient_steps(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor, steps: int) -> Tensor:
-    """Weights after some steps of spectral projected gradient in the ball of radius mu.
+    """Return the weights (F, C) after some steps of spectral projected gradient in the ball of radius mu [birgin2000].
 
-    Barzilai-Borwein steps, each followed by an exact line search, since f is quadratic.
+    Each step has Barzilai-Borwein length and is followed by a line search, which is exact since f is quadratic.
     """
     tiny = torch.finfo(weights_FC.dtype).tiny
     gradient_FC = problem.gradient(weights_FC)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tipping import models
 from tipping.errors import InputError
-from tipping.files import is_state, load
+from tipping.files import is_state, load_saved
 from tipping.network.hooks import evaluating
 
 OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
@@ -127,7 +127,7 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
         InputError: the file cannot be read, or its weights are of another architecture or not finite.
     """
     try:
-        content = load(Path(path))
+        content = load_saved(Path(path))
     except OSError as error:
         raise InputError(f"model.checkpoint={path} cannot be read ({error}); give a file of weights") from error
     except ValueError as error:

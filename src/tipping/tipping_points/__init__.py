@@ -1,4 +1,4 @@
-"""Where accuracy tips: estimates with intervals, and which mu to evaluate next."""
+"""Tipping points: estimates with confidence intervals, and the search for the mu to evaluate next."""
 
 from tipping.tipping_points.bracketing import Bracketing, breakpoints
 from tipping.tipping_points.difference import compare, student

@@ -1,4 +1,4 @@
-"""The search for tipping points: which mu to evaluate next, and where accuracy crosses its level."""
+"""The search for tipping points: the mu to evaluate next, and the mu where accuracy crosses a level."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ import numpy as np
 
 from tipping.mu_lasso import SolutionPath
 
-TIE = 1e-9  # relative distance of breakpoints, under which they are one
+TIE = 1e-9  # relative distance under which two breakpoints count as equal
 
 
 class Bracket(NamedTuple):
-    """Two neighbouring values of mu between which a curve crosses the level, and where: the breakpoint between their
-    supports, or on the line between the two."""
+    """Two neighbouring values of mu between which a curve crosses the level.
+
+    Attributes:
+        low, high: the two values of mu.
+        at: the crossing: the breakpoint between `low` and `high`, if there is exactly one; otherwise by interpolation,
+            linear in ln mu.
+    """
 
     low: float
     high: float
@@ -27,18 +32,18 @@ class Bracket(NamedTuple):
 
 @dataclass(frozen=True)
 class Bracketing:
-    """Finds every crossing of a level that a grid of mu shows, as closely as asked or as there are supports.
+    """A search for all crossings of a level that a grid of mu shows, each narrowed to a given precision.
 
-    A curve need not be monotone: where neighbouring values of the grid lie on different sides of the level, the bracket
-    is narrowed by interpolation, truncated and projected such that it never takes more evaluations than bisection
-    [oliveira2020].
+    The curve need not be monotone. Where two neighbours of the grid lie on different sides of the level, they form a
+    bracket, which is narrowed by interpolation. Interpolation is truncated and projected, so that it never takes more
+    evaluations than bisection [oliveira2020].
 
     Attributes:
         low, high: the range of mu.
-        grid: how many values of mu, spaced alike in ln mu, to evaluate first.
-        precision: relative width of the last brackets; with breakpoints it may be 0.
-        breakpoints: the values of mu at which the set of relevant filters changes, rising: between two of them the
-            curve is constant, and brackets end at two neighbouring sets at the latest.
+        grid: the number of values of mu to evaluate first, evenly spaced in ln mu.
+        precision: the relative width at which a bracket is closed; with breakpoints it may be 0.
+        breakpoints: the values of mu at which the set of relevant filters changes, rising. Between two breakpoints the
+            curve is constant: a bracket is closed once it holds a single breakpoint.
     """
 
     low: float
@@ -48,11 +53,11 @@ class Bracketing:
     breakpoints: Sequence[float] = field(default=())
 
     def next(self, known: Mapping[float, float], waiting: Collection[float] = ()) -> float | None:
-        """Return the mu to evaluate next; None while nothing is of use but what is being evaluated.
+        """Return the mu to evaluate next; None if no mu is worth evaluating until running evaluations finish.
 
         Args:
-            known: for each mu evaluated, by how much accuracy exceeds the level.
-            waiting: values of mu that are being evaluated.
+            known: accuracy minus the level at each mu evaluated.
+            waiting: values of mu whose evaluation is running.
         """
         for mu in self.first:
             if mu not in known and mu not in waiting:
@@ -68,12 +73,20 @@ class Bracketing:
         return None
 
     def finished(self, known: Mapping[float, float]) -> bool:
-        """Return whether nothing is left to evaluate."""
+        """Return whether the grid is evaluated and all brackets are closed.
+
+        Args:
+            known: accuracy minus the level at each mu evaluated.
+        """
         return all(mu in known for mu in self.first) and not self._open(known)
 
     def brackets(self, known: Mapping[float, float]) -> list[Bracket]:
-        """Return the crossings, by rising mu, as far as they have been narrowed."""
-        found, mu_of = [], {self._place(mu): mu for mu in known}
+        """Return the brackets of all crossings, by rising mu, as narrow as they are so far.
+
+        Args:
+            known: accuracy minus the level at each mu evaluated.
+        """
+        crossings, mu_of = [], {self._place(mu): mu for mu in known}
         for low, high in self._changes(known):
             ends = mu_of[low], mu_of[high]
             between = [mu for mu in self.breakpoints if ends[0] < mu < ends[1]]
@@ -82,12 +95,12 @@ class Bracketing:
                 if len(between) == 1
                 else math.exp(_linear(*map(math.log, ends), *(known[mu] for mu in ends)))
             )
-            found.append(Bracket(*ends, at))
-        return found
+            crossings.append(Bracket(*ends, at))
+        return crossings
 
     @cached_property
     def first(self) -> list[float]:
-        """The grid."""
+        """The values of mu to evaluate first: the grid, with breakpoints at most one value between two of them."""
         grid = np.geomspace(self.low, self.high, self.grid).tolist()
         return list(dict.fromkeys(self._mu(self._place(mu)) for mu in grid)) if len(self.breakpoints) else grid
 
@@ -104,7 +117,7 @@ class Bracketing:
 
     @property
     def _unit(self) -> float:
-        """The width of a bracket that is closed, in places."""
+        """The width of a closed bracket, in places."""
         return 1.0 if len(self.breakpoints) else self.precision
 
     def _closed(self, low: float, high: float) -> bool:
@@ -114,7 +127,7 @@ class Bracketing:
         return float((low + high) // 2) if len(self.breakpoints) else (low + high) / 2
 
     def _changes(self, known: Mapping[float, float]) -> list[tuple[float, float]]:
-        """Neighbouring places on different sides of the level."""
+        """Return the pairs of neighbouring places on different sides of the level."""
         sides = sorted((self._place(mu), excess > 0) for mu, excess in known.items())
         return [(low, high) for (low, above), (high, also) in pairwise(sides) if above != also]
 
@@ -122,17 +135,17 @@ class Bracketing:
         return [change for change in self._changes(known) if not self._closed(*change)]
 
     def _within(self, low: float, high: float, known: Mapping[float, float]) -> float:
-        """Return a place in a bracket: interpolated, moved towards its middle, and so near to that as bisection would
-        be."""
+        """Return the next place in a bracket: interpolated, truncated towards the middle, and projected so near to the
+        middle that no more evaluations are needed than by bisection [oliveira2020]."""
         excess = {self._place(mu): value for mu, value in known.items()}
         grid = [self._place(mu) for mu in self.first]
-        left, right = max(x for x in grid if x <= low), min(x for x in grid if x >= high)
-        spent = sum(left < x < right for x in excess)
-        steps = math.ceil(math.log2((right - left) / self._unit))
+        first, last = max(x for x in grid if x <= low), min(x for x in grid if x >= high)
+        spent = sum(first < x < last for x in excess)
+        steps = math.ceil(math.log2((last - first) / self._unit))
         reach = max(0.0, self._unit * 2.0 ** (steps - spent - 1) - (high - low) / 2)
         middle, line = (low + high) / 2, _linear(low, high, excess[low], excess[high])
         towards = math.copysign(1.0, middle - line)
-        moved = 0.2 * (high - low) ** 2 / (right - left)
+        moved = 0.2 * (high - low) ** 2 / (last - first)
         place = line + towards * moved if moved <= abs(middle - line) else middle
         place = place if abs(place - middle) <= reach else middle - towards * reach
         return min(max(round(place), low + 1), high - 1) if len(self.breakpoints) else place
@@ -143,26 +156,27 @@ def _width(gap: tuple[float, float]) -> float:
 
 
 def _linear(low: float, high: float, at_low: float, at_high: float) -> float:
-    """Return where the line through two points is 0."""
+    """Return the zero of the line through (low, at_low) and (high, at_high)."""
     return low + (high - low) * at_low / (at_low - at_high)
 
 
 def breakpoints(path: SolutionPath, filter_R: np.ndarray, low: float) -> list[float]:
-    """Return the values of mu over `low` at which a filter becomes relevant, or no longer is, for the first or last
-    class.
+    """Return the values of mu over `low` at which the set of relevant filters changes, rising.
+
+    The set changes where a filter gets its first non-zero weight for any class, or loses its last one.
 
     Args:
         filter_R: the filter of each response.
     """
     events = sorted(
         (mu, int(filter_R[response]), 1 if sign else -1)
-        for one in path.classes
-        for mu, response, sign in zip(one.mu_K.tolist(), one.filter_K.tolist(), one.sign_K.tolist(), strict=True)
+        for line in path.classes
+        for mu, response, sign in zip(line.mu_K.tolist(), line.filter_K.tolist(), line.sign_K.tolist(), strict=True)
     )
-    supports_F, found = np.zeros(int(filter_R.max()) + 1, dtype=int), []
+    supports_F, changes = np.zeros(int(filter_R.max()) + 1, dtype=int), []
     for mu, relevant, change in events:
         before = supports_F[relevant]
         supports_F[relevant] += change
         if low < mu < path.largest_mu and (before == 0 or supports_F[relevant] == 0):
-            found.append(mu)
-    return [mu for mu, before in zip(found, [0.0, *found], strict=False) if mu > before * (1 + TIE)]
+            changes.append(mu)
+    return [mu for mu, before in zip(changes, [0.0, *changes], strict=False) if mu > before * (1 + TIE)]

@@ -1,4 +1,4 @@
-"""Searches as Optuna studies, which several workers may share."""
+"""Search for tipping points by Optuna studies, which several workers may share."""
 
 from __future__ import annotations
 
@@ -25,82 +25,90 @@ from tipping.errors import InputError
 from tipping.tipping_points.bracketing import Bracketing
 
 STUDY = "study.log"
-WAIT = 0.5  # seconds between looks at what others evaluate
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters, by their seed
+WAIT = 0.5  # seconds between checks while other workers evaluate
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # for searches over several parameters; each takes a seed
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-LOST = (SQLAlchemyError, OptunaError)  # what is raised where a storage is out of reach,
-UNOPENED = (*LOST, ImportError, RuntimeError, ValueError, OSError)  # and where none is
-EXCESS = "excess"  # what a trial notes: its accuracy over the level
+LOST = (SQLAlchemyError, OptunaError)  # raised where an open storage goes out of reach
+UNOPENED = (*LOST, ImportError, RuntimeError, ValueError, OSError)  # raised where a storage cannot be opened
+EXCESS = "excess"  # the attribute of a trial that holds its accuracy minus the level
 
 
 class BracketingSampler(BaseSampler):
-    """`Bracketing` as a sampler of the parameter mu; trials note their `EXCESS`. Safe with several workers: what
-    others evaluate is left to them."""
+    """An Optuna sampler of the parameter mu that follows a `Bracketing`.
+
+    Trials must set the attribute `EXCESS`. Several workers may share a study: a mu that one worker evaluates is not
+    given to another.
+    """
 
     def __init__(self, bracketing: Bracketing) -> None:
         self.bracketing = bracketing
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameter: mu is sampled independently."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Return no parameter: mu is sampled independently."""
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> float:
+        """Return the mu to evaluate next; the middle of the range if none is worth evaluating now."""
         mu = self.bracketing.next(known(study), _waiting(study))
         return math.sqrt(self.bracketing.low * self.bracketing.high) if mu is None else mu
 
     def idle(self, study: Study) -> bool:
-        """Return whether a worker should wait for what others are evaluating."""
+        """Return whether a worker should wait until other workers finish their trials."""
         waiting = _waiting(study)
         return bool(waiting) and self.bracketing.next(known(study), waiting) is None
 
     def stop_when_finished(self, study: Study, _: FrozenTrial) -> None:
-        """Stop a study that is finished; a callback of `Study.optimize`."""
+        """Stop a study whose bracketing is finished; use as a callback of `Study.optimize`."""
         if self.bracketing.finished(known(study)):
             study.stop()
 
 
 def known(study: Study) -> dict[float, float]:
-    """Return, for each mu of a study's finished trials, by how much accuracy exceeds the level."""
+    """Return accuracy minus the level at each mu of a study's finished trials."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.params["mu"]: trial.user_attrs[EXCESS] for trial in done}
 
 
 def _waiting(study: Study) -> list[float]:
-    """Return the values of mu that are being evaluated."""
+    """Return the values of mu of a study's running trials."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [trial.params["mu"] for trial in running if "mu" in trial.params]
 
 
 def open_study(storage: str | None, directory: Path, weights: str = "") -> Study:
-    """Open a study, named as its folder, new or as it was left: in a file there, or wherever a URL says.
+    """Open the study of a folder, or create it; its name is the folder's name.
 
     Args:
-        weights: of the network searched, as a hash.
+        storage: the URL of a storage; None for a file in the folder.
+        directory: the folder of the search.
+        weights: a digest of the weights of the network searched.
 
     Raises:
-        InputError: the storage cannot be opened, or its study is of another folder or other weights.
+        InputError: the storage cannot be opened, or its study belongs to another folder or to other weights.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    own = {"folder": str(directory.resolve()), "weights": weights}
+    origin = {"folder": str(directory.resolve()), "weights": weights}
     remedy = "install what is missing, give another, or null"
-    own_turn = FileLock(directory.parent / "storage.lock")  # a new storage is made by one worker
-    with _reaching(f"search.storage={storage}: cannot be opened", remedy, UNOPENED), own_turn:
+    turn = FileLock(directory.parent / "storage.lock")  # one worker at a time creates a storage
+    with _reaching(f"search.storage={storage}: cannot be opened", remedy, UNOPENED), turn:
         backend = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
         study = optuna.create_study(storage=backend, study_name=directory.name, load_if_exists=True)
-        for name, value in own.items():
+        for name, value in origin.items():
             if name not in study.user_attrs:
                 study.set_user_attr(name, value)
         noted = study.user_attrs
-    if storage is not None and noted["folder"] != own["folder"]:
+    if storage is not None and noted["folder"] != origin["folder"]:
         raise InputError(
             f"search.storage={storage}: {directory.name} there is searched from {noted['folder']}: go on in that folder"
         )
@@ -114,7 +122,7 @@ def open_study(storage: str | None, directory: Path, weights: str = "") -> Study
 
 @contextmanager
 def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Errors of a storage as a user's."""
+    """Raise errors of a storage as `InputError` within the context, with the problem, its reason and the remedy."""
     try:
         yield
     except errors as error:
@@ -125,10 +133,16 @@ def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) ->
 def find_again(
     study: Study, evaluate: Callable[[dict[str, Any]], tuple[float, dict[str, Any]]], directory: Path
 ) -> None:
-    """Evaluate again what a study knows, which but reads files, unless these are lost or of other code.
+    """Evaluate the finished trials of a study again, and check their values.
+
+    This only reads files, unless files are missing or were written by other code.
+
+    Args:
+        evaluate: as in `work`.
+        directory: the folder of the search, named in the error.
 
     Raises:
-        InputError: something else comes out than before.
+        InputError: a trial has another value than before.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         value, _ = evaluate(dict(trial.params))
@@ -148,19 +162,21 @@ def work(
     directory: Path,
     trials: int,
 ) -> None:
-    """Evaluate what a sampler asks for until so many trials are finished, or a bracketing is.
+    """Evaluate trials of a study until enough are finished, or until its bracketing is finished.
 
-    Several workers may do so at once, also on other machines that share the folder. A trial holds a lock as long as it
-    runs: one that was killed is seen by that, and asked for again.
+    Several workers may run at once, also on machines that share the folder. A running trial holds a lock. A trial that
+    runs without a lock was killed: it is marked as failed, and its parameters may be sampled again.
 
     Args:
-        space: the range of each parameter; whole numbers if its ends are. That of mu is logarithmic.
-        evaluate: gives the value of some parameters, to be minimised, and what the trial notes beside it, its `EXCESS`
-            among that.
-        sampler: the sampler for a trial, by its number.
+        space: the range of each parameter: whole numbers if both ends are, except for mu, whose range is logarithmic.
+        evaluate: a function of the parameters that returns the value to minimise and the attributes of the trial,
+            `EXCESS` among them.
+        sampler: a function from the number of a trial to its sampler.
+        directory: the folder of the locks.
+        trials: the number of finished and running trials at which to stop.
 
     Raises:
-        InputError: the storage of the study is lost.
+        InputError: the storage of the study goes out of reach.
     """
     with (
         _reaching("search.storage: lost", "start the command again when it is back", LOST),
@@ -174,8 +190,8 @@ def work(
                     for state in (TrialState.COMPLETE, TrialState.RUNNING)
                 )
                 progress.update(done - progress.n)
-                study.sampler = own = sampler(len(study.trials))
-                bracketing = own if isinstance(own, BracketingSampler) else None
+                study.sampler = current = sampler(len(study.trials))
+                bracketing = current if isinstance(current, BracketingSampler) else None
                 if done + busy >= trials or (bracketing and bracketing.bracketing.finished(known(study))):
                     return
                 idle = bracketing is not None and bracketing.idle(study)
@@ -192,7 +208,7 @@ def work(
                 for name, note in notes.items():
                     trial.set_user_attr(name, note)
                 if not bracketing:
-                    trial.set_constraint(EXCESS, notes[EXCESS])  # at the level, or under it
+                    trial.set_constraint(EXCESS, notes[EXCESS])  # feasible where accuracy is at or under the level
                 study.tell(trial, value)
             except BaseException:
                 study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

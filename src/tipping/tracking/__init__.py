@@ -1,4 +1,4 @@
-"""Weights & Biases, imported by this wing only: a run for each job and sweep, and the workspace that compares them."""
+"""Weights & Biases, which only this wing imports: a run for each job and sweep, and a workspace to compare runs."""
 
 from tipping.tracking.run import CHARTS, Run, Tracking, summarise, sweep_of, track
 

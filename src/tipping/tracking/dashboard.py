@@ -1,4 +1,4 @@
-"""The workspace in which W&B compares jobs: `tipping dashboard` saves it."""
+"""The W&B workspace that compares jobs; `tipping dashboard` saves it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import PanelTypes
     from wandb_workspaces.workspaces import Workspace
 
-STAGES = ("network", "responses", "selection", "intact", "ablation", "curve")  # that take a job its seconds
-EXPLAINED = 5  # images, by default
-SHOWN = 100  # runs, or groups of them, in a plot at most
+STAGES = ("network", "responses", "selection", "intact", "ablation", "curve")  # stages of a job, each timed
+EXPLAINED = 5  # images explained by a job, by default
+SHOWN = 100  # runs, or groups of runs, in a plot, at most
 
 
 def dashboard(entity: str, project: str) -> Workspace:
-    """Return the workspace that compares jobs: a line for each architecture and protocol, the mean over seeds in a band
-    from smallest to largest; drop curves, tipping points, cost, and galleries."""
+    """Return the workspace that compares jobs.
+
+    A line for each architecture and protocol shows the mean over seeds, in a band from the smallest to the largest
+    value. Sections show accuracy, accuracy-drop curves, tipping points, cost and pictures.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+        warnings.simplefilter("ignore", DeprecationWarning)  # the package is written for an older pydantic
         from wandb_workspaces import workspaces
     sections = {
         "Accuracy against mu": _accuracy(),
@@ -52,15 +55,17 @@ def dashboard(entity: str, project: str) -> Workspace:
 
 
 def _accuracy() -> list[PanelTypes]:
-    """Accuracy against mu: all three kinds together, each alone, and the jobs themselves, since a line through a group
-    of runs is drawn at buckets of x."""
-    of = {"intact": "intact", "selected": "without the relevant filters", "random": "without random filters"}
-    together = _against_mu("Accuracy", *(f"ablation/{kind}" for kind in of), range_y=(0, 1))
-    alone = [_against_mu(f"Accuracy {what}", f"ablation/{kind}", range_y=(0, 1)) for kind, what in of.items()]
+    """Return the panels of accuracy against mu: all three kinds together, each kind alone, and each job as a point.
+
+    Points show the exact mu: W&B draws a line through a group of runs at buckets of x.
+    """
+    kinds = {"intact": "intact", "selected": "without the relevant filters", "random": "without random filters"}
+    together = _against_mu("Accuracy", *(f"ablation/{kind}" for kind in kinds), range_y=(0, 1))
+    alone = [_against_mu(f"Accuracy {what}", f"ablation/{kind}", range_y=(0, 1)) for kind, what in kinds.items()]
     return [
         together,
         *alone,
-        *(_each_job(f"Each job {of[kind]}", f"ablation/{kind}") for kind in ("selected", "random")),
+        *(_each_job(f"Each job {kinds[kind]}", f"ablation/{kind}") for kind in ("selected", "random")),
     ]
 
 
@@ -75,8 +80,8 @@ def _against_mu(title: str, *metrics: str, **options: Any) -> PanelTypes:
 
 
 def _lines(title: str, x: str, *metrics: str, by: str | None, **options: Any) -> PanelTypes:
-    """Return a line for each value of a key of the configuration, the mean of its runs, in a band from smallest to
-    largest."""
+    """Return a plot with a line for each value of the configuration key `by`: the mean over runs, in a band from the
+    smallest to the largest value."""
     from wandb_workspaces.reports.v2.interface import Config, LinePlot
 
     if by:
@@ -111,7 +116,11 @@ Not logged in to W&B, or WANDB_MODE says offline: the dashboard is not saved. In
 
 
 def save_dashboard(entity: str | None, project: str) -> int:
-    """Save the dashboard and print its URL, or what to do without an account; the exit code."""
+    """Save the dashboard and print its URL, or print what to do without an account.
+
+    Returns:
+        the exit code: 0, or 1 if the dashboard could not be saved.
+    """
     quiet()
     try:
         if os.environ.get("WANDB_MODE", "online") != "online" or not logged_in():

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per job, and one per sweep. The only room that imports it; its failures never end a job."""
+"""Weights & Biases: one run per job, and one per sweep. A failure of W&B never ends a job."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
-SERIES, SERIES_AT_MU = "series", "series_at_mu"  # what the dashboard groups jobs by
-DEFAULTS = {  # of W&B's own variables; times in seconds
+SERIES, SERIES_AT_MU = "series", "series_at_mu"  # configuration keys by which the dashboard groups jobs
+DEFAULTS = {  # environment variables of W&B; times in seconds
     "WANDB_SILENT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "60",  # counts only from the last request before it, so that these are few:
+    "WANDB_FINISH_TIMEOUT": "60",  # counts from the last request, so requests are not retried often:
     "WANDB_X_GRAPHQL_RETRY_MAX": "3",
     "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "20",
 }
-MARKS = ("multirun.yaml", ".hydra")  # of Hydra, in the folder of a sweep or search
+MARKS = ("multirun.yaml", ".hydra")  # made by Hydra in the folder of a sweep or search
 
 
 @dataclass
 class Tracking:
-    """How Weights & Biases is used: whether at all, the project, and the folder of its files."""
+    """The options of Weights & Biases: whether it is used, the project, and the folder of its files."""
 
     enabled: bool
     project: str
@@ -45,7 +45,7 @@ class Tracking:
 
 
 class Run:
-    """A W&B run; without one, each call does nothing."""
+    """A W&B run, or a stand-in whose methods do nothing; after a failure of W&B, too, methods do nothing."""
 
     def __init__(self, run: wandb.Run | None) -> None:
         self._run = run
@@ -61,7 +61,7 @@ class Run:
             self._attempt(partial(_define, metrics=metrics, step=step))
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log metrics of the training against its step."""
+        """Log metrics of a training against its step."""
         self._attempt(lambda run: run.log({**metrics, "train/step": step}))
 
     def log(self, metrics: dict[str, Any]) -> None:
@@ -69,14 +69,13 @@ class Run:
         self._attempt(lambda run: run.log(metrics))
 
     def log_curve(self, curve: DropCurve, epoch: int, tips_at: float | None) -> None:
-        """Log the accuracy-drop curve of a network after some epochs of its training, and at how many filters it
-        tips."""
+        """Log a network's accuracy-drop curve after `epoch` epochs, and the number of filters at its tipping point."""
         self._log_points(f"curve/epoch_{epoch}", curve.record())
         if tips_at is not None:
             self.log({"tipping/filters": tips_at, "epoch": epoch})
 
     def log_over_seeds(self, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-        """Log accuracies against mu, by the name of what has them."""
+        """Log curves: for each group of networks by its name, its points of mu and mean accuracies."""
         for name, points in curves.items():
             for point in points:
                 self.log(
@@ -91,7 +90,11 @@ class Run:
             self.log({"curve/removed": removed} | {f"{name}/{key}": value for key, value in point.items()})
 
     def log_result(self, record: dict[str, Any], relevant_filters: tuple[list[str], list[list[Any]]]) -> None:
-        """Log a job's record: accuracies against mu, the drop curve, and the table of relevant filters."""
+        """Log a job's record: accuracies against mu, the accuracy-drop curve, and the table of relevant filters.
+
+        Args:
+            relevant_filters: the columns and the rows of the table.
+        """
         accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
         self.log(
             {
@@ -116,7 +119,7 @@ class Run:
         self._log_table("relevant_filters", *relevant_filters)
 
     def log_tables(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Log tables under their names, their columns all that some row has."""
+        """Log tables under their names; a table has every column that any of its rows has."""
         for name, rows in tables.items():
             columns = list(dict.fromkeys(key for row in rows for key in row))
             values = [_uniform([row.get(column) for row in rows]) for column in columns]
@@ -141,7 +144,7 @@ class Run:
         self._attempt(images)
 
     def log_summary(self, figures: Mapping[str, float]) -> None:
-        """Log key figures."""
+        """Log key figures as the summary of the run."""
         self._attempt(lambda run: run.summary.update(dict(figures)))
 
     def log_files(self, name: str, files: Sequence[Path]) -> None:
@@ -158,7 +161,7 @@ class Run:
         self._attempt(artifact)
 
     def log_pictures(self, drawn: Mapping[str, Picture], epoch: int | None = None) -> None:
-        """Log pictures under their names, as bytes, with their captions; those of a training against its epoch."""
+        """Log pictures with captions under their names; with an epoch, log them against the epoch."""
 
         def images(run: wandb.Run) -> None:
             import wandb
@@ -172,7 +175,7 @@ class Run:
         self._attempt(images)
 
     def finish(self, exit_code: int) -> None:
-        """Flush and close the run; what cannot be uploaded in time stays on disk."""
+        """Upload what remains and close the run; what cannot be uploaded in time stays on disk."""
 
         def close(run: wandb.Run) -> None:
             begun = time.monotonic()
@@ -180,7 +183,7 @@ class Run:
             if not run.offline and time.monotonic() - begun >= run.settings.finish_timeout:
                 log.warning("W&B: not all was uploaded in time; the rest goes by: wandb sync %s", Path(run.dir).parent)
 
-        self._failed = False  # a run that failed is closed too, or the next job would write into it
+        self._failed = False  # a failed run is closed too: the next job would write into it
         self._attempt(close)
 
     def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
@@ -198,8 +201,7 @@ def _define(run: wandb.Run, metrics: str, step: str) -> None:
 
 
 def _series(record: dict[str, Any]) -> str:
-    """Return what tells a job apart but for its mu and seed, as one text, since a plot groups by one key only:
-    architecture, data, protocol and training."""
+    """Return a job's architecture, data, protocol and training as one text, since a W&B plot groups by one key only."""
     options, model = record["config"], dict(record["model"])
     name, target = model.pop("name"), model.pop("_target_", "")
     architecture = " ".join([name if target.startswith("tipping.") else f"{name} {target}", *_pairs(model)])
@@ -213,8 +215,7 @@ def _pairs(options: Mapping[str, Any]) -> list[str]:
 
 
 def _uniform(column: Sequence[Any]) -> list[Any]:
-    """Return a column as W&B takes it: truth values, numbers or text, and None for what is empty or no finite
-    number."""
+    """Return a column with values of one type, as W&B requires, and None for empty values and infinite numbers."""
     given = [value for value in column if value is not None and value != ""]
     if all(isinstance(value, bool) for value in given):
         return [None if value == "" else value for value in column]
@@ -225,12 +226,12 @@ def _uniform(column: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directory: Path) -> Iterator[Run]:
-    """Open a run for the time of a job, flushed and closed also when the job fails or is terminated.
+    """Open a run for the duration of a job, and close it also when the job fails or is terminated.
 
     Args:
         options: the job's whole configuration, recorded with the run.
-        job_type: train or interpret.
-        directory: the job's; the folder of its sweep names the run's group.
+        job_type: `train` or `interpret`.
+        directory: the folder of the job; the name of its sweep's folder is the group of the run.
     """
     started = _init(
         tracking,
@@ -245,8 +246,10 @@ def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directo
 
 
 def sweep_of(directory: Path) -> Path:
-    """Return the folder of the sweep or search that a job's is in, as Hydra marks it; the one around it where none
-    is."""
+    """Return the folder of the sweep or search that contains a job's folder.
+
+    Hydra marks the folder of a sweep by its files; where no folder is marked, the parent folder is returned.
+    """
     marked = (folder for folder in directory.parents if any((folder / mark).exists() for mark in MARKS))
     return next(marked, directory.parent)
 
@@ -260,15 +263,16 @@ def summarise(
     files: Sequence[Path],
     summary: Mapping[str, float],
 ) -> None:
-    """Log a run for a sweep as a whole, beside those of its jobs; nothing when tracking is off.
+    """Log one run for a sweep as a whole, beside the runs of its jobs; log nothing when tracking is off.
 
     Args:
-        directory: the sweep's, whose name is the group of its jobs' runs.
-        tables: rows by the table's name, left out where there are none; the dashboard shows `TABLES`.
-        curves: mu and mean accuracies at it, by the name of the networks that have them.
-        charts: image files by the chart's name; the dashboard shows `CHARTS`.
-        files: kept together as an artifact.
-        summary: key figures.
+        directory: the folder of the sweep; its name is the group of the runs of its jobs.
+        tables: the rows of each table, by the name of the table; tables without rows are left out. The dashboard shows
+            `TABLES`.
+        curves: the points of each group of networks, mu and mean accuracies, by the name of the group.
+        charts: the image file of each chart, by the name of the chart; the dashboard shows `CHARTS`.
+        files: files to keep together as one artifact.
+        summary: key figures by their names.
     """
     name = directory.absolute().name
     with _closing(_init(tracking, job_type="summary", group=name, name=f"{name}/summary")) as run:
@@ -293,7 +297,7 @@ def _closing(started: wandb.Run | None) -> Iterator[Run]:
 
 
 def _init(options: Tracking, **job: Any) -> wandb.Run | None:
-    """Start a W&B run: online when logged in and in reach, offline otherwise, none when switched off or impossible."""
+    """Start a W&B run: online when logged in and in reach, otherwise offline; None when switched off or impossible."""
     if not options.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return None
     quiet()
@@ -305,12 +309,12 @@ def _init(options: Tracking, **job: Any) -> wandb.Run | None:
             return _start(mode, options, job)
         except Exception as error:
             log.warning("W&B could not start %s: %s", mode, one_line(error))
-            os.environ["WANDB_MODE"] = "offline"  # the jobs after this one do not wait for it again
+            os.environ["WANDB_MODE"] = "offline"  # later jobs do not wait again
     return None
 
 
 def quiet() -> None:
-    """Turn off banners, look-ups by its error reporting, and long waits, unless asked for."""
+    """Set W&B's environment variables to `DEFAULTS`, unless they are set: no banners, error reports or long waits."""
     for variable, value in DEFAULTS.items():
         os.environ.setdefault(variable, value)
 
@@ -326,7 +330,7 @@ def _wants_online() -> bool:
 
 
 def logged_in() -> bool:
-    """Return whether somebody is logged in."""
+    """Return whether a user is logged in to W&B."""
     import wandb
 
     return wandb.login(prompt=False)
