@@ -59,7 +59,7 @@ def of_network(
     drawn: dict[tuple[float, str], Selection] = {}
     for protocol in protocols:
         own = work.options(*given, f"protocol={protocol}")
-        subject = Subject.of(model, dataset, own)
+        subject = Subject.from_options(model, dataset, own)
         drawn = drawn or selected(work, subject)
         yield list(rows_of(work, subject, dataset, drawn))
 

@@ -15,16 +15,16 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.errors import InputError, require
-from tipping.experiment.config import FewestFilters, parse, presets, split_off
+from tipping.experiment.config import FewestFiltersOptions, parse, presets, split_off
 
 log = logging.getLogger(__name__)
 BEST = 5  # trials that are printed
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="fewest_filters")
-def search(composed: DictConfig) -> None:
+def run_search(composed: DictConfig) -> None:
     """Run the search, in the folder of its options."""
-    plain, options = split_off(composed, FewestFilters)
+    plain, options = split_off(composed, FewestFiltersOptions)
     config = parse(plain)
     given = {option.lstrip("+").split("=")[0] for option in HydraConfig.get().overrides.task}
     for option in sorted(given & options.over.keys()):
@@ -33,10 +33,10 @@ def search(composed: DictConfig) -> None:
 
     from tipping.experiment.fewest_filters import job  # with torch, which the help and these mistakes do without
 
-    job(plain, config, options, Path(HydraConfig.get().runtime.output_dir), presets(), conclude)
+    job(plain, config, options, Path(HydraConfig.get().runtime.output_dir), presets(), present_trials)
 
 
-def conclude(trials: list[dict[str, Any]], directory: Path) -> None:
+def present_trials(trials: list[dict[str, Any]], directory: Path) -> None:
     """Say the best of a search's trials, and write its page."""
     from tipping.experiment.fewest_filters import VALUES
     from tipping.report import page
@@ -68,4 +68,4 @@ def _short(value: Any) -> str:
 
 def main() -> None:
     """Run the command line."""
-    line.run(search)
+    line.run(run_search)

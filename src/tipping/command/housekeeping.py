@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from tipping.errors import InputError
 from tipping.experiment.records import RECORD, UNREADABLE
-from tipping.experiment.store import key_of, read
+from tipping.experiment.store import read_item, recipe_key
 
 NAME = re.compile(r"([0-9a-f]{16})\.(?:pt|lock)|\.([0-9a-f]{16})\.pt\.[0-9a-f]{32}\.part")  # of the store's own files
 Jobs = Mapping[str, Sequence[Path]]  # by the keys of items, and by the weights that items are of
@@ -93,8 +93,8 @@ def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
 def fault(place: Place, content: bytes) -> str | None:
     """Return what is wrong with the content of an item, as the end of a sentence."""
     try:
-        text, tensors = read(io.BytesIO(content))
-        if key_of(text) != place.key:
+        text, tensors = read_item(io.BytesIO(content))
+        if recipe_key(text) != place.key:
             return "is of another recipe than its name says"
         infinite = place.item.parent.name == "networks"  # which may hold masks
         if any(bool((tensor.isnan() if infinite else ~tensor.isfinite()).any()) for tensor in tensors.values()):
@@ -104,7 +104,7 @@ def fault(place: Place, content: bytes) -> str | None:
     return None
 
 
-def jobs_of(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
+def jobs_by_use(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
     """Return the folders of jobs by what these use: keys of items, and the weights that items are of.
 
     Raises:
@@ -210,7 +210,7 @@ def _holding(path: Path) -> Iterator[bool]:
 
 def list_items(store: Path, sweeps: Sequence[Path]) -> int:
     """Print what a store holds, and which jobs of sweeps use it; the exit code."""
-    jobs = jobs_of(sweeps)
+    jobs = jobs_by_use(sweeps)
     rows = [["kind", "key", "size", "made", *(["used by"] if sweeps else []), "what"]]
     sizes, unfinished = [], []
     for place in places(store):
@@ -256,7 +256,7 @@ def verify(store: Path) -> int:
 
 def prune_orphans(store: Path, sweeps: Sequence[Path], delete: bool) -> int:
     """Print, and delete if so told, what no job of sweeps uses, and what stopped jobs left; the exit code."""
-    jobs = jobs_of(sweeps)
+    jobs = jobs_by_use(sweeps)
     check_idle(sweeps)
     sizes = []
     for place in places(store):

@@ -15,7 +15,7 @@ from tipping.experiment.config import presets
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="config")
-def interpret(composed: DictConfig) -> None:
+def run_interpret(composed: DictConfig) -> None:
     """Run one job, in Hydra's folder for it."""
     from tipping.experiment import records
     from tipping.experiment.interpret import job
@@ -26,7 +26,7 @@ def interpret(composed: DictConfig) -> None:
         job(config, directory, conf)
 
 
-def gather(sweep: Path) -> list[str]:
+def finish_sweep(sweep: Path) -> list[str]:
     """Write the table, the chart and the page of a sweep; the names of jobs without a readable record."""
     from tipping.report import page
     from tipping.results import tables
@@ -36,4 +36,4 @@ def gather(sweep: Path) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    line.run(interpret, gather)
+    line.run(run_interpret, finish_sweep)

@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _describe(given: argparse.Namespace) -> int:
     """Print what a job of these options would measure and ablate; the exit code."""
     from tipping.data import CPU
-    from tipping.experiment.network import load
+    from tipping.experiment.network import load_dataset_and_model
     from tipping.results.tables import print_lines
 
     config = _composed(given.options, given.config_dir)
-    dataset, model = load(config, CPU)
+    dataset, model = load_dataset_and_model(config, CPU)
     image_1CHW = dataset.train.images_NCHW[:1]
     sites, shapes = _sites(model, dataset, config), _shapes(model, image_1CHW)
     rows = [_row(model, name, shapes[name], site) for name, site in sites.items()]
@@ -77,7 +77,7 @@ def _sites(model: nn.Module, dataset: Dataset, config: Config) -> dict[str, Site
     """Return the layers that count, in order."""
     from tipping.experiment.subject import Subject
 
-    protocol, filters = config.protocol, Subject.of(model, dataset, config).filters
+    protocol, filters = config.protocol, Subject.from_options(model, dataset, config).filters
     spared = set(filters.index.layer_F[~filters.ablatable_F].tolist())
     sites = {}
     for number, (layer, ablated) in enumerate(filters.sites.items()):

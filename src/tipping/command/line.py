@@ -66,7 +66,7 @@ def answer(parser: Arguments, given: Sequence[str] | None, do: Callable[[argpars
     try:
         return do(parser.parse_args(given))
     except MISTAKES as error:
-        print(one_line(error), file=sys.stderr)
+        print(describe_mistake(error), file=sys.stderr)
         return 1
 
 
@@ -298,7 +298,7 @@ def _say(error: Exception, prefix: str = "") -> None:
     """Print one line for a mistake of the user, the traceback for a fault of the program."""
     with tqdm.external_write_mode(file=sys.stderr):
         if _is_mistake(error):
-            print(prefix + one_line(error), file=sys.stderr)
+            print(prefix + describe_mistake(error), file=sys.stderr)
         else:
             if prefix:
                 print(prefix, file=sys.stderr)
@@ -309,10 +309,10 @@ def _summary(error: Exception) -> str:
     """Return an error as one line, also a fault of the program."""
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
-    return one_line(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
+    return describe_mistake(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
 
 
-def one_line(error: BaseException) -> str:
+def describe_mistake(error: BaseException) -> str:
     """Return a mistake as one line that names the culprit, without the inner workings of Hydra's and OmegaConf's
     messages."""
     return " ".join(_named(error).splitlines())

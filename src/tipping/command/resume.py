@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tipping.errors import InputError
 from tipping.experiment.config import ELSEWHERE, parse
-from tipping.experiment.overrides import NO_YAML, jobs_of
+from tipping.experiment.overrides import NO_YAML, overrides_of_jobs
 
 
 def hold(folder: Path) -> FileLock:
@@ -45,7 +45,7 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
     name = _name_of(folder)
     if name not in (None, options.hydra.job.name):
         raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
-    jobs = jobs_of(options.hydra.overrides.task)
+    jobs = overrides_of_jobs(options.hydra.overrides.task)
     for job, overrides in before.items():
         own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
         if own is None or (overrides and _deciding(overrides) != _deciding(own)):
@@ -69,7 +69,7 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     kind: type[Any] = TrainRecord if options.hydra.job.name == "train" else InterpretRecord
     try:
         own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
-        return records.read_own(job, own, _presets(options), kind) is not None
+        return records.read_matching(job, own, _presets(options), kind) is not None
     except (InputError, OmegaConfBaseException, OSError):  # the job will say it
         return False
 

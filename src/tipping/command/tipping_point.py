@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.errors import require
-from tipping.experiment.config import Search, parse, presets, split_off
+from tipping.experiment.config import SearchOptions, parse, presets, split_off
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="tipping_point")
-def search(composed: DictConfig) -> None:
+def run_search(composed: DictConfig) -> None:
     """Run the search of one network."""
-    plain, options = split_off(composed, Search)
+    plain, options = split_off(composed, SearchOptions)
     config = parse(plain)
     given = [option for option in HydraConfig.get().overrides.task if option.lstrip("+").startswith("mu=")]
     require(not given, "mu", config.mu, "the search chooses it; give search.low and search.high")
@@ -28,7 +28,7 @@ def search(composed: DictConfig) -> None:
     job(config, options, Path(HydraConfig.get().sweep.dir), presets())
 
 
-def gather(sweep: Path) -> list[str]:
+def finish_sweep(sweep: Path) -> list[str]:
     """Write the table, the chart and the page of the searches; a line for each network that had to be left out."""
     from tipping.report import page
     from tipping.results import tipping_map
@@ -38,4 +38,4 @@ def gather(sweep: Path) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    line.run(search, gather)
+    line.run(run_search, finish_sweep)

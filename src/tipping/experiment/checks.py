@@ -14,8 +14,7 @@ from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
-from tipping.network import build
-from tipping.network import randomize as replace_weights
+from tipping.network import build, randomize
 from tipping.selection import Overlap, Selection, overlap
 
 
@@ -31,7 +30,7 @@ def unchecked(options: config.Config) -> config.Config:
     return replace(options, randomize="none", protocol=protocol)
 
 
-def randomize(
+def randomize_layers(
     model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], options: config.Config
 ) -> None:
     """Initialise some layers of a network anew, in place, as its class does for another seed.
@@ -43,7 +42,7 @@ def randomize(
         return
     other_seed = int(np.random.SeedSequence((options.seed, 1)).generate_state(1)[0])
     anew = build(options.model, image_shape, CLASSES, other_seed)
-    if not replace_weights(model, layers, anew):
+    if not randomize(model, layers, anew):
         raise InputError(f"randomize={options.randomize}: {type(model).__name__} has the same weights for every seed")
 
 
@@ -55,7 +54,7 @@ def as_trained(
     if not is_check(options):
         return None
     options = unchecked(options)
-    subject = Subject.of(copy.deepcopy(model), dataset, options)
+    subject = Subject.from_options(copy.deepcopy(model), dataset, options)
     problem, _ = subject.responses(store)
     return subject, subject.select(problem)
 

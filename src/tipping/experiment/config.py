@@ -16,7 +16,7 @@ from tipping.tracking import Tracking
 
 
 @dataclass
-class Data:
+class DataOptions:
     """The data set, and the folder that holds (or will hold) its files."""
 
     name: str
@@ -24,7 +24,7 @@ class Data:
 
 
 @dataclass
-class Trainer:
+class TrainerOptions:
     """Training by RMSprop on the cross-entropy."""
 
     max_epochs: int
@@ -82,7 +82,7 @@ class Protocol:
 
 
 @dataclass
-class Selection:
+class SelectionOptions:
     """The mu-lasso solver and its stopping rules."""
 
     solver: str
@@ -97,7 +97,7 @@ class Selection:
 
 
 @dataclass
-class Curve:
+class CurveOptions:
     """The accuracy-drop curve."""
 
     points: int
@@ -117,7 +117,7 @@ RESAMPLES = ("nearest", "none")  # in layers with a stride
 
 
 @dataclass
-class Visualize:
+class VisualizeOptions:
     """Pictures of relevant filters, and of why images got their class."""
 
     enabled: bool
@@ -146,14 +146,14 @@ class Visualize:
 
 
 @dataclass
-class Store:
+class StoreOptions:
     """Where networks and Gram matrices are kept."""
 
     dir: str
 
 
 @dataclass
-class Search:
+class SearchOptions:
     """The search for the mu at which a network tips."""
 
     low: float
@@ -174,7 +174,7 @@ class Search:
 
 
 @dataclass
-class FewestFilters:
+class FewestFiltersOptions:
     """The search for the fewest filters that tip a network, over several parameters."""
 
     over: dict[str, Any]
@@ -203,15 +203,15 @@ class Config:
     """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
     `checkpoint` is a file of weights and `layers` names those that count, if not all."""
 
-    data: Data
+    data: DataOptions
     model: dict[str, Any]
     protocol: Protocol
-    selection: Selection
+    selection: SelectionOptions
     tracking: Tracking
-    trainer: Trainer
-    curve: Curve
-    visualize: Visualize
-    store: Store
+    trainer: TrainerOptions
+    curve: CurveOptions
+    visualize: VisualizeOptions
+    store: StoreOptions
     mu: float
     seed: int
     randomize: str
@@ -269,13 +269,13 @@ def deciding(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps({**options, "data": config.data.name}))  # wherever it lies
 
 
-def key_of(config: Config, *options: Any) -> str:
+def search_key(config: Config, *options: Any) -> str:
     """Return a hash of a job's options and a search's, but for those that do not decide the answer."""
     own = {key: value for key, value in deciding(config).items() if key != "mu"}
     return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
-Options = TypeVar("Options", Search, FewestFilters)
+Options = TypeVar("Options", SearchOptions, FewestFiltersOptions)
 
 
 def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:

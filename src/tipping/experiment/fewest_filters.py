@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tipping.experiment import interpret, records
-from tipping.experiment.config import Config, FewestFilters, key_of, parse
+from tipping.experiment.config import Config, FewestFiltersOptions, parse, search_key
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import TRIALS
 from tipping.files import replacing
@@ -27,7 +27,7 @@ VALUES = ("trial", "filters", "intact", "selected", "tips", EXCESS)  # what a tr
 def job(
     plain: DictConfig,
     config: Config,
-    options: FewestFilters,
+    options: FewestFiltersOptions,
     common: Path,
     conf: Path,
     conclude: Callable[[list[dict[str, Any]], Path], None],
@@ -41,7 +41,7 @@ def job(
         conf: the folder of the presets.
         conclude: called at the end with the trials, the best first, and the folder of the search.
     """
-    key = key_of(config, options.over, options.sampler, options.seeds)
+    key = search_key(config, options.over, options.sampler, options.seeds)
     directory = common / f"{config.model['name']},{key}"
     shutil.copytree(common / ".hydra", directory / ".hydra", dirs_exist_ok=True)  # the command of this search
     study = open_study(options.storage, directory)
@@ -73,7 +73,7 @@ def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf:
     config = parse(own)
     folder = directory / "trials" / ",".join(f"{option}={value!r}" for option, value in chosen.items())
     folder.mkdir(parents=True, exist_ok=True)
-    return records.read_own(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
+    return records.read_matching(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
 
 
 def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:

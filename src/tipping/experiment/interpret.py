@@ -9,8 +9,8 @@ from pathlib import Path
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load, pick_device
-from tipping.experiment.pictures import check_resampling, compare, pictures
+from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.pictures import check_resampling, compare_signals, draw_pictures
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -32,10 +32,10 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
     with stage("data"):
-        dataset, model = load(config, device)
+        dataset, model = load_dataset_and_model(config, device)
         images = dataset.split(config.protocol.evaluated_on)
         randomized = layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
-        untrained = Subject.of(model, dataset, config)
+        untrained = Subject.from_options(model, dataset, config)
         untrained.check()
         check_resampling(untrained)
 
@@ -43,8 +43,8 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = checks.as_trained(model, dataset, config, store)
-            checks.randomize(model, randomized, dataset.image_shape, config)
-        subject = Subject.of(model, dataset, config)
+            checks.randomize_layers(model, randomized, dataset.image_shape, config)
+        subject = Subject.from_options(model, dataset, config)
         with stage("responses"):
             problem, responses = subject.responses(store)
         with stage("selection"):
@@ -63,7 +63,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):
-                both = compare(*trained, subject, store)
+                both = compare_signals(*trained, subject, store)
 
         index = subject.filters.index
         record = InterpretRecord(
@@ -77,24 +77,24 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
                 "responses": responses.key,
                 "trained": trained[0].weights if trained else None,
             },
-            made={"network": not network.found, "responses": not responses.found},
+            made={"network": not network.existed, "responses": not responses.existed},
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],
         )
         records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        records.write(directory, record)
-        run.log_result(record.as_json(), outcome.relevant_filters(subject.filters, selection))
+        records.write_record(directory, record)
+        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
         if config.visualize.enabled:  # when all else is safe
             from tipping.visualize.draw import picture_beside  # with matplotlib
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
-                drawn = pictures(subject, selection, few, explained, store)
+                drawn = draw_pictures(subject, selection, few, explained, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(directory / records.PICTURES, drawn)
-            records.write(directory, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
+            records.write_record(directory, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
             run.log_pictures(drawn)
     log.info("%s", outcome.sentence(record))
     return record

@@ -38,7 +38,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", 0)  # the one that Lightning takes; by its number, as tensors name it
 
 
-def load(options: config.Config, device: torch.device) -> tuple[data.Dataset, nn.Module]:
+def load_dataset_and_model(options: config.Config, device: torch.device) -> tuple[data.Dataset, nn.Module]:
     """Load the data set of a job, and build its network, which has no trained weights yet.
 
     Raises:
@@ -73,11 +73,11 @@ def find_or_train(
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
         model.to(dataset.train.labels_N.device).eval()
-        return Item(dict(model.state_dict()), f"checkpoint {checkpoint}", Path(checkpoint), found=True)
+        return Item(dict(model.state_dict()), f"checkpoint {checkpoint}", Path(checkpoint), existed=True)
     if getattr(model, "trained", False) is True:
         model.to(dataset.train.labels_N.device).eval()
         target = options.model["_target_"]
-        return Item(dict(model.state_dict()), f"set by {target}", Path(target), found=True)
+        return Item(dict(model.state_dict()), f"set by {target}", Path(target), existed=True)
 
     def make() -> dict[str, Tensor]:
         log.info("training %s on %s, seed %d", options.model["name"], dataset.name, options.seed)
@@ -112,5 +112,5 @@ def find_or_train(
     except RuntimeError as error:
         raise InputError(f"{item.path} is of another architecture: delete it, and the next job trains anew") from error
     model.to(dataset.train.labels_N.device).eval()
-    log.info("network %s: %s", item.key, "found in the store" if item.found else "trained")
+    log.info("network %s: %s", item.key, "found in the store" if item.existed else "trained")
     return item

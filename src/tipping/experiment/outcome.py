@@ -66,7 +66,7 @@ def certificate(solver: str, selection: Selection) -> Certificate:
     )
 
 
-def relevant_filters(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+def relevant_filters_table(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
     the weight of each class."""
     columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]

@@ -23,7 +23,7 @@ def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
     return {option.get_key_element(): _values(option) for option in _parsed(overrides) if option.is_discrete_sweep()}
 
 
-def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+def overrides_of_jobs(overrides: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each job of a command line, in the order of their numbers."""
     values = {
         option.get_key_element(): _values(option) if option.is_discrete_sweep() else [option.get_value_element_as_str()]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 
-def pictures(
+def draw_pictures(
     subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
 ) -> dict[str, Picture]:
     """Draw the relevant filters of each class, and why some images got theirs: pictures by their names.
@@ -40,7 +40,7 @@ def pictures(
     return draw(shown, explain(filters, selection, explained, subject.measure, subject.backward))
 
 
-def compare(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
+def compare_signals(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
     """Compare the signals of a network's relevant filters with those of the same filters of another."""
     images_KR, _ = first.strongest(first.options.visualize.images, store)
     images_NCHW = first.train.images_NCHW

@@ -47,11 +47,11 @@ def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -
 
     Raises:
         InputError, omegaconf.errors.OmegaConfBaseException: as `parse`.
-        OSError: as `read_own`; what is there is left.
+        OSError: as `read_matching`; what is there is left.
     """
     try:
         options = config.parse(composed)
-        done = options.resume and read_own(directory, options, conf, kind) is not None
+        done = options.resume and read_matching(directory, options, conf, kind) is not None
     except (InputError, OmegaConfBaseException):
         _clear(directory)
         raise
@@ -102,7 +102,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(held)
 
 
-def read_own(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
+def read_matching(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
     """Read the record of a job with these options, files and code, if the directory holds one that is whole.
 
     Raises:
@@ -171,7 +171,7 @@ def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
             picture.figure.savefig(part, format="png")
 
 
-def write(directory: Path, record: Record) -> None:
+def write_record(directory: Path, record: Record) -> None:
     """Write a job's ``result.json``, its last file, with the time of day."""
     ended = replace(record, ended=time.strftime("%Y-%m-%d %H:%M:%S"))
     with replacing(directory / RECORD) as part:

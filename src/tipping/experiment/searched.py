@@ -12,8 +12,8 @@ import torch
 
 from tipping.ablation import accuracies, chance_of
 from tipping.errors import InputError
-from tipping.experiment.config import Config, Search
-from tipping.experiment.network import find_or_train, load
+from tipping.experiment.config import Config, SearchOptions
+from tipping.experiment.network import find_or_train, load_dataset_and_model
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.mu_lasso import SolutionPath, homotopy
@@ -40,15 +40,15 @@ class Searched:
     saturation: float
 
     @classmethod
-    def of(cls, config: Config, options: Search, device: torch.device) -> Searched:
+    def from_options(cls, config: Config, options: SearchOptions, device: torch.device) -> Searched:
         """Return the network of a job's options.
 
         Raises:
             InputError: ties between its filters hide where relevant filters change.
         """
-        store, (dataset, model) = Store(config.store.dir), load(config, device)
+        store, (dataset, model) = Store(config.store.dir), load_dataset_and_model(config, device)
         find_or_train(model, dataset, config, store)
-        subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
+        subject, images = Subject.from_options(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
         (intact,) = accuracies(subject.intact(images, store)[None], images.labels_N)
         try:

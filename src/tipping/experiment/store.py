@@ -28,7 +28,7 @@ class Item(NamedTuple):
     tensors: dict[str, Tensor]
     key: str
     path: Path
-    found: bool  # false when it was made just now
+    existed: bool  # false when it was made just now
 
 
 class Store:
@@ -64,15 +64,15 @@ class Store:
         """
         recipe = {"format": FORMAT, **recipe}
         text = json.dumps(recipe, sort_keys=True)
-        key = key_of(text)
+        key = recipe_key(text)
         path = self.folder / kind / f"{key}.pt"
         path.parent.mkdir(exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not anew:
-                return Item(_read(path, text), key, path, found=True)
+                return Item(_read(path, text), key, path, existed=True)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
             self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors)})
-            return Item(tensors, key, path, found=False)
+            return Item(tensors, key, path, existed=False)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
@@ -82,12 +82,12 @@ class Store:
             raise InputError(f"store.dir={self.folder}: cannot write {path.name} ({error}); is it full?") from error
 
 
-def key_of(text: str) -> str:
+def recipe_key(text: str) -> str:
     """Return the name of what a recipe gives."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
+def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     """Return the recipe and the tensors in a file of a store.
 
     Raises:
@@ -122,7 +122,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _read(path: Path, text: str) -> dict[str, Tensor]:
     try:
-        recipe, tensors = read(path)
+        recipe, tensors = read_item(path)
     except ValueError as error:
         raise InputError(
             f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"

@@ -43,7 +43,7 @@ class Subject:
     train: Split
 
     @classmethod
-    def of(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
+    def from_options(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
         """Return a network as it is now.
 
         Raises:
@@ -85,7 +85,7 @@ class Subject:
         """
         make = self.fresh_responses
         item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), lambda: asdict(make()))
-        log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
+        log.info("responses %s: %s", item.key, "found in the store" if item.existed else "collected")
         try:
             problem = MuLassoProblem(**item.tensors)
         except ValueError as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tipping.experiment import interpret, records
-from tipping.experiment.config import Config, Search, key_of
+from tipping.experiment.config import Config, SearchOptions, search_key
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import EVALUATIONS, write_search
@@ -17,35 +17,35 @@ from tipping.experiment.searched import Searched
 from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work
 
 
-def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
+def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None:
     """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports.
 
     Args:
         sweep: the folder of searches, which gets one for this network.
         conf: the folder of the presets.
     """
-    key = key_of(config, options.low, options.high, options.grid, options.precision)
+    key = search_key(config, options.low, options.high, options.grid, options.precision)
     directory = sweep / f"{config.model['name']},seed={config.seed},{key}"
     directory.mkdir(parents=True, exist_ok=True)
-    network = Searched.of(config, options, pick_device(config.device))
+    network = Searched.from_options(config, options, pick_device(config.device))
     study = open_study(options.storage, directory, network.subject.weights)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, own = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_own(folder, own, conf, InterpretRecord) or interpret.job(own, folder, conf)
+        record = records.read_matching(folder, own, conf, InterpretRecord) or interpret.job(own, folder, conf)
         excess = record.accuracy.selected - network.level
         return abs(excess), {EXCESS: excess}
 
     sampler = BracketingSampler(network.bracketing)
-    with found_again():
+    with quiet_lookups():
         find_again(study, evaluate, directory)
         work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
 
 
 @contextmanager
-def found_again() -> Iterator[None]:
+def quiet_lookups() -> Iterator[None]:
     """Keep quiet that each evaluation finds its network and responses in the store."""
     rooms = [logging.getLogger(f"tipping.experiment.{room}") for room in ("network", "subject")]
     for room in rooms:

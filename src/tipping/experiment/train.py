@@ -14,8 +14,8 @@ from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
 from tipping.experiment import records
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load, pick_device
-from tipping.experiment.pictures import check_resampling, pictures
+from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.pictures import check_resampling, draw_pictures
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -43,14 +43,14 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
-    dataset, model = load(config, device)
+    dataset, model = load_dataset_and_model(config, device)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
     curves: dict[str, EpochCurve] = {}
 
     @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
     def interpreted(weights: str) -> tuple[Subject, Selection]:
-        subject = Subject.of(model, dataset, config)
+        subject = Subject.from_options(model, dataset, config)
         return subject, subject.select(subject.fresh_responses())
 
     def curve(model: nn.Module) -> DropCurve:
@@ -59,13 +59,13 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+        return draw_pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
     with track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
         if every_picture:
-            check_resampling(Subject.of(model, dataset, config))
+            check_resampling(Subject.from_options(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
             from tipping.tipping_points import half_drop  # with scipy
@@ -101,10 +101,10 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},
-            made={"network": not network.found},
+            made={"network": not network.existed},
             seconds=stage.seconds,
             pictures=[],  # of the network as it is in the end
         )
-        records.write(directory, record)
+        records.write_record(directory, record)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)
