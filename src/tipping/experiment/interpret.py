@@ -1,4 +1,4 @@
-"""The job of interpret.py: which filters a network relies on, and what is left without them."""
+"""The job of interpret.py: which filters a network relies on, and its accuracy without these filters."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
-    """Data → network → responses → selection → ablation → record, for one mu.
+    """Run the job: data → network → responses → selection → ablation → record, for one mu.
 
     Args:
-        directory: of the job.
+        directory: the folder of the job.
         conf: the folder of the presets.
     """
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
@@ -85,8 +85,8 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
         records.write_record(directory, record)
         run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
-        if config.visualize.enabled:  # when all else is safe
-            from tipping.visualize.draw import picture_beside  # with matplotlib
+        if config.visualize.enabled:  # after all other results are written
+            from tipping.visualize.draw import picture_beside  # imports matplotlib
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)

@@ -1,4 +1,4 @@
-"""Networks and Gram matrices, kept under a hash of what decides them, so that no job makes one twice."""
+"""A store of networks and Gram matrices, under a hash of their recipe, so that no job makes the same tensors twice."""
 
 from __future__ import annotations
 
@@ -19,20 +19,28 @@ from tipping.errors import InputError
 from tipping.files import digest, is_state, load_saved, replacing
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # goes up when the same recipe would give something else
+FORMAT = 1  # goes up when the same recipe gives other tensors
 
 
 class Item(NamedTuple):
-    """What the store holds for a recipe."""
+    """The tensors of a recipe, and their place in the store.
+
+    Attributes:
+        tensors: the tensors by name.
+        key: the hash of the recipe; for weights from elsewhere, their origin.
+        path: the file of the tensors.
+        existed: whether the tensors existed before; false if they were made just now.
+    """
 
     tensors: dict[str, Tensor]
     key: str
     path: Path
-    existed: bool  # false when it was made just now
+    existed: bool
 
 
 class Store:
-    """A folder of tensors by recipe: written atomically, read without pickles, made once by concurrent jobs.
+    """A folder of tensors by recipe. Files are written atomically and read without pickles; concurrent jobs make each
+    once.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -50,17 +58,17 @@ class Store:
     def fetch(
         self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
     ) -> Item:
-        """Return the tensors of a recipe: read when they are there, else made and kept.
+        """Return the tensors of a recipe: read from their file, or made now and kept.
 
         Args:
             kind: the subfolder.
-            recipe: what decides the tensors, as JSON values.
-            make: makes them; runs in one job at a time for each recipe.
-            anew: make them also when they are there.
+            recipe: the values that decide the tensors, as JSON values.
+            make: makes the tensors; only one job at a time runs it for a recipe.
+            anew: make the tensors even if their file exists.
 
         Raises:
             InputError: the file is truncated, or of another recipe.
-            OSError: it cannot be read, for a reason that is none of its own.
+            OSError: the file cannot be read, though it may be whole.
         """
         recipe = {"format": FORMAT, **recipe}
         text = json.dumps(recipe, sort_keys=True)
@@ -83,7 +91,7 @@ class Store:
 
 
 def recipe_key(text: str) -> str:
-    """Return the name of what a recipe gives."""
+    """Return the key of a recipe, which is the name of its file, by the recipe's JSON text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -91,7 +99,8 @@ def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     """Return the recipe and the tensors in a file of a store.
 
     Raises:
-        OSError, ValueError: as `load_saved`, or it is none.
+        OSError, ValueError: `load_saved` raises it.
+        ValueError: the file is none of a store, or its tensors differ from those that were written.
     """
     content = load_saved(file)
     if (
@@ -101,7 +110,7 @@ def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     ):
         raise ValueError("nothing of the store's")
     recipe, tensors = content["recipe"], content["tensors"]
-    if content.get("digest", found := digest(tensors)) != found:  # the zip's sums are not of all its bytes
+    if content.get("digest", actual := digest(tensors)) != actual:  # sums in the zip do not cover all bytes
         raise ValueError("other tensors than were written")
     return recipe, tensors
 

@@ -18,10 +18,12 @@ from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, 
 
 
 def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None:
-    """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports.
+    """Run the search: network → breakpoints and level → evaluations, until each crossing is between two breakpoints.
 
     Args:
-        sweep: the folder of searches, which gets one for this network.
+        config: the options of the job; the search chooses mu.
+        options: the options of the search.
+        sweep: the folder of searches; this search gets a folder there.
         conf: the folder of the presets.
     """
     key = search_key(config, options.low, options.high, options.grid, options.precision)
@@ -31,9 +33,11 @@ def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None
     study = open_study(options.storage, directory, network.subject.weights)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
-        folder, own = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
+        folder, evaluated = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_matching(folder, own, conf, InterpretRecord) or interpret.job(own, folder, conf)
+        record = records.read_matching(folder, evaluated, conf, InterpretRecord) or interpret.job(
+            evaluated, folder, conf
+        )
         excess = record.accuracy.selected - network.level
         return abs(excess), {EXCESS: excess}
 
@@ -46,7 +50,7 @@ def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None
 
 @contextmanager
 def quiet_lookups() -> Iterator[None]:
-    """Keep quiet that each evaluation finds its network and responses in the store."""
+    """Silence the log lines that say, for each evaluation, that its network and responses are in the store."""
     rooms = [logging.getLogger(f"tipping.experiment.{room}") for room in ("network", "subject")]
     for room in rooms:
         room.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The job of train.py: a network, its test accuracy, and curves and pictures on the way."""
+"""The job of train.py: a network, its test accuracy, and curves and pictures during its training."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 def job(config: Config, directory: Path, conf: Path) -> None:
-    """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs.
+    """Run the job: data → network, kept in the store → test accuracy; with curves and pictures every few epochs.
 
     Args:
-        directory: of the job.
+        directory: the folder of the job.
         conf: the folder of the presets.
     """
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
@@ -48,7 +48,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
     curves: dict[str, EpochCurve] = {}
 
-    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
+    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share the selection
     def interpreted(weights: str) -> tuple[Subject, Selection]:
         subject = Subject.from_options(model, dataset, config)
         return subject, subject.select(subject.fresh_responses())
@@ -68,7 +68,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             check_resampling(Subject.from_options(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
-            from tipping.tipping_points import half_drop  # with scipy
+            from tipping.tipping_points import half_drop  # imports scipy
 
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
             curves[str(epoch)] = EpochCurve(**curve.record(), tips_at=tips_at)
@@ -81,19 +81,19 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             run.log_pictures(pictures, epoch)
 
         def callbacks() -> list[Callback]:
-            from tipping.experiment.callbacks import AccuracyDropCurve, FilterPictures  # with Lightning
+            from tipping.experiment.callbacks import AccuracyDropCurve, FilterPictures  # imports Lightning
 
             return [
                 AccuracyDropCurve(curve, keep_curve, every),
                 FilterPictures(drawn, keep_pictures, every_picture),
             ]
 
-        anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
+        anew = every + every_picture > 0  # only a training gives the curves and pictures
         with stage("network"):
             watching, metrics = callbacks() if anew else [], run.log_metrics
             network = find_or_train(model, dataset, config, store, callbacks=watching, on_metrics=metrics, anew=anew)
         with stage("test"):
-            from tipping.network.training import evaluate  # with Lightning, which is not waited for until here
+            from tipping.network.training import evaluate  # imports Lightning, which takes seconds
 
             accuracy = evaluate(model, dataset)
         record = TrainRecord(
@@ -103,7 +103,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             store={"network": network.key, "weights": digest(network.tensors)},
             made={"network": not network.existed},
             seconds=stage.seconds,
-            pictures=[],  # of the network as it is in the end
+            pictures=[],  # pictures of epochs are not part of the record
         )
         records.write_record(directory, record)
         run.log({"test/accuracy": accuracy})
