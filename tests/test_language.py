@@ -10,7 +10,7 @@ import pytest
 from house import ROOT, rooms, wing
 
 WINGS = (  # in plain English; a wing is added when it is
-    *("network", "selection", "ablation", "tipping_points", "mu_lasso", "data", "tracking"),
+    *("network", "selection", "ablation", "tipping_points", "mu_lasso", "data", "tracking", "experiment", "command"),
     *("files", "errors", "models"),
 )
 HOUSE = {room: module for room, module in rooms(ROOT / "src" / "tipping").items() if wing(room) in WINGS}

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Map sweeps from the command line; the exit code."""
+    """Run the command line: write the tipping map of sweeps. Return the exit code."""
     parser = line.arguments("map", "Write the tipping points of all networks of sweeps.", EXAMPLES)
     parser.add_argument(
         "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"

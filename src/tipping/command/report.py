@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a page from the command line; the exit code."""
+    """Run the command line: write the page of sweeps. Return the exit code."""
     parser = line.arguments("report", "Write the page of sweeps.", EXAMPLES)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
     return line.answer(parser, arguments, _write)
