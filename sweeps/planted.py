@@ -17,7 +17,7 @@ from tipping.results import tables
 def main(sweep: Path) -> None:
     """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
     print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
-    for record in tables.collect(sweep, InterpretRecord)[0]:
+    for record in tables.read_records(sweep, InterpretRecord)[0]:
         model = build(record.model, planted.IMAGE_SHAPE, data.CLASSES, record.seed)
         assert isinstance(model, planted.PlantedNet), "of model=planted"
         with np.load(sweep / record.job / records.SELECTION) as saved:

@@ -87,7 +87,7 @@ def keep_training(sweeps: Sequence[Path]) -> None:
 
 def kept(name: str) -> list[Row]:
     """The rows kept under a name."""
-    return published.read(KEPT / f"{name}.csv")
+    return published.read_rows(KEPT / f"{name}.csv")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -251,7 +251,7 @@ def map_chart() -> alt.HConcatChart:
         by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(student(mu)))
         for ablated, column in ((charts.RELEVANT, "tipping_filters"), (charts.RANDOM, "tipping_random_filters")):
             by_filters += _marks(place, ablated, shares(rows, column), np.array(student(shares(rows, column))).clip(0))
-    return charts.tipping_points(by_mu, by_filters)
+    return charts.tipping_points_chart(by_mu, by_filters)
 
 
 def _marks(place: Place, ablated: str, values: np.ndarray, ends: np.ndarray) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def run_script(
     """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
     from tipping.command import interpret, train
 
-    mains = {"train": (train.train, None), "interpret": (interpret.interpret, tables.gather)}
+    mains = {"train": (train.train, None), "interpret": (interpret.interpret, tables.write_table)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
     small += ["curve.points=2", "curve.images=100", f"store.dir={tmp_path / 'store'}", "tracking=off"]
 

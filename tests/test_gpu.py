@@ -179,9 +179,9 @@ def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None
     given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
     printed("sweeps/tipping_point.py", *given, *search)
-    jobs, _ = sweep.read([tmp_path / "sweep"])
+    jobs, _ = sweep.read_sweeps([tmp_path / "sweep"])
     (network,), _ = sweep.networks(jobs)
-    expected = tipping_map.row(network)
+    expected = tipping_map.network_row(network)
     for key in TIPS:
         assert own[key] == pytest.approx(expected[key], rel=1e-9), key
     assert own["crossings"] >= 1

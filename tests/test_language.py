@@ -11,6 +11,7 @@ from house import ROOT, rooms, wing
 
 WINGS = (  # in plain English; a wing is added when it is
     *("network", "selection", "ablation", "tipping_points", "mu_lasso", "data", "tracking"),
+    *("results", "report", "notebook", "visualize"),
     *("files", "errors", "models"),
 )
 HOUSE = {room: module for room, module in rooms(ROOT / "src" / "tipping").items() if wing(room) in WINGS}

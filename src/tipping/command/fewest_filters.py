@@ -49,7 +49,7 @@ def conclude(trials: list[dict[str, Any]], directory: Path) -> None:
     else:
         log.info("no network tipped in %d trials", len(trials))
     _print_best(trials[:BEST])
-    page.conclude(directory)
+    page.conclude_sweep(directory)
 
 
 def _print_best(trials: list[dict[str, Any]]) -> None:

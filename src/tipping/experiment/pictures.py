@@ -9,7 +9,7 @@ from tipping.errors import InputError
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.selection import Selection
-from tipping.visualize import Beside, beside, explain, has_stride, portraits
+from tipping.visualize import Beside, beside, explanations, has_stride, portraits
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
@@ -24,7 +24,7 @@ def pictures(
         evaluated: the images on which each filter is ablated alone.
         explained: the images explained.
     """
-    from tipping.visualize.draw import pictures as draw  # with matplotlib
+    from tipping.visualize.draw import draw_pictures  # with matplotlib
 
     options, filters = subject.options.visualize, subject.filters
     shown = portraits(
@@ -37,7 +37,7 @@ def pictures(
         options.filters_per_class,
         **subject.manner(store),
     )
-    return draw(shown, explain(filters, selection, explained, subject.measure, subject.backward))
+    return draw_pictures(shown, explanations(filters, selection, explained, subject.measure, subject.backward))
 
 
 def compare(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:

@@ -15,8 +15,7 @@ from tipping.notebook.loader import Batches, gathered
 from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, Tabular, picture_html, table_html
 from tipping.selection import Measure
-from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest_images
-from tipping.visualize import explain as explanations
+from tipping.visualize import Backward, Explanation, Portrait, explanations, portraits, strongest_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,9 +57,9 @@ class Gallery(Pictured):
 
     def pictures(self) -> dict[str, Picture]:
         """Draw each class: of each filter the average of its crops, the crops, and what it sees there."""
-        from tipping.visualize.draw import pictures  # with matplotlib
+        from tipping.visualize.draw import draw_pictures  # with matplotlib
 
-        return pictures(self.portraits, [])
+        return draw_pictures(self.portraits, [])
 
     def __repr__(self) -> str:
         classes = len({one.label for one in self.portraits})
@@ -90,9 +89,9 @@ class Explained(Pictured):
 
     def pictures(self) -> dict[str, Picture]:
         """Draw each image: the heat map of each filter that contributes, and of all together."""
-        from tipping.visualize.draw import pictures  # with matplotlib
+        from tipping.visualize.draw import draw_pictures  # with matplotlib
 
-        return pictures([], self.images)
+        return draw_pictures([], self.images)
 
     def __repr__(self) -> str:
         words = (f"image {number}: {_because(one)}" for number, one in enumerate(self.images))

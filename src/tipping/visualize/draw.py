@@ -31,7 +31,7 @@ class Picture(NamedTuple):
         return np.asarray(canvas.buffer_rgba())
 
 
-def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation]) -> dict[str, Picture]:
+def draw_pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation]) -> dict[str, Picture]:
     """Draw portraits, a picture for each class, and explanations, one for each image: pictures by their names."""
     drawn: dict[str, Picture] = {}
     by_class: dict[int, list[Portrait]] = {}

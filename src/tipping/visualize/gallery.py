@@ -151,7 +151,7 @@ def portraits(
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
     crops, signals = _seen(filters, train, items, backward)
-    all_names, found = names(filters), []
+    all_names, found = filter_names(filters), []
     for label, response in pairs:
         layer, channel, maps = places[response]
         rows = [row for row, (other, _) in enumerate(items) if other == response]
@@ -173,7 +173,7 @@ def portraits(
     return found
 
 
-def names(filters: Filters) -> list[str]:
+def filter_names(filters: Filters) -> list[str]:
     """Name the filter of each response, with its maps where several of each filter are measured."""
     several = len(filters.maps) > len(filters.sites)
     return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in filters.places]
@@ -226,11 +226,11 @@ def _drops_alone(
     return {one: intact - left for one, left in zip(each, without, strict=True)}
 
 
-def explain(
+def explanations(
     filters: Filters, selection: Selection, images: Split, measure: Measure, backward: Backward
 ) -> list[Explanation]:
     """Why each of some images got its class: the filters that contribute most to it, and where, by the first rule."""
-    measure, all_names = replace(measure, labels="predicted"), names(filters)
+    measure, all_names = replace(measure, labels="predicted"), filter_names(filters)
     with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
         parts = [(responses, onehot.argmax(1)) for responses, onehot in batches]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tipping.network import Filters
 from tipping.selection import Selection
-from tipping.visualize.gallery import filters_of, names, strongest_of_each_class
+from tipping.visualize.gallery import filter_names, filters_of, strongest_of_each_class
 from tipping.visualize.rules import RULES
 from tipping.visualize.signals import Backward
 
@@ -43,7 +43,7 @@ def beside(
         strongest_R: for each response of the first network, the position of the image where it is largest.
     """
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
-    filters, all_names = filters_of(first, responses), names(first)
+    filters, all_names = filters_of(first, responses), filter_names(first)
     images_BCHW = images_NCHW[strongest_R[responses]]
     signals: list[dict[str, np.ndarray]] = []
     for network in (first, second) if filters else ():
