@@ -21,6 +21,7 @@ UNCLEAR = {"of", "own", "left", "told", "found", "said"}
 ALLOWED = {
     ("network.filters", "Filters.of"),  # the constructor
     ("tipping_points.estimate", "tipping_point(of)"),  # the argument
+    ("notebook.results", "tipping_point(of)"),  # the same in notebooks
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

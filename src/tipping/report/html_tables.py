@@ -86,7 +86,7 @@ def jobs_table(records: Sequence[InterpretRecord]) -> Table:
 
 
 def randomized_lines(records: Sequence[InterpretRecord]) -> list[list[str]]:
-    """Tabulate how far selections of networks with layers initialised anew overlap with the trained ones; headings first."""
+    """Tabulate how far networks with layers initialised anew select the filters of trained ones; headings first."""
     rows = []
     for record in records:
         row = tables.job_row(record, [])

@@ -110,5 +110,5 @@ def read_jobs(folder: Path) -> Jobs:
 
 
 def job_name(folder: Path, job: Path) -> str:
-    """Return the name of a job: its path below the sweep's folder, or the name of that folder if the two are the same."""
+    """Return the name of a job: its path below the sweep's folder, or that folder's name if the two are the same."""
     return str(job.relative_to(folder)) if job != folder else folder.resolve().name

@@ -1,4 +1,4 @@
-"""Visual feedback: what relevant filters see, and why an image got its class. Pictures: `draw`, with matplotlib."""
+"""Visual feedback: what relevant filters see, and why an image got its class. `draw` draws it, with matplotlib."""
 
 from __future__ import annotations
 
