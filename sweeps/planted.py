@@ -23,10 +23,10 @@ def main(sweep: Path) -> None:
         with np.load(sweep / record.job / records.SELECTION) as saved:
             relevant_F = saved["weights"].any(1)
             planted_F = (saved["layer"] == "conv2") & np.isin(saved["channel"], model.planted)
-        found, accuracy = (relevant_F & planted_F).sum(), record.accuracy
-        recall, precision = found / planted_F.sum(), found / relevant_F.sum()
-        left, random = (f"{100 * np.mean(getattr(accuracy, which)):.1f} %" for which in ("selected", "random"))
-        print(f"| {record.mu:g} | {relevant_F.sum()} | {recall:.2f} | {precision:.2f} | {left} | {random} |")
+        hits, accuracy = (relevant_F & planted_F).sum(), record.accuracy
+        recall, precision = hits / planted_F.sum(), hits / relevant_F.sum()
+        selected, random = (f"{100 * np.mean(getattr(accuracy, which)):.1f} %" for which in ("selected", "random"))
+        print(f"| {record.mu:g} | {relevant_F.sum()} | {recall:.2f} | {precision:.2f} | {selected} | {random} |")
 
 
 if __name__ == "__main__":
