@@ -20,7 +20,7 @@ from measuring import mnist, passes, table, timed
 from tipping import data
 from tipping.data import Dataset
 from tipping.experiment import config
-from tipping.experiment.pictures import draw_pictures
+from tipping.experiment.pictures import draw_subject
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
@@ -50,7 +50,7 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
         store = Store(folder)
         _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
         drawn, seen = timed(
-            lambda: draw_pictures(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
+            lambda: draw_subject(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
         )
     _, written = timed(lambda: [picture.pixels() for picture in drawn.values()])
     relevant = len(selection.order_K)

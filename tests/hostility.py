@@ -112,7 +112,7 @@ def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
 
     mains = {"interpret": interpret.run_interpret, "train": train.run_train}
     mains |= {"tipping_point": tipping_point.run_search, "fewest_filters": fewest_filters.run_search}
-    gather = {"interpret": page.after(tables.gather)}
+    gather = {"interpret": page.then_conclude(tables.write_table)}
     shutil.rmtree(place / "out", ignore_errors=True)
     GlobalHydra.instance().clear()
     flags = [one for one in arguments if one.startswith("-")]

@@ -56,7 +56,7 @@ def searched(work: Work, options: Config) -> dict[str, object]:
     (network,), left_out = sweep.networks(list(jobs.values()))
     assert not left_out
     note = search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
-    return tipping_map.row(network._replace(search=note))
+    return tipping_map.network_row(network._replace(search=note))
 
 
 def evaluated(work: Work, found: Searched, options: Config, best: tuple[np.ndarray, float]) -> Job:

@@ -51,7 +51,7 @@ def sweeps(place: Path) -> Iterator[dict[str, Path]]:
 
 def trainings(arguments: list[str]) -> int:
     """What concludes a sweep of train.py."""
-    return int(bool(tables.gather_trainings(Path(*arguments))))
+    return int(bool(tables.write_training_table(Path(*arguments))))
 
 
 TOOLS = {

@@ -28,7 +28,7 @@ from tipping.network import build
 from tipping.network.training import train
 from tipping.selection import Selection, response_batches
 from tipping.visualize import Explanation, Portrait, backward_rule
-from tipping.visualize import explain as explain_images
+from tipping.visualize import explanations as explain_images
 from tipping.visualize import portraits as portraits_of
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
 from tipping.visualize.side_by_side import similarity

@@ -54,7 +54,7 @@ def present_trials(trials: list[dict[str, Any]], directory: Path) -> None:
     else:
         log.info("no network tipped in %d trials", len(trials))
     _print_best(trials[:BEST])
-    page.conclude(directory)
+    page.conclude_sweep(directory)
 
 
 def _print_best(trials: list[dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ def finish_sweep(sweep: Path) -> list[str]:
     from tipping.report import page
     from tipping.results import tables
 
-    return page.after(tables.gather)(sweep)
+    return page.then_conclude(tables.write_table)(sweep)
 
 
 def main() -> None:

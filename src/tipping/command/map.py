@@ -26,4 +26,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _gather(given: argparse.Namespace) -> int:
     from tipping.results import tipping_map
 
-    return 1 if tipping_map.gather(*given.sweeps, by=given.compare) else 0
+    return 1 if tipping_map.write_map(*given.sweeps, by=given.compare) else 0

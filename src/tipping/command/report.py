@@ -23,5 +23,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(given: argparse.Namespace) -> int:
     from tipping.report import page
 
-    print(page.write_of(given.sweeps))
+    print(page.write_report(given.sweeps))
     return 0

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _gather(given: argparse.Namespace) -> int:
     from tipping.results import tables
 
-    missing = [job for sweep in given.sweeps for job in tables.gather(sweep)]
+    missing = [job for sweep in given.sweeps for job in tables.write_table(sweep)]
     if given.differences:
         tables.print_differences(given.sweeps)
     if given.against:

@@ -33,7 +33,7 @@ def finish_sweep(sweep: Path) -> list[str]:
     from tipping.report import page
     from tipping.results import tipping_map
 
-    return page.after(tipping_map.gather)(sweep)
+    return page.then_conclude(tipping_map.write_map)(sweep)
 
 
 def main() -> None:

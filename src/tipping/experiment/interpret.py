@@ -10,7 +10,7 @@ from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
-from tipping.experiment.pictures import check_resampling, compare_signals, draw_pictures
+from tipping.experiment.pictures import check_resampling, compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -90,7 +90,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
-                drawn = draw_pictures(subject, selection, few, explained, store)
+                drawn = draw_subject(subject, selection, few, explained, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(directory / records.PICTURES, drawn)

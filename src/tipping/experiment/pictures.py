@@ -9,13 +9,13 @@ from tipping.errors import InputError
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.selection import Selection
-from tipping.visualize import Beside, beside, explain, has_stride, portraits
+from tipping.visualize import Beside, beside, explanations, has_stride, portraits
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 
-def draw_pictures(
+def draw_subject(
     subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
 ) -> dict[str, Picture]:
     """Draw the relevant filters of each class, and explanations of the class that some images got.
@@ -28,7 +28,7 @@ def draw_pictures(
     Returns:
         the pictures by their names.
     """
-    from tipping.visualize.draw import pictures as draw  # imports matplotlib
+    from tipping.visualize.draw import draw_pictures  # with matplotlib
 
     options, filters = subject.options.visualize, subject.filters
     shown = portraits(
@@ -41,7 +41,7 @@ def draw_pictures(
         options.filters_per_class,
         **subject.manner(store),
     )
-    return draw(shown, explain(filters, selection, explained, subject.measure, subject.backward))
+    return draw_pictures(shown, explanations(filters, selection, explained, subject.measure, subject.backward))
 
 
 def compare_signals(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:

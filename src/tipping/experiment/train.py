@@ -15,7 +15,7 @@ from tipping.errors import require
 from tipping.experiment import records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
-from tipping.experiment.pictures import check_resampling, draw_pictures
+from tipping.experiment.pictures import check_resampling, draw_subject
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -59,7 +59,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return draw_pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+        return draw_subject(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
     with track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
