@@ -59,7 +59,7 @@ def present_trials(trials: list[dict[str, Any]], directory: Path) -> None:
 
 def _print_best(trials: list[dict[str, Any]]) -> None:
     """Print the best trials as a table."""
-    from tipping.results.tables import print_lines
+    from tipping.results.rows import print_lines
 
     heads = [key for key in trials[0] if key != "excess"]
     print("\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n")

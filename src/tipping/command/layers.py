@@ -43,7 +43,7 @@ def _describe(given: argparse.Namespace) -> int:
     """Print the filters that a job of these options measures and ablates; return the exit code."""
     from tipping.data import CPU
     from tipping.experiment.network import load_dataset_and_model
-    from tipping.results.tables import print_lines
+    from tipping.results.rows import print_lines
 
     config = _composed(given.options, given.config_dir)
     dataset, model = load_dataset_and_model(config, CPU)

@@ -81,12 +81,12 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
 def _name_of(folder: Path) -> str | None:
     """Return the script of the multirun in a folder; None if the folder does not say it."""
     path = folder / "multirun.yaml"
-    return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
+    return _kept(path, lambda held: held["hydra"]["job"]["name"]) if path.exists() else None
 
 
 def _overrides(path: Path) -> list[str]:
     """Read the overrides of a job."""
-    return _kept(path, lambda held: [str(one) for one in held])
+    return _kept(path, lambda held: [str(one) for one in held or []])
 
 
 def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
@@ -95,9 +95,11 @@ def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
     Raises:
         InputError: the file holds something else.
     """
+    from tipping.files import read_yaml  # with torch, as above
+
     try:
-        return pick(OmegaConf.load(path))
-    except NO_YAML as error:
+        return pick(read_yaml(path))  # as it stands: an interpolation may reveal, or run, anything
+    except (*NO_YAML, LookupError) as error:
         raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
 
 

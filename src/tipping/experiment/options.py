@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
+OWN = "own"  # the name that a user's network has by default
 # options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
-    *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
+    *("mu", "seed", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "resume",
 )
@@ -30,4 +31,21 @@ def varying_options(records: Sequence[Record]) -> list[str]:
     configs = [flat(record.config) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
-    return [option for option in different if not option.startswith(ELSEWHERE)]
+    classes = {(config.get("model.name"), config.get("model._target_")) for config in configs}
+    by_name = len(classes) == len({name for name, _ in classes})  # the name of a model tells its class
+    return [
+        option
+        for option in different
+        if not option.startswith(ELSEWHERE) and not (by_name and option == "model._target_")
+    ]
+
+
+def model_text(name: str, target: str | None, alone: bool) -> str:
+    """Name a model, with its class unless the name alone tells it: `own` never does.
+
+    Args:
+        name: the name of the model.
+        target: its class, with its module.
+        alone: whether all models of this name are of one class.
+    """
+    return f"{name} ({target})" if target and (name == OWN or not alone) else name

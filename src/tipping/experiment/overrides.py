@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+LONGEST = 200_000  # characters of a command line of somebody's that is parsed
 NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 
 
@@ -21,6 +24,29 @@ def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
         HydraException: an override cannot be read, or is a glob over presets and Hydra is not initialised.
     """
     return {option.get_key_element(): _values(option) for option in _parsed(overrides) if option.is_discrete_sweep()}
+
+
+def count_jobs(overrides: Sequence[str]) -> int | None:
+    """Return how many jobs a command line of somebody's has, without listing them; None where that is unknown.
+
+    A range may have any number of values, and a glob has those of presets that are not here.
+    """
+    if sum(map(len, overrides)) > LONGEST:
+        return None
+    try:
+        return math.prod(_count(option) for option in _parsed(overrides) if option.is_discrete_sweep())
+    except (HydraException, RecursionError, ValueError, OverflowError):
+        return None
+
+
+def _count(option: Override) -> int:
+    """Return how many values an option has."""
+    match option.value():
+        case RangeSweep(start=start, stop=stop, step=step) if start is not None and stop is not None and step:
+            return max(0, math.ceil((stop - start) / step))
+        case ChoiceSweep(list=values):
+            return len(values)
+    raise ValueError("of any number of values")
 
 
 def overrides_of_jobs(overrides: Sequence[str]) -> list[list[str]]:

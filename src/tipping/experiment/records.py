@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record
 from tipping.experiment.versions import versions
-from tipping.files import parsing, replacing
+from tipping.files import fit_to_print, load_arrays, read_json, replacing
 from tipping.network import Filters, file_digests
 from tipping.selection import Selection
 
@@ -77,14 +76,7 @@ def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord
     Raises:
         one of UNREADABLE: there is no record, or the record is not whole, or of another version.
     """
-    text = (directory / RECORD).read_text()
-    return parse_record(json.loads(text, parse_constant=_finite, parse_float=_finite), job)
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no finite number")
-    return number
+    return parse_record(read_json(directory / RECORD), job)
 
 
 def read_predictions(directory: Path) -> dict[str, np.ndarray]:
@@ -93,19 +85,12 @@ def read_predictions(directory: Path) -> dict[str, np.ndarray]:
     Raises:
         one of UNREADABLE: there are no predictions, or they are not whole.
     """
-    held = _arrays(directory / PREDICTIONS)
-    classes = {name: held[name] for name in ("labels", "intact", "selected", "random")}
+    classes = load_arrays(directory / PREDICTIONS, ("labels", "intact", "selected", "random"))
     images = classes["labels"].shape
     whole = all(array.dtype.kind in "iu" and array.shape[-1:] == images for array in classes.values())
     if not whole or [array.ndim for array in classes.values()] != [1, 1, 1, 2] or 0 in classes["random"].shape:
         raise ValueError("not whole")
     return classes
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a file, without running code from the file."""
-    with path.open("rb") as file, parsing(), np.load(file, allow_pickle=False) as held:
-        return dict(held)
 
 
 def read_matching(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
@@ -127,10 +112,10 @@ def read_matching(directory: Path, options: config.Config, conf: Path, kind: typ
     try:
         record = read_record(directory)
         recorded = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
-        if not isinstance(record, kind) or {**recorded, "data": record.data} != config.deciding(options):
+        if not isinstance(record, kind) or {**recorded, "data": record.data} != fit_to_print(config.deciding(options)):
             return None
         for name in [SELECTION, PREDICTIONS] if kind is InterpretRecord else []:
-            _arrays(directory / name)
+            load_arrays(directory / name)
         model_files, made_by, pictures = record.model_files, record.versions, record.pictures
     except (FileNotFoundError, *DAMAGED):
         return None

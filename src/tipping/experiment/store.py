@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tipping.errors import InputError
-from tipping.files import digest, is_state, load_saved, replacing
+from tipping.files import digest, is_plain, is_state, load_saved, replacing
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # goes up when the same recipe gives other tensors
@@ -110,6 +110,8 @@ def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     ):
         raise ValueError("nothing of the store's")
     recipe, tensors = content["recipe"], content["tensors"]
+    if not all(map(is_plain, tensors.values())):
+        raise ValueError("tensors of another layout than are written here")
     if content.get("digest", actual := digest(tensors)) != actual:  # sums in the zip do not cover all bytes
         raise ValueError("other tensors than were written")
     return recipe, tensors

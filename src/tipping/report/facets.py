@@ -15,6 +15,7 @@ from tipping.results import charts, published
 from tipping.results.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.results.folder import SweepFolder
 from tipping.results.jobs import Job
+from tipping.results.rendering import NotDrawn
 from tipping.results.sweep import Network
 from tipping.results.tipping_map import Group, name_of, natural, tipping_chart
 from tipping.tipping_points import along
@@ -24,11 +25,12 @@ AXES = {"mu": "mu", "filters": "filters ablated"}
 
 
 class Image(NamedTuple):
-    """A picture as a data URI, with its content in words and a shorter caption."""
+    """A picture as a data URI, with its content in words and a shorter caption, or why it is missing."""
 
     uri: str
     alt: str
     caption: str = ""
+    fault: str = ""
 
 
 class Facet(NamedTuple):
@@ -55,8 +57,11 @@ def group_name(options: dict[str, str], apart: Sequence[str]) -> str:
 
 
 def image_of(drawn: Any, words: str) -> Image:
-    """Render an altair chart as an SVG image, with its content in words."""
-    return Image(data_uri(charts.svg(drawn).encode(), "svg+xml"), words)
+    """Render an altair chart as an SVG image, with its content in words; one that cannot be drawn says why."""
+    try:
+        return Image(data_uri(charts.svg(drawn).encode(), "svg+xml"), words)
+    except NotDrawn as error:
+        return Image("", words, fault=str(error))
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from tipping.experiment import invocation
 from tipping.experiment.options import flat
 from tipping.experiment.record import Record
-from tipping.results.folder import SEARCHES, hydra_of
+from tipping.results.folder import SEARCHES, Command, hydra_of
 from tipping.results.sweep import Network
 
 NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=")
@@ -23,18 +21,15 @@ def last_command(folder: Path) -> str:
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
-    name, given = hydra.job.name, hydra.overrides
-    several = (folder / "multirun.yaml").is_file() and name not in SEARCHES
+    several = (folder / "multirun.yaml").is_file() and hydra.name not in SEARCHES
     flags = [*_presets_flag(hydra), *(["-m"] if several else [])]
-    options = [*given.task, *(option for option in given.hydra if "hydra.mode=" not in option)]
-    return shlex.join([*invocation.words_of_job(name), *flags, *options])
+    options = [*hydra.task, *(option for option in hydra.hydra if "hydra.mode=" not in option)]
+    return shlex.join([*invocation.words_of_job(hydra.name), *flags, *options])
 
 
-def _presets_flag(hydra: DictConfig) -> list[str]:
+def _presets_flag(hydra: Command) -> list[str]:
     """Return the flag that names the folder of the user's presets, if there was one."""
-    sources = OmegaConf.select(hydra, "runtime.config_sources") or []
-    folders = [source.path for source in sources if source.provider == "command-line"]
-    return ["--config-dir", folders[0]] if folders else []
+    return ["--config-dir", hydra.presets] if hydra.presets else []
 
 
 def next_command(folder: Path, networks: Sequence[Network], best: dict[str, str]) -> str:
@@ -51,10 +46,10 @@ def next_command(folder: Path, networks: Sequence[Network], best: dict[str, str]
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
-    given = [one for one in hydra.overrides.task if not one.startswith((*NOT_OF_A_SEARCH, "search."))]
+    given = [one for one in hydra.task if not one.startswith((*NOT_OF_A_SEARCH, "search."))]
     presets = _presets_flag(hydra)
     interpret, search = ([*invocation.words(name), *presets] for name in ("interpret", "search"))
-    match hydra.job.name:
+    match hydra.name:
         case "train":
             return shlex.join([*interpret, "-m", "mu=10,100,500,700", *given])
         case "interpret":
@@ -97,7 +92,7 @@ def provenance(folder: Path, records: Sequence[Record]) -> dict[str, str]:
         "training": _distinct(_training(record.config["trainer"]) for record in records),
         "protocol": _distinct(_protocol(record.protocol) for record in records),
         "seeds": _distinct(str(seed) for seed in sorted({record.seed for record in records})),
-        "last job ended": max(record.ended for record in records),
+        "last job ended": max((record.ended for record in records), default=""),
         "time": f"{_spent(records)} in all jobs; {trained} networks trained in them",
         "commit": commits,
         "versions": _distinct(", ".join(f"{key} {value}" for key, value in one.items()) for one in versions),

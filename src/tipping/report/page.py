@@ -108,7 +108,7 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
     single = enumerate(alike(sweep.single), start=several)
     facets += [facet_at_one_mu(jobs, apart, sweep.name, number < FACETS) for number, jobs in single]
     undrawn = len(facets) - FACETS
-    galleries, unseen = pictures_of_jobs(sweep, budget)
+    galleries, unseen, no_pictures = pictures_of_jobs(sweep, budget)
     return Section(
         name=sweep.name,
         sentences=best_trial(sweep.trials, sweep.best) + sentences_of_trainings(sweep.trainings),
@@ -120,7 +120,11 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
         galleries=galleries,
         unseen=unseen,
         made=origin.provenance(sweep.folder, [*(job.record for job in sweep.jobs), *sweep.trainings]),
-        left_out=[*sweep.left_out, *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else [])],
+        left_out=[
+            *sweep.left_out,
+            *no_pictures,
+            *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else []),
+        ],
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tipping.experiment.options import varying_options
+from tipping.errors import printable
+from tipping.experiment.options import model_text, varying_options
 from tipping.experiment.record import TrainRecord
 from tipping.results import published
 from tipping.results.folder import options_as_text
@@ -83,8 +84,10 @@ def sentences_of_trainings(trained: Sequence[TrainRecord]) -> list[str]:
 
 def training_name(record: TrainRecord, trained: Sequence[TrainRecord]) -> str:
     """Name a trained network by its model and by the options in which the trainings differ."""
-    varying = [key for key in varying_options(trained) if key != "model.name"]
-    return ", ".join([record.model["name"], *(f"{key}={options_as_text(record).get(key, '')}" for key in varying)])
+    varying, options = varying_options(trained), options_as_text(record)
+    name = model_text(record.model["name"], options.get("model._target_"), "model._target_" not in varying)
+    others = [key for key in varying if key not in ("model.name", "model._target_")]
+    return ", ".join([name, *(f"{key}={options.get(key, '')}" for key in others)])
 
 
 def checks_of(jobs: Sequence[Job]) -> list[str]:
@@ -105,7 +108,7 @@ def checks_of(jobs: Sequence[Job]) -> list[str]:
 
 def caption_of(stem: str) -> str:
     """Caption a picture by the name of its file, without its suffix."""
-    kind, _, number = stem.partition("_")
+    kind, _, number = printable(stem).partition("_")
     if kind == "class":
         return f"What the relevant filters of class {number} respond to"
     return f"Why image {number} got its class" if kind == "image" else "Trained, and with layers initialised anew"

@@ -15,6 +15,7 @@ from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
 from tipping.results import tables, tipping_map
 from tipping.results.folder import SweepFolder
+from tipping.results.rendering import save_png
 from tipping.results.tipping_map import Group, tipping_chart, varying
 from tipping.tracking import Tracking
 
@@ -26,6 +27,8 @@ def log_sweep(sweep: SweepFolder) -> None:
     """
     records = [job.record for job in sweep.jobs]
     every = [*records, *sweep.trainings]
+    if not every:  # all of them are left out
+        return
     settings = Tracking(**every[0].config["tracking"])
     if not settings.enabled:
         return
@@ -40,8 +43,9 @@ def log_sweep(sweep: SweepFolder) -> None:
     drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
     with tempfile.TemporaryDirectory() as drawn_here:
         if sweep.groups and "tipping_points" not in drawn:
-            drawn["tipping_points"] = Path(drawn_here) / "tipping_points.png"
-            tipping_chart([(group.name, group) for group in sweep.groups]).save(drawn["tipping_points"], scale_factor=2)
+            path = Path(drawn_here) / "tipping_points.png"
+            if not save_png(tipping_chart([(group.name, group) for group in sweep.groups]), path):
+                drawn["tipping_points"] = path
         tracking.summarise(
             folder,
             settings,

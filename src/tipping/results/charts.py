@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import altair as alt
-import matplotlib
 import numpy as np
-import vl_convert
 
-from tipping.experiment.options import flat, varying_options
+from tipping.errors import printable
+from tipping.experiment.options import flat, model_text, varying_options
 from tipping.experiment.record import CurvePoints, InterpretRecord
+from tipping.results.rendering import svg_of
 
 Line = tuple[np.ndarray, np.ndarray]  # rising positions, and the values there
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 SPANNED = "accuracy (band: all draws and seeds)"
 WIDTH, HEIGHT = 360, 260  # pixels
+ROWS, WIDEST = 24, 150  # networks of a chart, and characters of a title, at most: more cannot be read, or drawn
 FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest font that browsers fall back to; Matplotlib ships it
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
 
 def accuracy_drop(records: Sequence[InterpretRecord]) -> alt.VConcatChart:
-    """Draw accuracy against mu, and along the relevant filters of each mu: means over seeds, a row for each network."""
+    """Draw accuracy against mu, and along the relevant filters of each mu: means over seeds, a row for each network.
+
+    Of many networks the first are drawn, and the title says where the others are.
+    """
     networks: dict[str, list[InterpretRecord]] = {}
-    varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
+    apart = ("model.name", "data.name", "model._target_")  # which are named anyway
+    options_varying = varying_options(records)
+    varying, alone = [one for one in options_varying if one not in apart], "model._target_" not in options_varying
     for record in records:
         config = flat(record.config)
         protocol = [record.protocol["name"]] if any(option.startswith("protocol.") for option in varying) else []
         plain = [option for option in varying if not option.startswith("protocol.") and option in config]
         options = [*protocol, *(f"{option}={config[option]}" for option in plain)]
-        networks.setdefault(" ".join([record.model["name"], "on", record.data, *options]), []).append(record)
+        name = model_text(record.model["name"], config.get("model._target_"), alone)
+        networks.setdefault(" ".join([name, "on", record.data, *options]), []).append(record)
     rows = []
-    for network, jobs in networks.items():
-        title = alt.Title(f"{network}, {_seeds(jobs)}", fontSize=14)
+    for network, jobs in itertools.islice(networks.items(), ROWS):
+        title = alt.Title(printable(f"{network}, {_seeds(jobs)}", WIDEST), fontSize=14)
         rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
-    return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    drawn = alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    if (rest := len(networks) - ROWS) > 0:
+        drawn = drawn.properties(
+            title=f"{ROWS} of {len(networks)} networks; results.csv has all, also the other {rest}"
+        )
+    return drawn
 
 
 def _seeds(records: Sequence[InterpretRecord]) -> str:
@@ -185,18 +195,14 @@ def _points(x_M: Sequence[float], y_LM: np.ndarray, **constants: Any) -> list[di
     return [constants | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
 
 
-@cache
-def _register_font() -> None:
-    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
-
-
 def svg(chart: Any) -> str:
-    """Render an altair chart as SVG text, laid out for the widest font that may show it."""
-    _register_font()
-    text = io.StringIO()
+    """Render an altair chart as SVG text, laid out for the widest font that may show it.
+
+    Raises:
+        NotDrawn: the chart engine cannot render it.
+    """
     chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
-    chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3).save(text, format="svg")
-    return text.getvalue()
+    return svg_of(chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3))
 
 
 def tipping_points_chart(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:

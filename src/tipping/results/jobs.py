@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
@@ -26,11 +27,9 @@ class Job(NamedTuple):
     @property
     def options(self) -> dict[str, str]:
         """The options, as text, that tell the job's network apart from networks of other groups."""
-        options = {key: str(value) for key, value in flat(self.record.config).items()}
+        options = {key: printable(str(value)) for key, value in flat(self.record.config).items()}
         names = {"protocol": self.record.protocol["name"], "protocol.draws": str(self.record.protocol["draws"])}
-        return names | {
-            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
-        }
+        return names | {key: value for key, value in options.items() if not key.startswith(APART_FROM)}
 
     @property
     def network(self) -> tuple[str, ...]:
@@ -79,9 +78,8 @@ class Jobs(NamedTuple):
                 jobs.append(Job(path, record, read_predictions(path)))
             except UNREADABLE:
                 without.append(path)
-        return jobs, [
-            f"{path}: its record or predictions cannot be read, or are of another version" for path in without
-        ]
+        reason = "its record or predictions cannot be read, or are of another version"
+        return jobs, [f"{printable(str(path))}: {reason}" for path in without]
 
 
 def read_jobs(folder: Path) -> Jobs:
@@ -96,7 +94,7 @@ def read_jobs(folder: Path) -> Jobs:
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
     jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, [])
-    for path in (path for path in jobs.begun if (path / RECORD).is_file()):
+    for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
             record = read_record(path, job_name(folder, path))
         except UNREADABLE:
@@ -111,4 +109,4 @@ def read_jobs(folder: Path) -> Jobs:
 
 def job_name(folder: Path, job: Path) -> str:
     """Return the name of a job: its path below the sweep's folder, or that folder's name if the two are the same."""
-    return str(job.relative_to(folder)) if job != folder else folder.resolve().name
+    return printable(str(job.relative_to(folder)) if job != folder else folder.resolve().name)

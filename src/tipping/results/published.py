@@ -19,7 +19,7 @@ Row = dict[str, Any]
 NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
 NETWORK = (  # columns that identify a network, without its seed
     *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.batch_size"),
-    *("trainer.learning_rate", "trainer.precision"),
+    *("trainer.learning_rate", "trainer.precision", "model._target_"),
 )
 EXACT = 10**6  # exchanges that are counted one by one, at most; of more, this many are drawn
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tipping.errors import InputError
+from tipping.experiment.options import model_text
 from tipping.experiment.record import InterpretRecord
+from tipping.experiment.records import UNREADABLE
 from tipping.experiment.search_note import EVALUATIONS, SEARCH
+from tipping.files import read_json
 from tipping.results.jobs import Job, read_jobs
 from tipping.tipping_points import Bracketing, Curves
 
@@ -82,7 +84,8 @@ def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
 
 def _network(jobs: Sequence[Job]) -> Network:
     first = jobs[0].record
-    name = f"{first.model['name']} seed={first.seed}, {first.protocol['name']}"
+    model = model_text(first.model["name"], first.config["model"].get("_target_"), alone=True)
+    name = f"{model} seed={first.seed}, {first.protocol['name']}"
     name += f", {first.protocol['draws']} draws"
     jobs = _each_once(name, jobs)
     records, arrays = [job.record for job in jobs], [job.predictions for job in jobs]
@@ -117,6 +120,16 @@ def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
     return kept
 
 
+def _note(content: Any) -> dict[str, Any]:
+    """Return the content of a note of a search; raise `ValueError` where it has not the values that are shown."""
+    numbers = [content["evaluations"], content["level"]]
+    numbers += [content.get(fact) for fact in ("saturation_mu", "stability") if content.get(fact) is not None]
+    ends = [each[end] for each in content["crossings"] for end in ("low", "high", "at")]
+    if not all(type(number) in (int, float) for number in [*numbers, *ends]) or not all(end > 0 for end in ends):
+        raise ValueError("no note of a search")
+    return content
+
+
 def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     """Return the note of the search of a network; empty without one.
 
@@ -126,8 +139,8 @@ def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     notes = []
     for note in (folder / SEARCH for folder in folders if (folder / SEARCH).is_file()):
         try:
-            notes.append(json.loads(note.read_text()))
-        except ValueError as error:
+            notes.append(_note(read_json(note)))
+        except UNREADABLE as error:
             raise InputError(f"{note} cannot be read ({error}); run the search again") from error
     if not notes:
         return {}

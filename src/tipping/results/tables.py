@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment import config
 from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import InterpretRecord, Record, TrainRecord
 from tipping.experiment.records import Kind
-from tipping.files import replacing
 from tipping.results import published
 from tipping.results.jobs import read_jobs
+from tipping.results.rows import print_lines, write_rows
 from tipping.selection import MATCHES
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
@@ -60,17 +59,20 @@ def write_table(sweep: Path) -> list[str]:
         the names of jobs without a readable record.
     """
     from tipping.results.charts import accuracy_drop  # with altair, which a table does without
+    from tipping.results.rendering import save_png
 
     records, missing = read_records(sweep, InterpretRecord)
     if records:
         varying = varying_options(records)
         rows = [job_row(record, varying) for record in records]
-        _write(sweep / TABLE, rows)
-        with replacing(sweep / CHART) as part:
-            accuracy_drop(records).save(part, format="png", scale_factor=2)
+        write_rows(sweep / TABLE, rows)
+        fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
-        print(f"\n{sweep / TABLE}\n{sweep / CHART}")
+        print(f"\n{sweep / TABLE}" if fault else f"\n{sweep / TABLE}\n{sweep / CHART}")
     _say_missing(sweep, missing)
+    if records and fault:
+        print(fault, file=sys.stderr)
+        return [*missing, CHART]
     return missing
 
 
@@ -83,7 +85,7 @@ def write_training_table(sweep: Path) -> list[str]:
     records, missing = read_records(sweep, TrainRecord)
     if records:
         rows = [training_row(record, varying_options(records)) for record in records]
-        _write(sweep / TRAININGS, rows)
+        write_rows(sweep / TRAININGS, rows)
         shown = [key for key in rows[0] if key not in ("data", "seconds", "device", "commit")]
         print("\nTest accuracy, and how many relevant filters tip a network after each epoch with a curve\n")
         cells = [[f"{100 * row[key]:.2f}" if key == "accuracy" else str(row[key]) for key in shown] for row in rows]
@@ -93,16 +95,10 @@ def write_training_table(sweep: Path) -> list[str]:
     return missing
 
 
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with replacing(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
     if missing:
-        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+        names = ", ".join(map(printable, missing))
+        print(f"no readable result.json of this version: job {names} of {sweep}", file=sys.stderr)
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
@@ -210,13 +206,6 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
     which = images.pop().capitalize() if len(images) == 1 else "Test or training"
     print(f"\n{which} accuracy intact, without the relevant filters, and without {random}\n")
     print_lines(cells)
-
-
-def print_lines(lines: Sequence[Sequence[str]]) -> None:
-    """Print a table with aligned columns; the first line holds the headings."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def _rows_of(sweeps: Sequence[Path]) -> list[published.Row]:

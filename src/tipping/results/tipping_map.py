@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import re
@@ -17,12 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tipping.errors import InputError
-from tipping.experiment.options import flat
+from tipping.experiment.options import OWN, flat, model_text
 from tipping.experiment.record import Record
-from tipping.files import replacing
 from tipping.results import published
+from tipping.results.rows import print_lines, write_rows
 from tipping.results.sweep import Network, networks, read_sweeps
-from tipping.results.tables import print_lines
 from tipping.tipping_points import TippingPoint, area, at_crossings, compare, partings, tipping_point
 
 if TYPE_CHECKING:
@@ -118,6 +116,8 @@ def write_map(*sweeps: Path, by: str | None = None) -> list[str]:
     Raises:
         InputError: a folder is missing or holds no job, or no network can be used.
     """
+    from tipping.results.rendering import save_png  # with altair
+
     jobs, left_out = read_sweeps(sweeps)
     measured, unusable = networks(jobs)
     left_out += unusable
@@ -125,18 +125,15 @@ def write_map(*sweeps: Path, by: str | None = None) -> list[str]:
         raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
     over_seeds, rows = groups(measured), [network_row(network) for network in measured]
     against = comparison_lines(over_seeds, by) if by else []
-    with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for line in rows for key in line)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    with replacing(sweeps[0] / CHART) as part:
-        tipping_chart([(group.name, group) for group in over_seeds]).save(part, format="png", scale_factor=2)
+    write_rows(sweeps[0] / TABLE, rows)
+    fault = save_png(tipping_chart([(group.name, group) for group in over_seeds]), sweeps[0] / CHART)
     print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
     print_lines(point_lines(over_seeds))
     if against:
         print(f"\nBy {by}: 95 % intervals, and p by dealing networks to the two anew\n")
         print_lines(against)
-    print(f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    print(f"\n{sweeps[0] / TABLE}" if fault else f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    left_out += [fault] if fault else []
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     return left_out
@@ -171,15 +168,24 @@ class Group(NamedTuple):
 
 
 def varying(options: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the names of the options in which networks differ, and always the model's name."""
+    """Return the names of the options in which networks differ, and always the model's name.
+
+    The model's class is among them where its name does not tell it.
+    """
     keys = dict.fromkeys(key for one in options for key in one)
-    return [key for key in keys if key == "model.name" or len({one.get(key, "") for one in options}) > 1]
+    names = {one.get("model.name", "") for one in options}
+    classes = {(one.get("model.name", ""), one.get("model._target_", "")) for one in options}
+    always = {"model.name": True, "model._target_": OWN in names or len(classes) > len(names)}
+    return [key for key in keys if always.get(key, len({one.get(key, "") for one in options}) > 1)]
 
 
 def name_of(settings: Mapping[str, str]) -> str:
     """Write options and their values in words."""
     plain = ("data.name", "model.name", "protocol")
-    return ", ".join(value if key in plain else f"{key}={value}" for key, value in settings.items())
+    shown = {key: value for key, value in settings.items() if key != "model._target_"}
+    if "model.name" in shown:
+        shown["model.name"] = model_text(shown["model.name"], settings.get("model._target_"), alone=False)
+    return ", ".join(value if key in plain else f"{key}={value}" for key, value in shown.items())
 
 
 def groups(measured: Sequence[Network]) -> list[Group]:
