@@ -6,6 +6,7 @@ import errno
 import hashlib
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -255,14 +256,14 @@ def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> N
 def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that is out of reach for a moment."""
     assert run_script("interpret", "mu=1")[0] == 0
-    path, read = tmp_path / "out" / "result.json", Path.read_text
+    path, opened = tmp_path / "out" / "result.json", os.open
 
-    def failing(self: Path, *given: Any, **named: Any) -> str:
-        if self == path:
-            raise OSError(errno.ESTALE, "Stale file handle", str(self))
-        return read(self, *given, **named)
+    def failing(given: Any, *more: Any, **named: Any) -> int:
+        if given == path:
+            raise OSError(errno.ESTALE, "Stale file handle", str(given))
+        return opened(given, *more, **named)
 
-    monkeypatch.setattr(Path, "read_text", failing)
+    monkeypatch.setattr(os, "open", failing)
     code, _, err = run_script("interpret", "mu=1")
     assert code == 1
     assert str(path) in err

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import hypothesis
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from tipping.command import report as report_command
 from tipping.command import table as table_command
 from tipping.experiment import config, records
 from tipping.experiment.record import InterpretRecord, TrainRecord
-from tipping.results import charts, tables, tipping_map
+from tipping.results import charts, rendering, tables, tipping_map
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def sweeps(place: Path) -> Iterator[dict[str, Path]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "svg", drawn)
-        patch.setattr(alt.TopLevelMixin, "save", lambda chart, part, **_: Path(part).write_text(drawn(chart)))
+        patch.setattr(rendering, "save_png", lambda chart, path: path.write_text(drawn(chart)) and "")
         for name, options in (("interpret", ["mu=0.1,1"]), ("train", ["curve.every_n_epochs=1"])):
             code, _, err = script(name, place, "-m", "seed=0,1", *network, *options)
             assert code == 0, err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -12,14 +11,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.records import RECORD, UNREADABLE
 from tipping.experiment.store import read_item, recipe_key
+from tipping.files import fit_to_print, opened, read_text
 
 NAME = re.compile(
     r"([0-9a-f]{16})\.(?:pt|lock)|\.([0-9a-f]{16})\.pt\.[0-9a-f]{32}\.part"
@@ -60,7 +60,7 @@ def places(store: Path) -> list[Place]:
         raise InputError(f"--store {store}: no such folder; give the store.dir of the jobs")
     files: dict[Path, list[Path]] = {}
     for path in store.glob("*/*"):
-        if name := NAME.fullmatch(path.name):
+        if (name := NAME.fullmatch(path.name)) and path.is_file():  # a pipe would block
             files.setdefault(path.with_name(f"{name[1] or name[2]}.pt"), []).append(path)
     order = (".pt", ".part", ".lock")
     return [Place(item, sorted(files[item], key=lambda path: order.index(path.suffix))) for item in sorted(files)]
@@ -68,22 +68,25 @@ def places(store: Path) -> list[Place]:
 
 def recipe_of(item: Path) -> dict[str, Any] | None:
     """Return the recipe in the file of an item; None if the file cannot be read."""
+    if not item.is_file():  # a pipe would block
+        return None
     try:
-        return dict(json.loads(torch.load(item, weights_only=True, mmap=True)["recipe"]))  # not the tensors
+        recipe = json.loads(torch.load(item, weights_only=True, mmap=True)["recipe"])  # not the tensors
+        return dict(fit_to_print(recipe))
     except Exception:  # any error, as the file may hold any bytes
         return None
 
 
 def in_words(recipe: Mapping[str, Any]) -> str:
     """Return a recipe as one line: classes by name, digests by their first digits, lists by their length."""
-    return " ".join(_words(recipe))
+    return printable(" ".join(_words(recipe)))
 
 
 def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
     for name, value in recipe.items():
         if isinstance(value, Mapping):
             yield from _words(value)
-        elif name == "_target_":
+        elif name == "_target_" and isinstance(value, str):
             yield value.rpartition(".")[2]
         elif isinstance(value, list):
             yield f"{name}[{len(value)}]"
@@ -92,15 +95,15 @@ def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}={short:g}" if isinstance(value, float) else f"{name}={short}"
 
 
-def fault(place: Place, content: bytes) -> str | None:
+def fault(place: Place, content: IO[bytes]) -> str | None:
     """Return the fault of an item, as the end of a sentence; None if the item is whole.
 
     Args:
         place: the place of the item.
-        content: the bytes of its file.
+        content: its file.
     """
     try:
-        text, tensors = read_item(io.BytesIO(content))
+        text, tensors = read_item(content)
         if recipe_key(text) != place.key:
             return "is of another recipe than its name says"
         infinite = place.item.parent.name == "networks"  # whose masks may be infinite
@@ -124,7 +127,7 @@ def jobs_by_use(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
             raise InputError(f"{sweep} holds no record of a job; give the folders of sweeps")
         for path in paths:
             try:
-                names = _used_by(json.loads(path.read_text()))
+                names = _used_by(json.loads(read_text(path)))
             except UNREADABLE as error:
                 raise InputError(
                     f"{path} cannot be read, or is of a version that does not say what it used: run its job again, or "
@@ -145,7 +148,7 @@ def _used_by(record: dict[str, Any]) -> set[str]:
 
 def users(place: Place, recipe: Mapping[str, Any] | None, jobs: Jobs) -> list[Path]:
     """Return the folders of the jobs that use an item, by the item's place and recipe."""
-    return sorted({*jobs.get(place.key, ()), *jobs.get((recipe or {}).get("weights", ""), ())})
+    return sorted({*jobs.get(place.key, ()), *jobs.get(str((recipe or {}).get("weights", "")), ())})
 
 
 def check_idle(sweeps: Iterable[Path]) -> None:
@@ -233,7 +236,7 @@ def list_items(store: Path, sweeps: Sequence[Path]) -> int:
         row = [place.item.parent.name, place.key, _human(stat.st_size)]
         row.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime)))
         if sweeps:
-            by = [str(job) for job in users(place, recipe, jobs)] or ["orphaned" if recipe else "?"]
+            by = [printable(str(job)) for job in users(place, recipe, jobs)] or ["orphaned" if recipe else "?"]
             row.append(by[0] + (f" and {len(by) - 1} more" if by[1:] else ""))
         rows.append([*row, in_words(recipe) if recipe else "cannot be read; `verify` says more"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -254,16 +257,20 @@ def verify(store: Path) -> int:
     bad = 0
     for place in items:
         try:
-            content = place.item.read_bytes()
-        except OSError as error:
+            with opened(place.item) as content:
+                wrong = fault(place, content)
+                content.seek(0)
+                whole = "" if wrong else hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        except (OSError, ValueError, MemoryError) as error:
             bad += 1
-            print(f"{place.item} cannot be read ({error.strerror})", file=sys.stderr)
+            reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+            print(f"{printable(str(place.item))} cannot be read ({reason})", file=sys.stderr)
             continue
-        if wrong := fault(place, content):
+        if wrong:
             bad += 1
-            print(f"{place.item} {wrong}: delete it, and the next job makes it anew", file=sys.stderr)
+            print(f"{printable(str(place.item))} {wrong}: delete it, and the next job makes it anew", file=sys.stderr)
         else:
-            print(f"{hashlib.sha256(content).hexdigest()}  {place.item}")
+            print(f"{whole}  {printable(str(place.item))}")
     print(f"{len(items) - bad} of {len(items)} items are whole", file=sys.stderr)
     return 1 if bad else 0
 
@@ -282,7 +289,8 @@ def prune_orphans(store: Path, sweeps: Sequence[Path], delete: bool) -> int:
     for place in places(store):
         for path in prune(place, jobs, delete):
             sizes.append(path.stat().st_size)
-            print(f"{'delete' if delete else 'would delete'} {path} ({_human(sizes[-1])}): {WHY[path.suffix]}")
+            done = "delete" if delete else "would delete"
+            print(f"{done} {printable(str(path))} ({_human(sizes[-1])}): {WHY[path.suffix]}")
     done = "deleted" if delete else "would be deleted; --yes deletes them"
     print(f"{len(sizes)} files, {_human(sum(sizes))}, {done}" if sizes else "nothing to delete")
     return 0

@@ -81,7 +81,7 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
 def _name_of(folder: Path) -> str | None:
     """Return the script of the multirun in a folder; None if the folder does not say it."""
     path = folder / "multirun.yaml"
-    return _kept(path, lambda held: held["hydra"]["job"]["name"]) if path.exists() else None
+    return _kept(path, lambda held: held and held["hydra"]["job"]["name"]) if path.exists() else None
 
 
 def _overrides(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tipping.results.sweep import Network
 from tipping.results.tipping_map import Group, name_of, natural, tipping_chart
 from tipping.tipping_points import along
 
-FACETS = 48  # groups of networks that are drawn, at most
+FACETS = 24  # groups of networks that are drawn, at most
 AXES = {"mu": "mu", "filters": "filters ablated"}
 
 

@@ -34,6 +34,7 @@ from tipping.report.html_tables import Table
 from tipping.report.sentences import best_trial, checks_of, sentences_of_trainings
 from tipping.report.summary import PAGE, log_sweep
 from tipping.results.folder import SweepFolder, read_folder
+from tipping.results.rendering import many_charts
 from tipping.results.tipping_map import natural, varying
 
 
@@ -70,10 +71,12 @@ class Section(NamedTuple):
 def write_page(sweeps: Sequence[SweepFolder]) -> Path:
     """Write the page of sweeps into the folder of the first, and return its path."""
     apart = varying([job.options for sweep in sweeps for job in sweep.jobs])  # names differ between sweeps too
-    sections = [section_of(sweep, apart, PICTURED // len(sweeps)) for sweep in sweeps]
+    with many_charts():
+        sections = [section_of(sweep, apart, PICTURED // len(sweeps)) for sweep in sweeps]
+        tipping = tipping_images(sweeps, apart)
     path = sweeps[0].folder / PAGE
     with replacing(path) as part:
-        part.write_text(render(sections, tipping_images(sweeps, apart)), encoding="utf-8")
+        part.write_text(render(sections, tipping), encoding="utf-8")
     return path
 
 

@@ -19,7 +19,7 @@ COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (int
 RELEVANT, RANDOM, INTACT = COLORS
 SPANNED = "accuracy (band: all draws and seeds)"
 WIDTH, HEIGHT = 360, 260  # pixels
-ROWS, WIDEST = 24, 150  # networks of a chart, and characters of a title, at most: more cannot be read, or drawn
+NETWORKS, COLUMN, WIDEST = 24, 8, 150  # of a chart, of those below one another, and characters of a title, at most
 FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest font that browsers fall back to; Matplotlib ships it
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
@@ -41,14 +41,14 @@ def accuracy_drop(records: Sequence[InterpretRecord]) -> alt.VConcatChart:
         name = model_text(record.model["name"], config.get("model._target_"), alone)
         networks.setdefault(" ".join([name, "on", record.data, *options]), []).append(record)
     rows = []
-    for network, jobs in itertools.islice(networks.items(), ROWS):
+    for network, jobs in itertools.islice(networks.items(), NETWORKS):
         title = alt.Title(printable(f"{network}, {_seeds(jobs)}", WIDEST), fontSize=14)
         rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
+    if len(rows) > COLUMN:
+        rows = [alt.hconcat(*rows[start : start + 3]) for start in range(0, len(rows), 3)]
     drawn = alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
-    if (rest := len(networks) - ROWS) > 0:
-        drawn = drawn.properties(
-            title=f"{ROWS} of {len(networks)} networks; results.csv has all, also the other {rest}"
-        )
+    if len(networks) > NETWORKS:
+        drawn = drawn.properties(title=f"{NETWORKS} of {len(networks)} networks; all of them are in results.csv")
     return drawn
 
 

@@ -126,6 +126,8 @@ def read_trials(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     """
     try:
         trials = list(csv.DictReader(read_text(path).splitlines()))
+        if not trials:
+            raise ValueError("no trials")
         for trial in trials:
             numbers = {key: float(value) for key, value in trial.items() if key != "tips"}
             if trial["tips"] not in ("True", "False") or not numbers.keys() >= TRIED:
@@ -148,8 +150,8 @@ def read_hydra(folder: Path) -> Command | None:
         hydra = fit_to_print(read_yaml(path))["hydra"]
         sources = (hydra.get("runtime") or {}).get("config_sources") or []
         presets = next((source["path"] for source in sources if source["provider"] == "command-line"), "")
-        task, own = (hydra["overrides"][key] or [] for key in ("task", "hydra"))
-        command = Command(hydra["job"]["name"], task, own, presets)
+        task, options = (hydra["overrides"][key] or [] for key in ("task", "hydra"))
+        command = Command(hydra["job"]["name"], task, options, presets)
         if not all(isinstance(one, str) for one in [command.name, presets, *command.task, *command.hydra]):
             raise TypeError("no texts")
     except (*UNREADABLE, AttributeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from tipping.errors import InputError
 from tipping.experiment import invocation
+from tipping.files import read_text
 from tipping.tipping_points import student
 
 Row = dict[str, Any]
@@ -95,12 +97,11 @@ def read_rows(path: Path) -> list[Row]:
         InputError: the file is missing or no such table.
     """
     try:
-        with path.open(newline="") as file:
-            rows: list[Row] = list(csv.DictReader(file))
+        rows: list[Row] = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         for row in rows:
             row["random"] = [float(value) for value in row["random"].split()]
             row |= {key: float(row[key]) for key in NUMBERS if row.get(key)}
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
         reason = f"{path} cannot be read as a sweep's table ({error})"
         raise InputError(f"{reason}; {' '.join(invocation.words('table'))} writes it") from error
     return rows

@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import matplotlib
+from altair.utils.schemapi import debug_mode
 
 from tipping.errors import printable
 from tipping.files import fit_to_print, replacing
@@ -103,13 +105,20 @@ def _ask(process: subprocess.Popen[bytes], request: bytes) -> tuple[dict[str, An
     return answer, content
 
 
+@contextmanager
+def many_charts() -> Iterator[None]:
+    """Make charts without comparing each part with Vega-Lite's schema, which takes most of the time of many."""
+    with debug_mode(False):
+        yield
+
+
 ENGINE = Engine()
 atexit.register(ENGINE.close)
 
 
 def svg_of(chart: Any) -> str:
     """Render an altair chart as SVG text; raise `NotDrawn` where the engine cannot."""
-    return ENGINE.render(chart.to_dict(), "svg").decode()
+    return ENGINE.render(chart.to_dict(validate=False), "svg").decode()
 
 
 def save_png(chart: Any, path: Path) -> str:
@@ -119,7 +128,7 @@ def save_png(chart: Any, path: Path) -> str:
         why it could not be drawn, in one line, and there is no file then; empty if it was.
     """
     try:
-        content = ENGINE.render(chart.to_dict(), "png", scale=2.0)
+        content = ENGINE.render(chart.to_dict(validate=False), "png", scale=2.0)
     except NotDrawn as error:
         path.unlink(missing_ok=True)  # one of an earlier table would be taken for that of this one
         return f"{path} could not be drawn: {error}"

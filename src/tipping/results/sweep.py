@@ -92,6 +92,8 @@ def _network(jobs: Sequence[Job]) -> Network:
     mu = [float(record.mu) for record in records]
     if len(mu) < 2:
         raise InputError(f"{name}: {jobs[0].folder} has mu={mu[0]:g} only; give the sweep of several")
+    if not any(record.filters.ablated for record in records):
+        raise InputError(f"{name}: no filter is relevant at any mu, so nothing can tip it; give larger values of mu")
     if len({array["random"].shape for array in arrays}) > 1:
         raise InputError(f"{name}: jobs differ in their images: compare them one by one")
     labels_N = arrays[0]["labels"]

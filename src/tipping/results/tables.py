@@ -59,14 +59,15 @@ def write_table(sweep: Path) -> list[str]:
         the names of jobs without a readable record.
     """
     from tipping.results.charts import accuracy_drop  # with altair, which a table does without
-    from tipping.results.rendering import save_png
+    from tipping.results.rendering import many_charts, save_png
 
     records, missing = read_records(sweep, InterpretRecord)
     if records:
         varying = varying_options(records)
         rows = [job_row(record, varying) for record in records]
         write_rows(sweep / TABLE, rows)
-        fault = save_png(accuracy_drop(records), sweep / CHART)
+        with many_charts():
+            fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
         print(f"\n{sweep / TABLE}" if fault else f"\n{sweep / TABLE}\n{sweep / CHART}")
     _say_missing(sweep, missing)
