@@ -116,6 +116,8 @@ class Record:
         mu, seed, model, data, protocol: those that name the job; the protocol's name says what differs from its preset.
         model_files: SHA-256 of the files that decide the network beside its options.
         device, versions: what it ran on, and with.
+        trained_on: what its network was trained on, by this job or an earlier one; None where nobody knows, as of
+            checkpoints.
         store: keys of what the store holds of it, and a digest of the network's weights.
         made: what was made by this job, and not found in the store.
         seconds: spent in each stage.
@@ -136,6 +138,7 @@ class Record:
     made: dict[str, bool]
     seconds: dict[str, float]
     model_files: dict[str, str | None] = field(default_factory=dict)
+    trained_on: str | None = None
     pictures: list[str] | None = field(default_factory=list)
     ended: str = ""
     schema: int = schema.SCHEMA

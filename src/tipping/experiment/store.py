@@ -29,6 +29,7 @@ class Item(NamedTuple):
     key: str
     path: Path
     found: bool  # false when it was made just now
+    made_on: str | None = None  # the machine that made it, where it is kept
 
 
 class Store:
@@ -48,7 +49,12 @@ class Store:
             raise InputError(f"store.dir={folder}: cannot be written to ({error}); give another folder") from error
 
     def fetch(
-        self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
+        self,
+        kind: str,
+        recipe: dict[str, Any],
+        make: Callable[[], dict[str, Tensor]],
+        anew: bool = False,
+        made_on: str | None = None,
     ) -> Item:
         """Return the tensors of a recipe: read when they are there, else made and kept.
 
@@ -57,6 +63,7 @@ class Store:
             recipe: what decides the tensors, as JSON values.
             make: makes them; runs in one job at a time for each recipe.
             anew: make them also when they are there.
+            made_on: this machine, kept beside what is made now.
 
         Raises:
             InputError: the file is truncated, or of another recipe.
@@ -69,10 +76,11 @@ class Store:
         path.parent.mkdir(exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not anew:
-                return Item(_read(path, text), key, path, found=True)
+                tensors, earlier = _read(path, text)
+                return Item(tensors, key, path, found=True, made_on=earlier)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
-            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors)})
-            return Item(tensors, key, path, found=False)
+            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors), "made_on": made_on})
+            return Item(tensors, key, path, found=False, made_on=made_on)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
@@ -93,6 +101,12 @@ def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     Raises:
         OSError, ValueError: as `load_saved`, or it is none.
     """
+    content = _content(file)
+    return content["recipe"], content["tensors"]
+
+
+def _content(file: Path | IO[bytes]) -> dict[str, Any]:
+    """Return all that a file of a store holds; raise as `read`."""
     content = load_saved(file)
     if (
         not isinstance(content, dict)
@@ -100,10 +114,9 @@ def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
         or not is_state(content.get("tensors"))
     ):
         raise ValueError("nothing of the store's")
-    recipe, tensors = content["recipe"], content["tensors"]
-    if content.get("digest", found := digest(tensors)) != found:  # the zip's sums are not of all its bytes
+    if content.get("digest", found := digest(content["tensors"])) != found:  # the zip's sums are not of all its bytes
         raise ValueError("other tensors than were written")
-    return recipe, tensors
+    return content
 
 
 @contextmanager
@@ -120,13 +133,15 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(path: Path, text: str) -> dict[str, Tensor]:
+def _read(path: Path, text: str) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a recipe, and the machine that made them; files of earlier versions do not name it."""
     try:
-        recipe, tensors = read(path)
+        content = _content(path)
     except ValueError as error:
         raise InputError(
             f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"
         ) from error
-    if recipe != text:
+    if content["recipe"] != text:
         raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
-    return tensors
+    made_on = content.get("made_on")
+    return content["tensors"], made_on if isinstance(made_on, str) else None
