@@ -125,7 +125,7 @@ _of_interpreting = _has(
 
 def whole(record: dict[str, Any]) -> bool:
     """Return whether a record, of train.py or of interpret.py, holds all that it should, of the right kinds."""
-    if not _common(record):
+    if not _common(record) or not _or_none(_text)(record.get("trained_on")):  # which older ones do not have
         return False
     if "curves" in record:
         return _of_training(record) and all(epoch.isdecimal() for epoch in record["curves"])

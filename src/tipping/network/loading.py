@@ -46,7 +46,7 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
         if any(map(is_lazy, _tensors(model))):  # weights are drawn when it first takes an image
             _try(model, options, image_shape, classes)
     _check_tensors(model, options)
-    if all(tensor.ndim < 5 and tensor.layout == torch.strided for tensor in _tensors(model)):  # torch refuses others
+    if all(tensor.ndim < 5 for tensor in _tensors(model)):  # torch refuses others
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # much faster on a CPU
     _try(model, options, image_shape, classes)
     return model
@@ -63,8 +63,8 @@ def _check_tensors(model: nn.Module, options: dict[str, Any]) -> None:
         if is_lazy(tensor):
             raise InputError(f"{title}: no image reaches {name}, whose size is so not known; give its layer sizes")
     for name, value in model.state_dict().items():
-        if not isinstance(value, Tensor) or value.is_quantized:
-            raise InputError(f"{title}: its {name} is quantised, or no tensor; give the network before quantisation")
+        if not isinstance(value, Tensor) or value.is_quantized or value.layout != torch.strided:
+            raise InputError(f"{title}: its {name} is quantised, sparse, or no tensor; give a network of plain tensors")
 
 
 def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:

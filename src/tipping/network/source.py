@@ -116,10 +116,10 @@ def _targets(value: Any) -> Iterator[str]:
 def _home_of(target: str) -> str:
     """Return the name of the module that defines what a path leads to, and import that."""
     try:
-        found = get_object(target)
+        named = get_object(target)
     except (ImportError, ValueError) as error:
         raise InputError(f"_target_={target}: cannot be imported ({error}); give the path of a class") from error
-    return str(getattr(found, "__module__", None) or type(found).__module__)
+    return str(getattr(named, "__module__", None) or type(named).__module__)
 
 
 def _own_code(names: list[str]) -> dict[str, bytes]:
