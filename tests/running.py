@@ -24,6 +24,13 @@ from tipping.experiment import invocation
 from tipping.experiment.config import Config, parse
 
 ROOT = Path(__file__).parent.parent
+BENCHMARKS = str(ROOT / "benchmarks")
+
+
+def table_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table in a file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def options_of(*overrides: str) -> Config:

@@ -113,7 +113,7 @@ def test_items_are_used_by_key_or_by_their_weights(prune, store: Path, tmp_path:
     record(tmp_path / "elsewhere" / "2", linked.stem)
     (tmp_path / "sweep" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "sweep" / "back").symlink_to(tmp_path / "sweep")
-    assert housekeeping.jobs_of([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
+    assert housekeeping.jobs_by_use([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
     assert sorted(prune(tmp_path / "sweep")) == sorted(lost + [path.with_suffix(".lock") for path in lost])
     assert {path for path in state(store) if path.suffix == ".pt"} == {of_weights, of_trained, trained, loaded, linked}
 

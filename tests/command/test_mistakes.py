@@ -62,7 +62,7 @@ def test_one_failing_job_leaves_the_others(run_script, tmp_path: Path) -> None:
     assert [row["job"] for row in rows] == ["0", "2"]
     assert table_command.main([str(tmp_path / "out")]) == 1
     (tmp_path / "out" / "2" / "result.json").write_text('{"schema": 1, "mu"')
-    assert tables.gather(tmp_path / "out") == ["1", "2"]
+    assert tables.write_table(tmp_path / "out") == ["1", "2"]
     assert len(rows_of(tmp_path / "out")) == 1
 
 

@@ -24,14 +24,14 @@ def fetch(folder: Path, value: float = 1.0, **changed: object) -> Item:
 def test_the_same_recipe_is_made_once(tmp_path: Path) -> None:
     made = fetch(tmp_path)
     found = Store(tmp_path).fetch("networks", {"model": {"filters": 4}, "seed": 0}, never)
-    assert (made.found, found.found, made.key) == (False, True, found.key)
+    assert (made.existed, found.existed, made.key) == (False, True, found.key)
     assert torch.equal(found.tensors["w"], torch.ones(3))
 
 
 def test_another_recipe_or_kind_is_another_item(tmp_path: Path) -> None:
     keys = {fetch(tmp_path).key, fetch(tmp_path, seed=1).key, fetch(tmp_path, model={"filters": 5}).key}
     assert len(keys) == 3
-    assert not Store(tmp_path).fetch("responses", {"seed": 0, "model": {"filters": 4}}, dict).found
+    assert not Store(tmp_path).fetch("responses", {"seed": 0, "model": {"filters": 4}}, dict).existed
 
 
 def test_anew_replaces(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         Store(tmp_path).fetch("networks", {"seed": 0, "model": {"filters": 4}}, fail)
     assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
-    assert not fetch(tmp_path).found
+    assert not fetch(tmp_path).existed
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300, -1])

@@ -51,7 +51,7 @@ def sweeps(place: Path) -> Iterator[dict[str, Path]]:
 
 def trainings(arguments: list[str]) -> int:
     """What concludes a sweep of train.py."""
-    return int(bool(tables.gather_trainings(Path(*arguments))))
+    return int(bool(tables.write_training_table(Path(*arguments))))
 
 
 TOOLS = {
@@ -91,7 +91,7 @@ def check_gathered(tool: Callable[[list[str]], int], sweep: Path, place: Path, s
         assert all(old.items() <= new.items() for old, new in pairs), "there may be columns of what varies now"
     own: Any = OmegaConf.load(sweep / "1" / ".hydra" / "config.yaml")
     kind = TrainRecord if "train" in sweep.name else InterpretRecord
-    records.read_own(folder / "1", config.parse(own), ROOT / "conf", kind)
+    records.read_matching(folder / "1", config.parse(own), ROOT / "conf", kind)
     return err
 
 

@@ -159,7 +159,7 @@ def test_a_page_of_500_jobs_is_small_and_opens(sweep: Path, browser: webdriver.C
         record["config"]["model"]["name"] = record["model"]["name"] = f"network {number // 8}"
         record["store"]["weights"] += str(number // 8)
         (copy / "result.json").write_text(json.dumps(record))
-    page = report.write([read_folder(tmp_path / "big")])
+    page = report.write_page([read_folder(tmp_path / "big")])
     assert page.stat().st_size < 10_000_000
     assert page.read_text().count("<tr>") == 501
     browser.get(page.as_uri())

@@ -16,7 +16,7 @@ from running import said
 from tipping.command import map as map_command
 from tipping.results import tipping_map
 from tipping.results.charts import svg
-from tipping.results.sweep import networks, read
+from tipping.results.sweep import networks, read_sweeps
 from tipping.results.tipping_map import groups
 from tipping.tipping_points.estimate import crossing
 
@@ -120,11 +120,11 @@ def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsy
 
 
 def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path) -> None:
-    found, _ = networks(read([sweep])[0])
+    found, _ = networks(read_sweeps([sweep])[0])
     intact = [
         one._replace(curves=replace(one.curves, selected_PN=one.curves.intact_N[None].repeat(4, 0))) for one in found
     ]
-    drawn = tipping_map.chart([(group.name, group) for group in groups(intact)]).to_dict()
+    drawn = tipping_map.tipping_chart([(group.name, group) for group in groups(intact)]).to_dict()
     most = [one.curves.removed_P[-1] / 8 for one in found]
     for panel, ends in zip(drawn["hconcat"], ([10, 10], most), strict=True):
         values = drawn["datasets"][panel["data"]["name"]]
@@ -134,10 +134,10 @@ def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path
 
 
 def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> None:
-    (group,) = groups(networks(read([sweep])[0])[0])
+    (group,) = groups(networks(read_sweeps([sweep])[0])[0])
     for low, high, ends in ((1.0, 5.0, [1.0, 5.0]), (0.001, 5.0, [5.0]), (0.001, 1000.0, [])):
         point = group.by_mu._replace(at=0.5, low=np.log(low), high=np.log(high))
-        drawn = tipping_map.chart([("name", group._replace(by_mu=point))]).to_dict()
+        drawn = tipping_map.tipping_chart([("name", group._replace(by_mu=point))]).to_dict()
         marks = drawn["datasets"][drawn["hconcat"][0]["data"]["name"]]
         assert [mark["end"] for mark in marks if "end" in mark] == pytest.approx(ends)
         (bar,) = (mark for mark in marks if "low" in mark)
@@ -146,8 +146,8 @@ def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> 
 
 
 def test_relevant_and_random_filters_have_colors_of_their_own(sweep: Path) -> None:
-    (group,) = groups(networks(read([sweep])[0])[0])
-    drawn = svg(tipping_map.chart([("name", group)]))
+    (group,) = groups(networks(read_sweeps([sweep])[0])[0])
+    drawn = svg(tipping_map.tipping_chart([("name", group)]))
     colors = {
         kind: set(re.findall(rf'aria-label="[^"]*ablated: {kind} filters[^"]*"[^>]*?fill="(#\w+)"', drawn))
         for kind in ("relevant", "random")

@@ -1,4 +1,4 @@
-"""Multiruns that go on where they were: whose a folder is, and which jobs are done."""
+"""Multiruns that are resumed: whether a folder is of the same multirun, and which of its jobs are done."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tipping.errors import InputError
 from tipping.experiment.config import ELSEWHERE, parse
-from tipping.experiment.overrides import NO_YAML, jobs_of
+from tipping.experiment.overrides import NO_YAML, overrides_of_jobs
 
 
 def hold(folder: Path) -> FileLock:
     """Hold the folder of a multirun until this process ends.
 
     Raises:
-        InputError: another holds it.
+        InputError: another process holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -32,10 +32,14 @@ def hold(folder: Path) -> FileLock:
 
 
 def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
-    """Return the jobs of a multirun that are done already, and print how many.
+    """Return the numbers of a multirun's jobs that are done already, and print how many there are.
+
+    Args:
+        folder: the folder of the multirun.
+        options: the composed options, with Hydra's.
 
     Raises:
-        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
+        InputError: the folder holds jobs of another multirun, or the options ask not to resume.
     """
     before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
     if not before:
@@ -45,10 +49,10 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
     name = _name_of(folder)
     if name not in (None, options.hydra.job.name):
         raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
-    jobs = jobs_of(options.hydra.overrides.task)
+    jobs = overrides_of_jobs(options.hydra.overrides.task)
     for job, overrides in before.items():
-        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
-        if own is None or (overrides and _deciding(overrides) != _deciding(own)):
+        expected = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
+        if expected is None or (overrides and _deciding(overrides) != _deciding(expected)):
             given = " ".join(_deciding(overrides))
             raise InputError(
                 f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
@@ -60,7 +64,7 @@ def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
 
 def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     """Return whether a folder holds the record of a job with these overrides."""
-    from tipping.experiment import records  # with torch, which a folder without jobs does without
+    from tipping.experiment import records  # imports torch, which a folder without jobs does not need
     from tipping.experiment.record import InterpretRecord, TrainRecord
 
     if not (job / records.RECORD).is_file():
@@ -68,14 +72,14 @@ def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
     composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))
     kind: type[Any] = TrainRecord if options.hydra.job.name == "train" else InterpretRecord
     try:
-        own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
-        return records.read_own(job, own, _presets(options), kind) is not None
-    except (InputError, OmegaConfBaseException, OSError):  # the job will say it
+        config = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        return records.read_matching(job, config, _presets(options), kind) is not None
+    except (InputError, OmegaConfBaseException, OSError):  # the job will raise it again
         return False
 
 
 def _name_of(folder: Path) -> str | None:
-    """Return the script of the multirun in a folder."""
+    """Return the script of the multirun in a folder; None if the folder does not say it."""
     path = folder / "multirun.yaml"
     return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
 
@@ -86,10 +90,10 @@ def _overrides(path: Path) -> list[str]:
 
 
 def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
-    """Pick something of what Hydra has kept in a file.
+    """Return the part that `pick` takes from a file that Hydra has written.
 
     Raises:
-        InputError: it holds something else.
+        InputError: the file holds something else.
     """
     try:
         return pick(OmegaConf.load(path))
@@ -103,5 +107,5 @@ def _presets(options: DictConfig) -> Path:
 
 
 def _deciding(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides of a job that decide what it does, not where or how it runs."""
+    """Return the overrides that decide the result of a job, not where or how the job runs."""
     return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]

@@ -1,4 +1,4 @@
-"""The options of records: as one level, and which of them differ between jobs."""
+"""The options in records: as one level, and the options that differ between jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
-# options that are no part of a result, or are shown anyway
+# options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
     *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
@@ -18,7 +18,7 @@ ELSEWHERE = (
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested configuration as one level of dotted options."""
+    """Return a nested configuration as one level of dotted options, each with `prefix`."""
     options: dict[str, Any] = {}
     for key, value in tree.items():
         options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -26,7 +26,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varying_options(records: Sequence[Record]) -> list[str]:
-    """Return the options that differ between jobs and tell what they compute, but for mu and seed."""
+    """Return the options that differ between the jobs of records and decide their results; mu and seed do not count."""
     configs = [flat(record.config) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]

@@ -1,4 +1,4 @@
-"""The options of a command line: which have several values, and those of each job."""
+"""The overrides of a command line: those with several values, and those of each job."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeEr
 
 
 def swept(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return the options of a command line that have several values, and these.
+    """Return the values of each option that has several values on a command line.
 
     Raises:
-        HydraException: one cannot be read, or is a glob over presets that are not at hand.
+        HydraException: an override cannot be read, or is a glob over presets and Hydra is not initialised.
     """
     return {option.get_key_element(): _values(option) for option in _parsed(overrides) if option.is_discrete_sweep()}
 
 
-def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+def overrides_of_jobs(overrides: Sequence[str]) -> list[list[str]]:
     """Return the overrides of each job of a command line, in the order of their numbers."""
     values = {
         option.get_key_element(): _values(option) if option.is_discrete_sweep() else [option.get_value_element_as_str()]

@@ -97,10 +97,7 @@ def move_to_minimum(
         binding_B: whether ‖w‖₁ counts as mu.
         damping: the larger ridge, relative to the diagonal; 0 for none.
     """
-    ridged_BKK = gram_BKK.clone()
-    ridge = damping or torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1]
-    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + ridge)
-    factor_BKK = torch.linalg.cholesky_ex(ridged_BKK).L  # after a failure the caller sees no lower objective
+    factor_BKK = factor(gram_BKK, damping)  # after a failure the caller sees no lower objective
     multiplier_B = (pull_BK * sign_BK).sum(1) / sign_BK.abs().sum(1) * binding_B
     multiplier_B1 = multiplier_B.clamp(min=0)[:, None]
     right_BK2 = torch.stack([pull_BK - multiplier_B1 * sign_BK, sign_BK], 2)
@@ -111,6 +108,18 @@ def move_to_minimum(
     tiny = torch.finfo(gram_BKK.dtype).tiny
     decrease_B = (room_B - (sign_BK * rest_BK).sum(1)) / (sign_BK * along_BK).sum(1).clamp(min=tiny)  # λ₀ − λ
     return rest_BK + torch.minimum(decrease_B[:, None], multiplier_B1) * along_BK
+
+
+def factor(gram_BKK: Tensor, damping: float = 0) -> Tensor:
+    """Return the Cholesky factor of G of each face, with a ridge relative to the diagonal: (B, K, K).
+
+    Args:
+        damping: the ridge; 0 for one of the size of rounding errors.
+    """
+    ridged_BKK = gram_BKK.clone()
+    ridge = damping or torch.finfo(gram_BKK.dtype).eps * gram_BKK.shape[1]
+    ridged_BKK.diagonal(dim1=1, dim2=2).mul_(1 + ridge)
+    return torch.linalg.cholesky_ex(ridged_BKK).L
 
 
 def restrict(gram_FF: Tensor, face_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tipping.mu_lasso.active_set import descend
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.solution import Solution, certify, checked_mu, checked_tolerance, rounded
+from tipping.mu_lasso.zeros import without_rounding
 
 BLOCK = 64  # pivots collected for one update of the matrix, at least
 # a filter depends on the support when this leaves at most max(DEPENDENT, FADING · λ_max / λ) of its Gram diagonal
@@ -89,7 +90,7 @@ class SolutionPath:
         inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
         every = torch.arange(len(self.classes), device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
         columns, mu_B = exact.classes(every), mu_M.repeat_interleave(len(self.classes))
-        weights_FB = descend(columns, inside_BF.T, mu_B)
+        weights_FB = without_rounding(columns, descend(columns, inside_BF.T, mu_B), mu_B)
         weights_MFC = weights_FB.T.reshape(len(mu_M), len(self.classes), -1).transpose(1, 2)
         return rounded(weights_MFC, self.problem)
 

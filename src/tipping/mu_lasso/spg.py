@@ -11,6 +11,7 @@ from tipping.mu_lasso.active_set import descend
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
 from tipping.mu_lasso.solution import TOLERANCE, Solution, certify, checked_mu, checked_tolerance, rounded
+from tipping.mu_lasso.zeros import without_rounding
 
 PHASE = 50  # gradient steps between two exact descents
 LONGEST = 1e4  # length of a gradient step before projection, in units of mu: longer steps lose digits
@@ -53,7 +54,7 @@ def spg(
     start_FC = torch.zeros_like(exact.cross_FC)
     for m in mu_M.argsort().tolist():
         start_FC, iterations_MC[m], unfinished = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
-        weights_MFC[m] = start_FC
+        weights_MFC[m] = start_FC = without_rounding(exact, start_FC, mu_M[m])
         reasons |= {(m, c): reason for c, reason in unfinished.items()}
     return certify(problem, rounded(weights_MFC, problem), mu_M, tolerance, iterations_MC, reasons)
 

@@ -1,4 +1,4 @@
-"""What the folder of a sweep or search holds, read once."""
+"""The folder of a sweep or search, read once."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from tipping.results.jobs import Job, Jobs, read_jobs
 from tipping.results.sweep import Network, networks
 from tipping.results.tipping_map import Group, groups
 
-SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra, of several of interpret each
-HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # of a sweep, a job, and a search's folder
+SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra that make several jobs of interpret each
+HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # in the folder of a sweep, a job, a search
 
 
 class SweepFolder(NamedTuple):
-    """What the folder of a sweep or search holds, read once.
+    """The content of the folder of a sweep or search.
 
     Attributes:
-        jobs: of interpret.py.
-        trainings: records of train.py.
-        networks: at several mu; none of a search over several options, whose trials may chance upon one twice.
-        groups: these over seeds.
-        single: jobs of networks at one mu; of a search over several options those of its best trial.
-        trials: of a search over several options, the best first.
-        left_out: a line for each job or network that is not among these.
+        folder: the folder.
+        name: the name of the sweep.
+        jobs: the jobs of interpret.py.
+        trainings: the records of train.py.
+        networks: the networks at several mu; empty for a search over several options, whose trials may repeat one.
+        groups: the networks grouped over seeds.
+        single: the jobs of networks at one mu; for a search over several options, the jobs of its best trial.
+        trials: the trials of a search over several options, the best first.
+        left_out: a line for each job or network that is left out.
     """
 
     folder: Path
@@ -51,7 +53,7 @@ class SweepFolder(NamedTuple):
 
     @property
     def best(self) -> dict[str, str]:
-        """The options of the best trial that tips its network."""
+        """The options of the best trial; empty where no trial tips its network."""
         return _best_of(self.trials)
 
 
@@ -62,37 +64,39 @@ def _best_of(trials: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def options_as_text(record: Record) -> dict[str, str]:
+    """Return the options of a record by their dotted names, as text."""
     return {key: str(value) for key, value in flat(record.config).items()}
 
 
 def read_folder(folder: Path, name: str = "") -> SweepFolder:
-    """Read a folder.
+    """Read the folder of a sweep or search.
 
     Args:
-        name: what it is called, if not as the folder.
+        folder: the folder.
+        name: the name of the sweep; by default, the name of the folder.
 
     Raises:
-        InputError: it is missing or holds no job.
+        InputError: the folder is missing or holds no job.
     """
-    there = read_jobs(folder)
-    jobs, left_out = there.measured()
+    all_jobs = read_jobs(folder)
+    jobs, left_out = all_jobs.measured()
     trials = list(csv.DictReader((folder / TRIALS).read_text().splitlines())) if (folder / TRIALS).is_file() else []
     several, single = _by_number_of_mu(jobs)
     if trials:
         best = _best_of(trials)
         several, single = [], [job for job in jobs if best and best.items() <= options_as_text(job.record).items()]
-    found, not_found = networks(several)
+    measured, unusable = networks(several)
     try:
-        over_seeds = groups(found)
+        over_seeds = groups(measured)
     except InputError as error:
-        over_seeds, not_found = [], [*not_found, str(error)]
-    left_out += [*not_found, *unfinished(there)]
-    name, trained = name or folder.resolve().name, list(there.trained.values())
-    return SweepFolder(folder, name, jobs, trained, found, over_seeds, single, trials, left_out)
+        over_seeds, unusable = [], [*unusable, str(error)]
+    left_out += [*unusable, *unfinished(all_jobs)]
+    name, trained = name or folder.resolve().name, list(all_jobs.trained.values())
+    return SweepFolder(folder, name, jobs, trained, measured, over_seeds, single, trials, left_out)
 
 
 def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Return the jobs of networks at several mu, and of those at one."""
+    """Split jobs into those of networks at several mu and those of networks at one."""
     mu: dict[tuple[str, ...], set[float]] = {}
     for job in jobs:
         mu.setdefault(job.network, set()).add(job.record.mu)
@@ -101,10 +105,10 @@ def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
 
 
 def hydra_of(folder: Path) -> DictConfig | None:
-    """Hydra's own configuration of what was last run in a folder; None where there is none.
+    """Load Hydra's configuration of what was last run in a folder; None where there is none.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the configuration cannot be read.
     """
     path = next((folder / name for name in HYDRA if (folder / name).is_file()), None)
     if path is None:
@@ -118,14 +122,13 @@ def hydra_of(folder: Path) -> DictConfig | None:
 
 
 def unfinished(jobs: Jobs) -> list[str]:
-    """Return the jobs of a sweep that left no record, and how many were never begun; those of a search are its
-    networks'."""
+    """Name the jobs of a sweep that have no record, and count those never begun: a line each; none for a search."""
     hydra = hydra_of(jobs.folder)
     if hydra is None or hydra.job.name in SEARCHES or not (jobs.folder / "multirun.yaml").is_file():
         return []
     lines = [f"job {job.name} failed or was stopped" for job in jobs.direct if not (job / RECORD).is_file()]
     try:
         never = math.prod(map(len, swept(hydra.overrides.task).values())) - len(jobs.direct)
-    except HydraException:  # how many a glob stands for cannot be told here
+    except HydraException:  # the number of values of a glob is unknown here
         never = 0
     return [*lines, f"{never} of its jobs were never begun: it was stopped"] if never > 0 else lines

@@ -1,4 +1,4 @@
-"""The jobs in a folder, each read once: what tables, maps and pages are made of."""
+"""The jobs in a folder, each read once, for tables, maps and pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Job(NamedTuple):
 
     @property
     def options(self) -> dict[str, str]:
-        """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
+        """The options, as text, that tell the job's network apart from networks of other groups."""
         options = {key: str(value) for key, value in flat(self.record.config).items()}
         names = {"protocol": self.record.protocol["name"], "protocol.draws": str(self.record.protocol["draws"])}
         return names | {
@@ -34,7 +34,7 @@ class Job(NamedTuple):
 
     @property
     def network(self) -> tuple[str, ...]:
-        """What jobs of one network have in common."""
+        """The key that all jobs of one network share: weights, protocol, randomization and solver."""
         axes = json.dumps(self.record.protocol, sort_keys=True)
         options = self.record.config
         return str(self.record.store["weights"]), axes, options["randomize"], options["selection"]["solver"]
@@ -44,11 +44,11 @@ class Jobs(NamedTuple):
     """The records of the jobs in the folder of a sweep, of a search, or of one job.
 
     Attributes:
-        folder: where they are.
-        begun: their own folders.
-        interpreted: the records of those of interpret.py, by their folders.
-        trained: the records of those of train.py, by their folders.
-        unreadable: folders whose record cannot be read, or is of another version.
+        folder: the folder that was read.
+        begun: the folders of all jobs.
+        interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
+        trained: the records of the jobs of train.py, by the folders of the jobs.
+        unreadable: the folders of jobs whose record cannot be read, or is of another version.
     """
 
     folder: Path
@@ -59,11 +59,14 @@ class Jobs(NamedTuple):
 
     @property
     def direct(self) -> list[Path]:
-        """The folders of the sweep's jobs, without those of sweeps below it."""
+        """The folders of the jobs of this sweep, without jobs of sweeps below it."""
         return [path for path in self.begun if path.parent == self.folder]
 
     def measured(self) -> tuple[list[Job], list[str]]:
-        """Read the predictions of the jobs of interpret.py; and say of each that cannot be read why it is left out.
+        """Read the predictions of the jobs of interpret.py.
+
+        Returns:
+            the jobs, and a line for each job that cannot be read.
 
         Raises:
             InputError: there is no record of a job.
@@ -85,7 +88,7 @@ def read_jobs(folder: Path) -> Jobs:
     """Read the records of all jobs in a folder and below it, in the order of their names.
 
     Raises:
-        InputError: it is missing or holds no job.
+        InputError: the folder is missing or holds no job.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a sweep or a search")
@@ -107,5 +110,5 @@ def read_jobs(folder: Path) -> Jobs:
 
 
 def job_name(folder: Path, job: Path) -> str:
-    """Return what a job of a sweep is called."""
+    """Return the name of a job: its path below the sweep's folder, or that folder's name if the two are the same."""
     return str(job.relative_to(folder)) if job != folder else folder.resolve().name

@@ -1,4 +1,4 @@
-"""The jobs of sweeps and searches, gathered into what was measured of each network."""
+"""The jobs of sweeps and searches, grouped by network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Network(NamedTuple):
     """The jobs of one network, by rising mu.
 
     Attributes:
-        name: for messages.
-        jobs: with its records.
-        curves: what they measured.
+        name: the name of the network in messages.
+        jobs: the jobs, with their records.
+        curves: the predictions of the jobs, right or wrong.
         chance: the accuracy of always giving the most frequent class.
-        search: what a search noted of it, if it was searched.
+        search: the note of the search of this network; empty without a search.
     """
 
     name: str
@@ -35,22 +35,25 @@ class Network(NamedTuple):
 
     @property
     def records(self) -> list[InterpretRecord]:
-        """Of its jobs."""
+        """The records of the jobs, by rising mu."""
         return [job.record for job in self.jobs]
 
     @property
     def seed(self) -> int:
-        """Its seed."""
+        """The seed of the network."""
         return int(self.records[0].seed)
 
     @property
     def options(self) -> dict[str, str]:
-        """What tells it apart from networks of other groups."""
+        """The options that tell the network apart from networks of other groups."""
         return self.jobs[0].options
 
 
-def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
-    """Read the jobs of interpret.py of sweeps and searches; and say of each that cannot be read why it is left out.
+def read_sweeps(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
+    """Read the jobs of interpret.py in sweeps and searches.
+
+    Returns:
+        the jobs, and a line for each job that cannot be read.
 
     Raises:
         InputError: a folder is missing or holds no record of a job.
@@ -60,17 +63,21 @@ def read(sweeps: Sequence[Path]) -> tuple[list[Job], list[str]]:
 
 
 def networks(jobs: Sequence[Job]) -> tuple[list[Network], list[str]]:
-    """Group jobs by their networks; and say why each of the others had to be left out."""
-    of: dict[tuple[str, ...], list[Job]] = {}
+    """Group jobs by their networks.
+
+    Returns:
+        the networks, and a line for each network that has to be left out.
+    """
+    by_network: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        of.setdefault(job.network, []).append(job)
-    found, left_out = [], []
-    for own in of.values():
+        by_network.setdefault(job.network, []).append(job)
+    usable, left_out = [], []
+    for its_jobs in by_network.values():
         try:
-            found.append(_network(sorted(own, key=lambda job: float(job.record.mu))))
+            usable.append(_network(sorted(its_jobs, key=lambda job: float(job.record.mu))))
         except InputError as error:
             left_out.append(str(error))
-    return found, left_out
+    return usable, left_out
 
 
 def _network(jobs: Sequence[Job]) -> Network:
@@ -98,7 +105,7 @@ def _network(jobs: Sequence[Job]) -> Network:
 
 
 def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
-    """Jobs without those that another sweep or search has run too."""
+    """Drop jobs that another sweep or search has run too."""
     kept = [jobs[0]]
     for job in jobs[1:]:
         before = kept[-1]
@@ -111,19 +118,21 @@ def _each_once(name: str, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what searches noted of a network: of several the longest, and all crossings, as close as any has seen
-    them."""
+    """Return the note of the search of a network; empty without one.
+
+    Of several searches, this is the longest one's, with all crossings in the closest brackets of any search.
+    """
     folders = dict.fromkeys(job.folder.parent.parent for job in jobs if job.folder.parent.name == EVALUATIONS)
-    found = []
+    notes = []
     for note in (folder / SEARCH for folder in folders if (folder / SEARCH).is_file()):
         try:
-            found.append(json.loads(note.read_text()))
+            notes.append(json.loads(note.read_text()))
         except ValueError as error:
             raise InputError(f"{note} cannot be read ({error}); run the search again") from error
-    if not found:
+    if not notes:
         return {}
-    longest = max(found, key=lambda one: one["evaluations"])
+    longest = max(notes, key=lambda one: one["evaluations"])
     known = {job.record.mu: job.record.accuracy.selected - longest["level"] for job in jobs}
-    exact = {(each["low"], each["high"]): each for one in found for each in one["crossings"]}
+    exact = {(each["low"], each["high"]): each for one in notes for each in one["crossings"]}
     brackets = Bracketing(min(known), max(known)).brackets(known)
     return {**longest, "crossings": [exact.get(bracket[:2], bracket._asdict()) for bracket in brackets]}

@@ -1,8 +1,8 @@
-"""Visual feedback: what relevant filters see, and why an image got its class. Pictures: `draw`, with matplotlib."""
+"""Visual feedback: what relevant filters see, and why an image got its class. `draw` draws it, with matplotlib."""
 
 from __future__ import annotations
 
-from tipping.visualize.gallery import Explanation, Portrait, explain, portraits, strongest, strongest_images
+from tipping.visualize.gallery import Explanation, Portrait, explanations, portraits, strongest, strongest_images
 from tipping.visualize.receptive_field import receptive_fields
 from tipping.visualize.rules import backward_rule, grid_energy, has_stride
 from tipping.visualize.side_by_side import Beside, beside
@@ -15,7 +15,7 @@ __all__ = [
     "Portrait",
     "backward_rule",
     "beside",
-    "explain",
+    "explanations",
     "grid_energy",
     "has_stride",
     "look",

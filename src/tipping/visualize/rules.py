@@ -1,7 +1,7 @@
-"""How signals go back from a network's maps to its images: backward rules, and resampling in strided layers.
+"""Rules by which signals go back from a network's maps to its images, and resampling in strided layers.
 
-They act on torch's functions, whoever calls them: a module, or a network's own code. No module is touched, so nothing
-has to be restored.
+The rules replace functions of torch, whether a module or the network itself calls them. No module is changed, so
+nothing has to be restored.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from tipping.network import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
 Sides = int | tuple[int, ...]
-Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # of maps, by an operation and its stride
+Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # takes maps, an operation and its stride
 
-RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
+RULES = ("gradient", "deconvnet", "guided")  # docs/visualize.md says what each means
 RESAMPLES = ("nearest", "none")  # in layers with a stride
 
 
 @contextmanager
 def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool = False) -> Iterator[None]:
-    """Within it, signals of what is computed go back by other rules than the gradient's.
+    """Send signals back by another rule than the gradient's, for everything that is computed within the block.
 
-    Let y = max(x, 0), and s the signal that arrives at y. At x it becomes
+    Let y = max(x, 0), and let s be the signal that arrives at y. At x the signal becomes
 
     - `gradient`: s where x > 0;
     - `deconvnet`: max(s, 0) [zeiler2014];
     - `guided`: max(s, 0) where x > 0 [springenberg2015].
 
-    Other activations keep their gradient. Max-pooling passes its signal on to the positions of its maxima.
+    Other activations keep their gradient. Max-pooling sends its signal to the positions of its maxima.
 
-    Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` its signal is
-    first enlarged, by nearest neighbours, to the size its output would have at stride 1, and goes back as if that were
-    its stride [oramas2019]. Signals get larger by that: compare them within one image only. Weights get no gradient.
+    Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` the signal is
+    first enlarged, by nearest neighbours, to the size of the output at stride 1. It then goes back as if the stride
+    were 1 [oramas2019]. This makes signals larger, so compare them within one image only. Weights get no gradient.
 
-    Blocks do not nest: within another, `gradient` keeps the other's rule. `max_pool2d` and `avg_pool2d` alone count as
-    pooling here, and without ``return_indices``.
+    Blocks do not nest: `gradient` within another block keeps the rule of that block. Only `max_pool2d` and
+    `avg_pool2d`, without ``return_indices``, count as pooling here.
 
     Args:
         rule: one of `RULES`.
@@ -51,7 +51,7 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
         pooling: whether pooling with a stride is resampled too.
 
     Raises:
-        ValueError: unknown rule or resampling.
+        ValueError: the rule or the resampling is unknown.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
@@ -68,7 +68,13 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
 
 
 def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
-    """Return whether a network has convolutions with a stride, or pooling, on the way of an image."""
+    """Return whether an image passes a layer with a stride over 1.
+
+    Args:
+        model: the network.
+        image_1CHW: the image.
+        pooling: whether pooling is looked at in place of convolutions.
+    """
     strides: list[Sides] = []
 
     def note(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
@@ -81,7 +87,7 @@ def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> b
 
 
 class Replacing(TorchFunctionMode):
-    """Within it, other functions are called in place of some of torch's."""
+    """A block in which other functions are called in place of some of torch's."""
 
     def __init__(self, replacements: dict[Any, Callable[..., Tensor]]) -> None:
         super().__init__()
@@ -114,7 +120,7 @@ class _ReLU(torch.autograd.Function):
 
 
 class _Resampled(torch.autograd.Function):
-    """`coarse` of some maps, whose signal goes back through `fine`, the same with stride 1."""
+    """The operation `coarse`, whose signal goes back through `fine`, the same operation with stride 1."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, coarse: Callable[[Tensor], Tensor], fine: Callable[[Tensor], Tensor]) -> Tensor:
@@ -142,7 +148,7 @@ def _largest(stride: Sides) -> int:
     return stride if isinstance(stride, int) else max(stride)
 
 
-# ---- torch's functions, with its names of their arguments
+# ---- functions of torch, with torch's names of the arguments
 
 
 def _convolutions(treat: Treatment) -> dict[Any, Callable[..., Tensor]]:
@@ -179,14 +185,18 @@ def _pool2d(
 
 
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
-    """Return the share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
+    """Compute the share of each image's spectral energy at the frequencies of a grid: (N,), in [0, 1].
 
-    Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride but for (0, 0), in a share of Σ |F|² without (0, 0);
-    F is the Fourier transform of each channel, and H and W the sides, cut to multiples of the stride. An image that is
-    the same all over has 0.
+    This is Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride, divided by Σ |F|² over all frequencies,
+    both without (0, 0). F is the Fourier transform of each channel; H and W are the sides, cut to multiples of the
+    stride. The share of a constant image is 0.
+
+    Args:
+        images_NCHW: the images.
+        stride: the stride of the grid.
 
     Raises:
-        ValueError: stride below 2, or not below the sides of the images.
+        ValueError: the stride is below 2, or not below the sides of the images.
     """
     height, width = images_NCHW.shape[2:]
     if not 2 <= stride < min(height, width):
