@@ -12,7 +12,7 @@ import numpy as np
 from tipping.errors import printable
 from tipping.experiment.options import flat, model_text, varying_options
 from tipping.experiment.record import CurvePoints, InterpretRecord
-from tipping.results.rendering import svg_of
+from tipping.results.rendering import SCALE, svg_of
 
 Line = tuple[np.ndarray, np.ndarray]  # rising positions, and the values there
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
@@ -44,9 +44,12 @@ def accuracy_drop(records: Sequence[InterpretRecord]) -> alt.VConcatChart:
     for network, jobs in itertools.islice(networks.items(), NETWORKS):
         title = alt.Title(printable(f"{network}, {_seeds(jobs)}", WIDEST), fontSize=14)
         rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
-    if len(rows) > COLUMN:
+    many = len(rows) > COLUMN
+    if many:
         rows = [alt.hconcat(*rows[start : start + 3]) for start in range(0, len(rows), 3)]
     drawn = alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    if many:
+        drawn = drawn.properties(usermeta={SCALE: 1.0})  # finer pixels would take most of the time
     if len(networks) > NETWORKS:
         drawn = drawn.properties(title=f"{NETWORKS} of {len(networks)} networks; all of them are in results.csv")
     return drawn

@@ -17,7 +17,7 @@ from tipping.experiment.search_note import TRIALS
 from tipping.files import fit_to_print, read_text, read_yaml
 from tipping.results.jobs import Job, Jobs, read_jobs
 from tipping.results.sweep import Network, networks
-from tipping.results.tipping_map import Group, groups
+from tipping.results.tipping_map import Group, check_seeds, groups
 
 SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra that make several jobs of interpret each
 TRIED = {"filters"}  # columns of a table of trials, beside whether each tips its network
@@ -100,13 +100,29 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
         best = _best_of(trials)
         several, single = [], [job for job in jobs if best and best.items() <= options_as_text(job.record).items()]
     measured, unusable = networks(several)
-    try:
-        over_seeds = groups(measured)
-    except InputError as error:
-        over_seeds, unusable = [], [*unusable, str(error)]
-    left_out += [*unusable, *lost, *unfinished(all_jobs)]
+    over_seeds, mixed = _sound_groups(measured)
+    left_out += [*unusable, *mixed, *lost, *unfinished(all_jobs)]
     name, trained = printable(name or folder.resolve().name), list(all_jobs.trained.values())
     return SweepFolder(folder, name, jobs, trained, measured, over_seeds, single, trials, left_out)
+
+
+def _sound_groups(measured: Sequence[Network]) -> tuple[list[Group], list[str]]:
+    """Group networks over seeds; the second value is a line for each group that is left out, as its seeds clash."""
+    try:
+        return groups(measured), []
+    except InputError:  # of which the line comes below
+        pass
+    by_options: dict[tuple[tuple[str, str], ...], list[Network]] = {}
+    for network in measured:
+        by_options.setdefault(tuple(network.options.items()), []).append(network)
+    sound, lines = [], []
+    for same in by_options.values():
+        try:
+            check_seeds(same)
+            sound += same
+        except InputError as error:
+            lines.append(str(error))
+    return groups(sound), lines
 
 
 def _by_number_of_mu(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:

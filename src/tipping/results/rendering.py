@@ -21,6 +21,7 @@ from tipping.files import fit_to_print, replacing
 
 PROGRAM = [sys.executable, "-P", str(Path(__file__).with_name("engine.py"))]  # -P: rooms here hide no packages
 LONGEST = 300  # seconds that a chart may take
+SCALE = "pixels"  # in the metadata of a chart
 DEATHS = 3  # after so many in a row it is not started again
 
 
@@ -122,13 +123,14 @@ def svg_of(chart: Any) -> str:
 
 
 def save_png(chart: Any, path: Path) -> str:
-    """Write an altair chart as a PNG file, with two pixels for each of its units.
+    """Write an altair chart as a PNG file, with as many pixels for each of its units as its metadata say, or two.
 
     Returns:
         why it could not be drawn, in one line, and there is no file then; empty if it was.
     """
+    drawn = chart.to_dict(validate=False)
     try:
-        content = ENGINE.render(chart.to_dict(validate=False), "png", scale=2.0)
+        content = ENGINE.render(drawn, "png", scale=drawn.get("usermeta", {}).get(SCALE, 2.0))
     except NotDrawn as error:
         path.unlink(missing_ok=True)  # one of an earlier table would be taken for that of this one
         return f"{path} could not be drawn: {error}"

@@ -201,14 +201,14 @@ def groups(measured: Sequence[Network]) -> list[Group]:
     all_groups = []
     for pairs, same in members.items():
         options = dict(pairs)
-        _each_seed_once(same)
+        check_seeds(same)
         settings = {key: options.get(key, "") for key in apart}
         by_mu, by_filters, random = (_point(same, axis, kind) for axis, kind in KINDS)
         all_groups.append(Group(settings, options, same, by_mu, by_filters, random))
     return sorted(all_groups, key=lambda group: natural(group.name))
 
 
-def _each_seed_once(same: Sequence[Network]) -> None:
+def check_seeds(same: Sequence[Network]) -> None:
     """Raise `InputError` where two networks have the same seed, and say how they differ."""
     by_seed: dict[int, Network] = {}
     for network in same:
