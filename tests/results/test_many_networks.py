@@ -16,7 +16,7 @@ from tipping.command import map as map_command
 from tipping.command import report as report_command
 from tipping.command import table as table_command
 from tipping.experiment.record import InterpretRecord
-from tipping.results import charts
+from tipping.results import charts, tipping_map
 from tipping.results.folder import read_folder
 from tipping.results.jobs import read_jobs
 from tipping.results.tables import read_records
@@ -142,3 +142,15 @@ def test_seeds_that_clash_leave_their_group_out_alone(made: Callable[..., Path])
     assert [group.options["model.dropout"] for group in folder.groups] == ["0.0"]
     (line,) = folder.left_out
     assert "of two networks of one seed" in line
+
+
+def test_a_chart_of_tipping_points_says_that_it_has_not_all(
+    made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = made(5, lambda record, number: record["config"]["model"].update(dropout=number / 10))
+    named = [(group.name, group) for group in read_folder(sweep).groups]
+    monkeypatch.setattr(tipping_map, "MARKED", 3)
+    drawn = tipping_map.tipping_chart(named).to_dict()
+    assert drawn["title"] == "3 of 5; all: tipping_points.csv"
+    marked = {row["name"] for values in drawn["datasets"].values() for row in values}
+    assert marked <= {name for name, _ in named[:3]}

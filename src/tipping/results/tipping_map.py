@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 TABLE, CHART = "tipping_points.csv", "tipping_points.png"
+MARKED = 48  # groups of a chart, at most
 APART = 0.01  # the least gap in accuracy, without random minus without relevant filters, where curves part
 
 
@@ -298,7 +299,7 @@ def tipping_chart(named: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
     from tipping.results.charts import RANDOM, RELEVANT, tipping_points_chart  # with altair, which a table does without
 
     by_mu, by_filters = [], []
-    for name, group in named:
+    for name, group in named[:MARKED]:
         if not group.above_chance:
             continue
         total = group.networks[0].records[0].filters.total
@@ -306,7 +307,8 @@ def tipping_chart(named: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
         by_mu += _marks(name, RELEVANT, group.by_mu, math.exp, 1, (mu_P.min(), mu_P.max()))
         by_filters += _marks(name, RELEVANT, group.by_filters, float, total, (0.0, 1.0))
         by_filters += _marks(name, RANDOM, group.random, float, total, (0.0, 1.0))
-    return tipping_points_chart(by_mu, by_filters)
+    chart = tipping_points_chart(by_mu, by_filters)
+    return chart.properties(title=f"{MARKED} of {len(named)}; all: {TABLE}") if len(named) > MARKED else chart
 
 
 def _marks(
