@@ -80,6 +80,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
             made={"network": not network.existed, "responses": not responses.existed},
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],
+            self_test=outcome.self_test(subject.filters),
         )
         records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)

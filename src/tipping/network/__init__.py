@@ -2,7 +2,8 @@
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps
-from tipping.network.hooks import ACTIVATIONS, MIXING, NORMALISING, Hook, evaluating, hooked
+from tipping.network.hooks import Hook, evaluating, hooked
+from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
 from tipping.network.loading import OURS, build, file_digests, load_checkpoint, source_digest
 from tipping.network.randomize import layers_to_randomize, randomize
 

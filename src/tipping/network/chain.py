@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Tracer
 
 from tipping.network.filters import Filters
-from tipping.network.hooks import ACTIVATIONS, MIXING, PASSING, POOLING
+from tipping.network.kinds import ACTIVATIONS, MIXING, PASSING, POOLING
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # PReLU may have a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
