@@ -52,6 +52,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     scripted = torch.jit.script(functional.softsign)
 
+
 def called_script(maps: Tensor) -> Tensor:
     return scripted(maps)  # type: ignore[no-any-return]
 
@@ -130,9 +131,7 @@ class Random(nn.Module):
 
 @st.composite
 def networks(draw: st.DrawFn) -> Random:
-    step = st.builds(
-        Step, st.integers(0, len(ACTIVATIONS) - 1), st.booleans(), st.sampled_from(JOINS)
-    )
+    step = st.builds(Step, st.integers(0, len(ACTIVATIONS) - 1), st.booleans(), st.sampled_from(JOINS))
     steps = draw(st.lists(step, min_size=1, max_size=3))
     torch.manual_seed(draw(st.integers(0, 2**31)))
     return Random(steps).double().eval()

@@ -132,7 +132,7 @@ _self_test = _or_none(
 
 def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
-    if not _common(record):
+    if not _common(record) or not _or_none(_text)(record.get("trained_on")):  # records made before lack it
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])

@@ -101,6 +101,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},
+            trained_on=network.made_on,
             made={"network": not network.existed},
             seconds=stage.seconds,
             pictures=[],  # pictures of epochs are not part of the record
