@@ -172,12 +172,12 @@ def test_compiled_networks_are_ablated_as_they_are_written(how: str) -> None:
 def test_scripted_and_traced_layers_are_refused_by_name(script: Callable[[nn.Module], nn.Module]) -> None:
     model = Compiled("none")
     model.body = script(model.body)
-    with pytest.raises(InputError, match="^body is compiled by TorchScript, which runs no hooks: give the network as"):
+    with pytest.raises(InputError, match=r"^body is compiled by TorchScript, which runs no hooks: give the network as"):
         Filters.of(model.eval(), IMAGES[:1].float())
 
 
 def test_a_layer_that_is_also_called_out_of_reach_is_refused() -> None:
-    with pytest.raises(InputError, match="^conv: its filters reach the logits also past conv"):
+    with pytest.raises(InputError, match=r"^conv: its filters reach the logits also past conv"):
         Filters.of(prepared(CalledTwice()), IMAGES[:1])
 
 

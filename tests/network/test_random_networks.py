@@ -1,4 +1,4 @@
-"""Random networks of modules and functions, in place or not: filters that are ablated leave what weights of zero leave."""
+"""Random networks of modules and functions, in place or not, whose filters are ablated as weights of zero would."""
 
 from __future__ import annotations
 

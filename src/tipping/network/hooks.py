@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
@@ -37,11 +38,54 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes of a network's modules after the context, in which torch.fx runs their code.
+
+    A network that keeps what it computes would keep a proxy of it.
+    """
+    holders = [vars(module) for module in model.modules()]
+    holders += [part for holder in holders for part in (holder["_parameters"], holder["_buffers"], holder["_modules"])]
+    before = [dict(holder) for holder in holders]
+    try:
+        yield
+    finally:
+        for holder, content in zip(holders, before, strict=True):
+            holder.clear()
+            holder.update(content)
+
+
 def uncompiled() -> AbstractContextManager[Any]:
     """Return a context in which compiled parts of networks run as they are written: compiled, they run no hooks."""
     if "torch._dynamo" not in sys.modules:  # nothing has been compiled yet, and loading it takes a second
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Keep all maps within the context, also those of parts that are checkpointed, which autograd would compute anew.
+
+    Hooks would run again as signals go back, and see maps of another pass.
+    """
+    before = checkpoint.CheckpointFunction, checkpoint._checkpoint_without_reentrant_generator
+
+    class Plain:
+        """A call that keeps its maps, in place of a checkpointed one."""
+
+        @staticmethod
+        def apply(function: Callable[..., Any], _: bool, *args: Any) -> Any:
+            return function(*args)
+
+    def plain(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    checkpoint.CheckpointFunction = Plain  # type: ignore[misc, assignment]
+    checkpoint._checkpoint_without_reentrant_generator = plain
+    try:
+        yield
+    finally:
+        checkpoint.CheckpointFunction, checkpoint._checkpoint_without_reentrant_generator = before  # type: ignore[misc]
 
 
 @contextmanager

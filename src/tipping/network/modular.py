@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from tipping.network.hooks import evaluating
+from tipping.network.hooks import evaluating, restored
 from tipping.network.kinds import MIXING, NORMALISING, Kind, tried_kind
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
     """
     with evaluating(model), torch.no_grad():
         try:
-            traced = fx.GraphModule(model, _Tracer().trace(model))
+            with restored(model):
+                traced = fx.GraphModule(model, _Tracer().trace(model))
             trying = _Trying(traced)
             trying.run(image_1CHW.clone())
         except Exception:  # whatever the network's own code raises when it is given no tensor

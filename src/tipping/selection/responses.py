@@ -112,7 +112,7 @@ PLAIN = Measure()
 Images = Split | Iterable[tuple[Tensor, Tensor]]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
 def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
@@ -181,7 +181,7 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
     return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), classes)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
 def mean_activations(filters: Filters, split: Split) -> Tensor:
     """Average each filter's activations over all images and positions: (F,), in the type of the network's weights."""
     sums: dict[str, Tensor] = {}
