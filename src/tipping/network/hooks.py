@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,24 +124,27 @@ def _around(hook: Hook) -> tuple[Callable[..., Any], Callable[..., Tensor | None
 
     Where gradients are wanted, the module gets a copy: autograd may keep the maps that the module has written.
     """
+    versions: list[int] = []  # of the tensor that the module is given
 
     def before(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        first = _first(inputs, named)
-        if first is None or not torch.is_grad_enabled() or not first.requires_grad or hasattr(first, ORIGINAL):
-            return None
-        copied = first.clone()
-        setattr(copied, ORIGINAL, first)
-        swap = tuple(copied if tensor is first else tensor for tensor in inputs)
-        return swap, {name: copied if value is first else value for name, value in named.items()}
+        first, swap = _first(inputs, named), None
+        if first is not None and torch.is_grad_enabled() and first.requires_grad and not hasattr(first, ORIGINAL):
+            copied = first.clone()
+            setattr(copied, ORIGINAL, first)
+            swap = tuple(copied if tensor is first else tensor for tensor in inputs)
+            swap = swap, {name: copied if value is first else value for name, value in named.items()}
+            first = copied
+        versions[:] = [] if first is None or first.is_inference() else [first._version]
+        return swap
 
     def after(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], maps: Tensor) -> Tensor | None:
         new, first = hook(module, inputs, maps), _first(inputs, named)
+        if first is None or (versions and first._version == versions[0]):  # nothing was overwritten
+            return new
         original = getattr(first, ORIGINAL, first)
         if _share(original, maps):
             return None if new is None else maps.copy_(new)
-        if _share(first, maps):
-            return cast(Tensor, original).copy_(maps if new is None else new)
-        return new
+        return original.copy_(maps if new is None else new) if _share(first, maps) else new
 
     return before, after
 
@@ -151,13 +154,9 @@ def _first(inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor | None:
     return next((value for value in (*inputs, *named.values()) if isinstance(value, Tensor)), None)
 
 
-def _share(one: Tensor | None, other: Tensor) -> bool:
+def _share(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors share their memory."""
-    return (
-        one is not None
-        and isinstance(other, Tensor)
-        and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-    )
+    return isinstance(other, Tensor) and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _after_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:

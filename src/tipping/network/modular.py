@@ -63,13 +63,13 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
         try:
             with restored(model):
                 traced = fx.GraphModule(model, _Tracer().trace(model))
-            trying = _Trying(traced)
-            trying.run(image_1CHW.clone())
         except Exception:  # whatever the network's own code raises when it is given no tensor
             log.warning(
                 "torch.fx cannot trace %s: calls of activation functions in it are not seen", type(model).__name__
             )
             return model
+        trying = _Trying(traced)
+        trying.run(image_1CHW.clone())
         activations = {node: called for node, (called, kind) in trying.kinds.items() if kind is Kind.ACTIVATION}
         numbers: Counter[str] = Counter()
         for node, called in activations.items():
