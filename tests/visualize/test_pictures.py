@@ -21,7 +21,7 @@ from torch import nn
 from tipping import data
 from tipping.data import CLASSES, Split
 from tipping.experiment.config import Config, parse
-from tipping.experiment.pictures import check_resampling, compare_signals
+from tipping.experiment.pictures import check_pictures, compare_signals
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
@@ -244,7 +244,7 @@ def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
 def test_a_network_with_strides_is_resampled_where_asked() -> None:
     layers = (nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 10))
     given = options("visualize.resample=nearest", "visualize.pooling=true")
-    check_resampling(Subject.from_options(nn.Sequential(*layers), data.load(given.data.name, given.data.root), given))
+    check_pictures(Subject.from_options(nn.Sequential(*layers), data.load(given.data.name, given.data.root), given))
 
 
 def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:

@@ -145,6 +145,8 @@ def _left_out(
             why[name] = "it gives the classes"
         elif len(shapes[name]) not in (1, 3):
             why[name] = f"its maps have {len(shapes[name])} dimensions"
+        elif isinstance(layer, nn.Linear) and len(shapes[name]) > 1:
+            why[name] = "it is applied at each position of its maps"
         elif only and name not in only:
             why[name] = "model.layers does not name it"
         elif isinstance(layer, nn.Linear):

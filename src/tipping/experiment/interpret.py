@@ -10,7 +10,7 @@ from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
-from tipping.experiment.pictures import check_resampling, compare_signals, draw_subject
+from tipping.experiment.pictures import check_pictures, compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -37,7 +37,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         randomized = layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
         untrained = Subject.from_options(model, dataset, config)
         untrained.check()
-        check_resampling(untrained)
+        check_pictures(untrained)
 
     with track(asdict(config), config.tracking, "interpret", directory) as run:
         with stage("network"):
@@ -81,6 +81,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
             made={"network": not network.existed, "responses": not responses.existed},
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],
+            self_test=outcome.self_test(subject.filters),
         )
         records.write_selection(directory, selection, subject.filters)
         records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)

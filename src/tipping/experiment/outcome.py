@@ -9,7 +9,7 @@ import numpy as np
 from tipping.ablation import DropCurve, accuracies, chance_of
 from tipping.data import Split
 from tipping.experiment import config
-from tipping.experiment.record import Accuracy, Certificate, CurvePoints, FilterCounts, InterpretRecord
+from tipping.experiment.record import Accuracy, Certificate, CurvePoints, FilterCounts, InterpretRecord, SelfTest
 from tipping.network import FilterIndex, Filters
 from tipping.selection import MATCHES, Selection
 
@@ -67,6 +67,12 @@ def certificate(solver: str, selection: Selection) -> Certificate:
         explainable=selection.explainable_C.tolist(),
         explainable_by_noise=selection.noise,
     )
+
+
+def self_test(filters: Filters) -> SelfTest | None:
+    """Return what the network's test of its own ablations has shown; None where the filters were given."""
+    proof = filters.proof
+    return SelfTest(proof.passes, list(proof.moved), list(proof.remarks)) if proof else None
 
 
 def relevant_filters_table(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:

@@ -9,7 +9,7 @@ from tipping.errors import InputError
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.selection import Selection
-from tipping.visualize import Beside, beside, explanations, has_stride, portraits
+from tipping.visualize import Beside, beside, check_rules, explanations, has_stride, portraits
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
@@ -57,13 +57,18 @@ def compare_signals(first: Subject, selection: Selection, second: Subject, store
     return beside(first.filters, selection, second.filters, images_NCHW, images_KR[0], first.backward)
 
 
-def check_resampling(subject: Subject) -> None:
-    """Check that the options ask for resampling only if the network has something to resample.
+def check_pictures(subject: Subject) -> None:
+    """Check that the network has what the options of pictures ask for.
 
     Raises:
-        InputError: resampling of convolutions, or of pooling, is asked for, and none of them has a stride.
+        InputError: resampling of convolutions, or of pooling, is asked for, and none of them has a stride; or a rule
+            does not fit the network's activations.
     """
     options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train.images_NCHW[:1]
+    try:
+        check_rules(model, image_1CHW, options.rules if options.enabled else ())
+    except InputError as error:
+        raise InputError(f"visualize.rules: {error}, or visualize=off") from error
     for pooling, asked in ((False, options.resample == "nearest"), (True, options.pooling)):
         if options.enabled and asked and not has_stride(model, image_1CHW, pooling):
             what, option = ("pooling", "pooling=true") if pooling else ("convolution", "resample=nearest")

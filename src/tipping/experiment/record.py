@@ -110,6 +110,21 @@ class EpochCurve(CurvePoints):
     tips_at: float | None
 
 
+@dataclass(frozen=True)
+class SelfTest:
+    """What the network's test of its own ablations has shown.
+
+    Attributes:
+        passes: how many times an image passed the network.
+        moved: the layers whose filters are ablated earlier than where they would be measured best.
+        remarks: what a reader should know, in sentences.
+    """
+
+    passes: int
+    moved: list[str]
+    remarks: list[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The part of a record that all jobs have.
@@ -178,6 +193,7 @@ class InterpretRecord(Record):
         curve: the accuracy-drop curve.
         overlap: in a sanity check, the overlap of the selection with the selection of the trained network.
         signals_alike: in a sanity check, the similarity of both networks' signals, by rule.
+        self_test: the test of the ablations; None in records from before there was one.
     """
 
     accuracy: Accuracy
@@ -186,6 +202,7 @@ class InterpretRecord(Record):
     curve: CurvePoints
     overlap: Overlap | None = None
     signals_alike: dict[str, float | None] = field(default_factory=dict)
+    self_test: SelfTest | None = None
 
 
 def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | InterpretRecord:
@@ -210,6 +227,7 @@ def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | Interpre
     kinds = {"accuracy": Accuracy, "filters": FilterCounts, "selection": Certificate, "curve": CurvePoints}
     parts = {name: _parsed(kind, value[name]) for name, kind in kinds.items()}
     overlap = value["overlap"] and _parsed(Overlap, value["overlap"])
+    parts["self_test"] = value.get("self_test") and _parsed(SelfTest, value["self_test"])
     return InterpretRecord(**_common(value), **parts, overlap=overlap, signals_alike=value["signals_alike"], job=job)
 
 

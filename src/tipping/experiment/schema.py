@@ -122,6 +122,13 @@ _interpreting = _has(
     curve=_curve,
 )
 
+_self_test = _or_none(
+    _has(
+        passes=_count,
+        **dict.fromkeys(("moved", "remarks"), lambda value: type(value) is list and all(map(_text, value))),
+    )
+)
+
 
 def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
@@ -129,4 +136,4 @@ def whole(record: dict[str, Any]) -> bool:
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])
-    return _interpreting(record)
+    return _interpreting(record) and _self_test(record.get("self_test"))  # older records have no self-test

@@ -15,7 +15,7 @@ from tipping.errors import require
 from tipping.experiment import records
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
-from tipping.experiment.pictures import check_resampling, draw_subject
+from tipping.experiment.pictures import check_pictures, draw_subject
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -65,7 +65,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
         if every_picture:
-            check_resampling(Subject.from_options(model, dataset, config))
+            check_pictures(Subject.from_options(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
             from tipping.tipping_points import half_drop  # imports scipy

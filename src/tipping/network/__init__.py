@@ -2,7 +2,8 @@
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps
-from tipping.network.hooks import ACTIVATIONS, MIXING, NORMALISING, Hook, evaluating, hooked
+from tipping.network.hooks import Hook, evaluating, hooked, unchecked
+from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
 from tipping.network.loading import OURS, build, load_checkpoint
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
 from tipping.network.source import file_digests, source_digest
@@ -27,5 +28,6 @@ __all__ = [
     "load_checkpoint",
     "randomize",
     "source_digest",
+    "unchecked",
     "up_to_last",
 ]

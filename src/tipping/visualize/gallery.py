@@ -109,7 +109,7 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 
 def strongest_images(filters: Filters, images: Split, count: int, measure: Measure = PLAIN) -> tuple[Tensor, Tensor]:
     """Find the images where each response of a network is largest, as `strongest` does; return both on the CPU."""
-    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+    with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
         images_KR, values_KR = strongest(batches, count)
     return images_KR.cpu(), values_KR.cpu()
 
@@ -258,7 +258,7 @@ def explanations(
         an explanation of each image.
     """
     measure, all_names = replace(measure, labels="predicted"), filter_names(filters)
-    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+    with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
         parts = [(responses, onehot.argmax(1)) for responses, onehot in batches]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     weights_NR = selection.weights_RC.T[predicted_N]

@@ -6,7 +6,7 @@ nothing has to be restored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,9 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from tipping.errors import InputError
 from tipping.network import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
+OTHER_RECTIFIERS = (
+    *(functional.relu6, functional.hardtanh, functional.hardtanh_, functional.leaky_relu, functional.leaky_relu_),
+    *(functional.elu, functional.elu_, functional.selu, torch.selu, functional.selu_, functional.celu, torch.celu),
+    *(functional.celu_, functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.softplus),
+    *(functional.prelu, torch.prelu, functional.rrelu, torch.rrelu, functional.rrelu_, functional.threshold),
+    *(torch.threshold, functional.logsigmoid, functional.hardshrink, torch.hardshrink),
+    *(functional.softshrink, functional.tanhshrink, functional.glu, Tensor.prelu, Tensor.hardshrink),
+)
+SATURATING = (
+    *(torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, functional.sigmoid, functional.hardsigmoid, torch.tanh),
+    *(Tensor.tanh, Tensor.tanh_, functional.tanh, functional.softsign),
+)
 Sides = int | tuple[int, ...]
 Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # takes maps, an operation and its stride
 
@@ -36,7 +49,8 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
     - `deconvnet`: max(s, 0) [zeiler2014];
     - `guided`: max(s, 0) where x > 0 [springenberg2015].
 
-    Other activations keep their gradient. Max-pooling sends its signal to the positions of its maxima.
+    Other rectifiers have no such rule and are refused. Saturating functions (sigmoid, tanh) keep their gradient, as in
+    gates, where the network also has a ReLU. Max-pooling sends its signal to the positions of its maxima.
 
     Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` the signal is
     first enlarged, by nearest neighbours, to the size of the output at stride 1. It then goes back as if the stride
@@ -52,19 +66,36 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
 
     Raises:
         ValueError: the rule or the resampling is unknown.
+        InputError: the rule is not that of the gradient, and activations are called that it does not fit.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     if resample not in RESAMPLES:
         raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {resample!r}")
     replacements: dict[Any, Callable[..., Tensor]] = {}
+    called: set[str] = set()  # names of activations
     if rule != "gradient":
-        replacements |= {relu: partial(_rectified, rule) for relu in RELUS}
-        replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in RELUS_IN_PLACE}
+        replacements |= {relu: partial(_rectified, rule, called) for relu in RELUS}
+        replacements |= {relu: partial(_rectified, rule, called, inplace=True) for relu in RELUS_IN_PLACE}
+        replacements |= {function: partial(_refused, rule, function) for function in OTHER_RECTIFIERS}
+        replacements |= {function: partial(_noted, called, function) for function in SATURATING}
     if resample == "nearest":
         replacements |= _convolutions(_resampled) | (_pools(_resampled) if pooling else {})
     with Replacing(replacements):
         yield
+    if called and "relu" not in called:
+        raise _misfit(rule, ", ".join(sorted(called)))
+
+
+def check_rules(model: nn.Module, image_1CHW: Tensor, rules: Sequence[str]) -> None:
+    """Check that rules fit the activations that an image passes.
+
+    Raises:
+        InputError: one does not.
+    """
+    for rule in rules:
+        with evaluating(model), torch.no_grad(), backward_rule(rule):
+            model(image_1CHW.clone())
 
 
 def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
@@ -97,7 +128,21 @@ class Replacing(TorchFunctionMode):
         return self._replacements.get(func, func)(*args, **(kwargs or {}))
 
 
-def _rectified(rule: str, input: Tensor, inplace: bool = False) -> Tensor:
+def _misfit(rule: str, names: str) -> InputError:
+    return InputError(f"rule {rule} is defined for ReLU, and the network calls {names}: take the rule gradient")
+
+
+def _refused(rule: str, function: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
+    raise _misfit(rule, function.__name__)
+
+
+def _noted(called: set[str], function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
+    called.add(function.__name__)
+    return function(*args, **named)
+
+
+def _rectified(rule: str, called: set[str], input: Tensor, inplace: bool = False) -> Tensor:
+    called.add("relu")
     result: Tensor = _ReLU.apply(input, rule, inplace)  # type: ignore[no-untyped-call]
     return result
 
