@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record
+from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record, sealed
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,10 @@ def test_the_parts_are_typed(written: dict[str, dict[str, Any]]) -> None:
 def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_left(
     written: dict[str, dict[str, Any]],
 ) -> None:
-    older = {key: value for key, value in written["interpret"].items() if key != "model_files"}
-    assert parse_record({**older, "later": 1}).model_files == {}
+    later = ("model_files", "files", "overrides", "presets", "digest")
+    older = {key: value for key, value in written["interpret"].items() if key not in later}
+    record = parse_record({**older, "schema": 6, "later": 1})
+    assert (record.model_files, record.files, record.digest) == ({}, {}, "")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,8 @@ def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_le
 )
 def test_others_are_refused(written: dict[str, dict[str, Any]], change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
+        parse_record(sealed(written["interpret"] | change))
+    with pytest.raises(ValueError, match="it has changed since it was written"):
         parse_record(written["interpret"] | change)
 
 

@@ -23,7 +23,7 @@ from running import ROOT
 from tipping.command import map as map_command
 from tipping.command import report as report_command
 from tipping.command import table as table_command
-from tipping.experiment import config, records
+from tipping.experiment import config, standing
 from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.results import charts, tables, tipping_map
 
@@ -91,7 +91,7 @@ def check_gathered(tool: Callable[[list[str]], int], sweep: Path, place: Path, s
         assert all(old.items() <= new.items() for old, new in pairs), "there may be columns of what varies now"
     own: Any = OmegaConf.load(sweep / "1" / ".hydra" / "config.yaml")
     kind = TrainRecord if "train" in sweep.name else InterpretRecord
-    records.read_matching(folder / "1", config.parse(own), ROOT / "conf", kind)
+    standing.compare(standing.read_standing(folder / "1"), config.parse(own), ROOT / "conf", kind, {})
     return err
 
 

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tqdm import tqdm
 
-from tipping.command import resume
+from tipping.command import job_folders, resume
 from tipping.command.stopping import Stop, ignore_signals
 from tipping.errors import InputError
 from tipping.experiment import invocation
@@ -94,6 +94,7 @@ class Sweep(Callback):
 
     folder: Path | None = None  # the folder of this process's multirun
     done: frozenset[int] = frozenset()  # the jobs of the multirun that were done before it began
+    finished = False  # whether no job of the multirun was left to run
     failures = 0
     varying: dict[str, list[str]]  # the options with several values
     line: tqdm[Any] | None = None
@@ -122,10 +123,23 @@ class Sweep(Callback):
             raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
+            jobs = job_folders.plan(config)
             Sweep.lock = resume.hold(folder)
-            Sweep.done = resume.done_before(folder, config)
+            Sweep.done = resume.done_before(folder, config, jobs)
+            if len(Sweep.done) == len(jobs):  # Hydra would compose each of them again
+                resume.note(folder, config)
+                Sweep.folder, Sweep.finished = folder, True
+                sys.exit(0)
         _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check a single job before Hydra writes into its folder; exit after a mistake."""
+        try:
+            resume.check_run(config)
+        except Exception as error:  # Hydra would print a warning, and go on
+            _say(error)
+            sys.exit(1)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Show a job on the progress line of its multirun."""
@@ -193,12 +207,16 @@ def _settle() -> None:
         torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
-def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
+def run(
+    main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None, gathered: Sequence[str] = ()
+) -> None:
     """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
     Args:
         main: the decorated function.
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
+        gathered: the files that `gather` writes in the folder; if no job was left to run, and they are newer than the
+            records, it is not called.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
     if {"-h", "--help"} & set(sys.argv):
@@ -209,11 +227,14 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     Sweep.stop.listen()
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
+    Sweep.finished = False
     code = _code_of(main)
     if Sweep.line is not None:
         Sweep.line.close()
     sweep = Sweep.started()
-    if gather and sweep:
+    if sweep and Sweep.finished and resume.newer_than_records(sweep, gathered):
+        print("\n".join(str(sweep / name) for name in gathered))
+    elif gather and sweep:
         code = _gather(sweep, gather, code)
     if Sweep.lock is not None:
         Sweep.lock.release()

@@ -14,10 +14,11 @@ from optuna import Study
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from tipping.experiment import interpret, records
+from tipping.experiment import interpret
 from tipping.experiment.config import Config, FewestFiltersOptions, parse, search_key
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import TRIALS
+from tipping.experiment.standing import read_matching
 from tipping.files import replacing
 from tipping.tipping_points.study import EXCESS, SAMPLERS, find_again, open_study, work
 
@@ -74,7 +75,7 @@ def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf:
     config = parse(composed)
     folder = directory / "trials" / ",".join(f"{option}={value!r}" for option, value in chosen.items())
     folder.mkdir(parents=True, exist_ok=True)
-    return records.read_matching(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
+    return read_matching(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
 
 
 def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
+RECORD = "result.json"  # the file of a record, in the folder of its job
 # options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
     *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "resume",
+    "replace",
 )
 
 
