@@ -78,7 +78,11 @@ def test_a_record_from_before_digests_is_read_and_its_accuracies_are_recomputed(
     assert read_record(copy).digest == ""
     path = copy / "result.json"
     text, changed = path.read_text(), 0
+    seconds = re.search(r'"seconds": {[^}]*}', text)
+    assert seconds is not None
     for found in re.finditer(ACCURACIES, text):
+        if seconds.start() < found.start() < seconds.end():
+            continue
         for digit in re.finditer(r"\d", found[0]):
             at = found.start() + digit.start()
             path.write_text(text[:at] + str((int(text[at]) + 5) % 10) + text[at + 1 :])

@@ -57,8 +57,11 @@ def done_before(folder: Path, options: DictConfig, jobs: Sequence[Planned]) -> f
         return frozenset()
     if not (options.resume or options.replace):
         raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
-    _check_same_sweep(folder, options, jobs, before)
-    found = _compared(options, [job for job in jobs if job.folder in before])
+    from tipping.experiment.standing import read_standing  # imports torch
+
+    there = {job.number: read_standing(job.folder) for job in jobs if job.folder in before}
+    _check_same_sweep(folder, options, jobs, before, there)
+    found = _compared(options, jobs, there)
     others = {number: one.why for number, one in found.items() if one.finished and one.why}
     if others and not options.replace:
         number, why = next(iter(others.items()))
@@ -74,8 +77,10 @@ def done_before(folder: Path, options: DictConfig, jobs: Sequence[Planned]) -> f
     return frozenset(done)
 
 
-def _check_same_sweep(folder: Path, options: DictConfig, jobs: Sequence[Planned], before: set[Path]) -> None:
-    """Check that the jobs in a folder are those of the multirun, as far as Hydra's files say it.
+def _check_same_sweep(
+    folder: Path, options: DictConfig, jobs: Sequence[Planned], before: set[Path], there: Mapping[int, Standing]
+) -> None:
+    """Check that the jobs in a folder are those of the multirun, by the overrides recorded with each.
 
     Raises:
         InputError: they are others.
@@ -83,47 +88,45 @@ def _check_same_sweep(folder: Path, options: DictConfig, jobs: Sequence[Planned]
     name = _name_of(folder)
     if name not in (None, options.hydra.job.name) and not options.replace:
         raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
-    expected = {job.folder: job.overrides for job in jobs}
-    for job in sorted(before):
-        overrides = _overrides(job / HYDRA / "overrides.yaml")
-        other = bool(overrides) and _deciding(overrides) != _deciding(expected.get(job, []))
-        if job not in expected or (other and not options.replace):
-            given = " ".join(_deciding(overrides))
-            raise InputError(
-                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
-            )
+    others = {path: _overrides(path) for path in sorted(before - {job.folder for job in jobs})}
+    for number, one in there.items():
+        given = (one.record.overrides or _overrides(jobs[number].folder)) if one.record else []
+        if given and _deciding(given) != _deciding(jobs[number].overrides) and not options.replace:
+            others[jobs[number].folder] = given
+    for path, given in others.items():
+        text = " ".join(_deciding(given))
+        raise InputError(f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder")
 
 
-def _compared(options: DictConfig, jobs: Sequence[Planned]) -> dict[int, Standing]:
+def _compared(options: DictConfig, jobs: Sequence[Planned], there: Mapping[int, Standing]) -> dict[int, Standing]:
     """Compare what stands in the folders of jobs with the jobs, by number; compose only jobs that are not as recorded.
 
     Composing a job takes a hundred times as long as reading its record.
     """
-    from tipping.experiment.standing import compare, of_other_code, read_standing  # imports torch
+    from tipping.experiment.standing import compare, of_other_code  # imports torch
     from tipping.network import file_digests
 
     kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
     digests = functools.cache(lambda text: file_digests(json.loads(text)))  # a checkpoint may be of many jobs
-    found: dict[int, Standing] = {}
-    for job in jobs:
-        one = found[job.number] = read_standing(job.folder)
-        record = one.record
+    found = dict(there)
+    for number, one in there.items():
+        job, record = jobs[number], one.record
         if record is None:
             continue
         given, asked = Given(record.overrides or [], record.presets), Given(job.overrides, presets)
         try:
             if isinstance(record, kind) and record.overrides and _same(given, asked):
                 files = digests(json.dumps(record.config["model"]))
-                found[job.number] = one._replace(why=of_other_code(record, conf, files))
+                found[number] = one._replace(why=of_other_code(record, conf, files))
             else:
-                config = _parsed(composed_job(options, job.number, job.overrides))
-                found[job.number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
+                config = _parsed(composed_job(options, number, job.overrides))
+                found[number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
         except (
             InputError,
             OmegaConfBaseException,
             OSError,
         ) as error:  # the job will raise it again, and change nothing
-            found[job.number] = one._replace(finished=False, why=f"it cannot be compared with what is there: {error}")
+            found[number] = one._replace(finished=False, why=f"it cannot be compared with what is there: {error}")
     return found
 
 
@@ -216,9 +219,10 @@ def _name_of(folder: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _overrides(path: Path) -> list[str]:
-    """Read the overrides of a job; return an empty list if the file does not say them."""
-    return _kept(path, lambda held: [str(one) for one in held]) or []
+def _overrides(job: Path) -> list[str]:
+    """Read the overrides that Hydra has kept in the folder of a job; return an empty list if it does not say them."""
+    held = _kept(job / HYDRA / "overrides.yaml", lambda held: held)
+    return [str(one) for one in held] if OmegaConf.is_list(held) else []
 
 
 def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
