@@ -21,15 +21,17 @@ from typing import Any, NoReturn, TextIO
 from filelock import FileLock
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from tipping.command import job_folders, resume
 from tipping.command.stopping import Stop, ignore_signals
+from tipping.command.wording import describe_mistake as describe_mistake  # for all commands
+from tipping.command.wording import of_memory
 from tipping.errors import InputError
 from tipping.experiment import invocation
 from tipping.experiment.overrides import swept
@@ -313,13 +315,7 @@ def _quiet() -> None:
 
 def _is_mistake(error: BaseException) -> bool:
     """Return whether the cause of an error is the user or the machine, not the program."""
-    return isinstance(error, MISTAKES) or _of_memory(error)
-
-
-def _of_memory(error: BaseException) -> bool:
-    messages = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
-    torchs = type(error).__name__ == "OutOfMemoryError"  # by its name, as torch may not be loaded
-    return isinstance(error, MemoryError) or torchs or any(message in str(error) for message in messages)
+    return isinstance(error, MISTAKES) or of_memory(error)
 
 
 def _say(error: Exception, prefix: str = "") -> None:
@@ -338,32 +334,3 @@ def _summary(error: Exception) -> str:
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
     return describe_mistake(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
-
-
-def describe_mistake(error: BaseException) -> str:
-    """Return a mistake as one line that names the culprit, without the details of Hydra's and OmegaConf's messages."""
-    return " ".join(_named(error).splitlines())
-
-
-def _named(error: BaseException) -> str:
-    quote = "'"
-    if isinstance(error.__cause__, InputError):
-        return str(error.__cause__)
-    if _of_memory(error):
-        return "out of memory: give smaller networks or batches (model.filters, trainer.batch_size), or fewer workers"
-    if isinstance(error, BrokenExecutor):
-        return "a worker was killed, perhaps for want of memory; the same command again does what is left"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; options are name=value, in quotes where signs are no letters"
-    if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key}: has no value; give one"
-    text = " ".join(str(error).split("Config search path")[0].split())
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
-    if text.startswith("Could not override"):
-        return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
-    if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
-    if "is not a ListConfig" in text:
-        return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
-    return text

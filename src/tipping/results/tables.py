@@ -102,7 +102,8 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
     if missing:
-        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+        how = "the same command again runs what is left"
+        print(f"{sweep}: no whole result.json of job {', '.join(missing)}; {how}", file=sys.stderr)
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
