@@ -72,8 +72,10 @@ def _name(options: DictConfig, number: int, overrides: list[str]) -> str:
     composed, before = composed_job(options, number, overrides), HydraConfig.instance().cfg
     HydraConfig.instance().set_config(composed)  # which the resolver `hydra:` reads
     try:
-        if (own := composed.hydra.sweep.dir) != options.hydra.sweep.dir:
-            raise InputError(f"hydra.sweep.dir={own}: all jobs must share one folder; name options in sweep.subdir")
+        if (job_sweep := composed.hydra.sweep.dir) != options.hydra.sweep.dir:
+            raise InputError(
+                f"hydra.sweep.dir={job_sweep}: all jobs must share one folder; name options in sweep.subdir"
+            )
         return str(composed.hydra.sweep.subdir)
     finally:
         HydraConfig.instance().cfg = before

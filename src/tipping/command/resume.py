@@ -59,26 +59,32 @@ def done_before(folder: Path, options: DictConfig, jobs: Sequence[Planned]) -> f
         raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
     from tipping.experiment.standing import read_standing  # imports torch
 
-    there = {job.number: read_standing(job.folder) for job in jobs if job.folder in before}
-    _check_same_sweep(folder, options, jobs, before, there)
-    found = _compared(options, jobs, there)
-    others = {number: one.why for number, one in found.items() if one.finished and one.why}
+    before_standings = {job.number: read_standing(job.folder) for job in jobs if job.folder in before}
+    _check_same_sweep(folder, options, jobs, before, before_standings)
+    standings = _compared(options, jobs, before_standings)
+    others = {number: one.why for number, one in standings.items() if one.finished and one.why}
     if others and not options.replace:
         number, why = next(iter(others.items()))
         raise InputError(
             f"hydra.sweep.dir={folder}: {len(others)} finished jobs there are others (job {number}: {why}): give "
             "another folder, or replace=true to run again what differs"
         )
-    done = frozenset(number for number, one in found.items() if one.finished and not one.why) if options.resume else ()
+    done = (
+        frozenset(number for number, one in standings.items() if one.finished and not one.why) if options.resume else ()
+    )
     if len(done) < len(jobs):
         _check_place(options)
-    _say_why({job.number: found[job.number].why for job in jobs if job.number in found.keys() - done}, jobs)
+    _say_why({job.number: standings[job.number].why for job in jobs if job.number in standings.keys() - done}, jobs)
     print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
     return frozenset(done)
 
 
 def _check_same_sweep(
-    folder: Path, options: DictConfig, jobs: Sequence[Planned], before: set[Path], there: Mapping[int, Standing]
+    folder: Path,
+    options: DictConfig,
+    jobs: Sequence[Planned],
+    before: set[Path],
+    before_standings: Mapping[int, Standing],
 ) -> None:
     """Check that the jobs in a folder are those of the multirun, by the overrides recorded with each.
 
@@ -89,7 +95,7 @@ def _check_same_sweep(
     if name not in (None, options.hydra.job.name) and not options.replace:
         raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
     others = {path: _overrides(path) for path in sorted(before - {job.folder for job in jobs})}
-    for number, one in there.items():
+    for number, one in before_standings.items():
         given = (one.record.overrides or _overrides(jobs[number].folder)) if one.record else []
         if given and _deciding(given) != _deciding(jobs[number].overrides) and not options.replace:
             others[jobs[number].folder] = given
@@ -98,7 +104,9 @@ def _check_same_sweep(
         raise InputError(f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder")
 
 
-def _compared(options: DictConfig, jobs: Sequence[Planned], there: Mapping[int, Standing]) -> dict[int, Standing]:
+def _compared(
+    options: DictConfig, jobs: Sequence[Planned], before_standings: Mapping[int, Standing]
+) -> dict[int, Standing]:
     """Compare what stands in the folders of jobs with the jobs, by number; compose only jobs that are not as recorded.
 
     Composing a job takes a hundred times as long as reading its record.
@@ -108,8 +116,8 @@ def _compared(options: DictConfig, jobs: Sequence[Planned], there: Mapping[int, 
 
     kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
     digests = functools.cache(lambda text: file_digests(json.loads(text)))  # a checkpoint may be of many jobs
-    found = dict(there)
-    for number, one in there.items():
+    standings = dict(before_standings)
+    for number, one in before_standings.items():
         job, record = jobs[number], one.record
         if record is None:
             continue
@@ -117,17 +125,17 @@ def _compared(options: DictConfig, jobs: Sequence[Planned], there: Mapping[int, 
         try:
             if isinstance(record, kind) and record.overrides and _same(given, asked):
                 files = digests(json.dumps(record.config["model"]))
-                found[number] = one._replace(why=of_other_code(record, conf, files))
+                standings[number] = one._replace(why=of_other_code(record, conf, files))
             else:
                 config = _parsed(composed_job(options, number, job.overrides))
-                found[number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
+                standings[number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
         except (
             InputError,
             OmegaConfBaseException,
             OSError,
         ) as error:  # the job will raise it again, and change nothing
-            found[number] = one._replace(finished=False, why=f"it cannot be compared with what is there: {error}")
-    return found
+            standings[number] = one._replace(finished=False, why=f"it cannot be compared with what is there: {error}")
+    return standings
 
 
 def _same(given: Given, asked: Given) -> bool:

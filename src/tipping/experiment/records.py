@@ -95,8 +95,8 @@ def _check_numbers(record: InterpretRecord, selection: dict[str, np.ndarray], he
     classes, accuracy, curve = _classes(held), record.accuracy, record.curve
     labels_N = classes["labels"]
     rows = np.vstack([classes["intact"], classes["selected"], classes["random"]])
-    told = [accuracy.intact, accuracy.selected, *accuracy.random]
-    _same("accuracy", told, (rows == labels_N).mean(-1))
+    shares = [accuracy.intact, accuracy.selected, *accuracy.random]
+    _same("accuracy", shares, (rows == labels_N).mean(-1))
     _same("accuracy.chance", [accuracy.chance], np.unique(labels_N, return_counts=True)[1].max() / len(labels_N))
     orders = [curve.selected, curve.weakest, *curve.random]
     _same("curve", orders, (held["curve"] == held["curve_labels"]).mean(-1))
@@ -108,9 +108,9 @@ def _check_numbers(record: InterpretRecord, selection: dict[str, np.ndarray], he
         _same("filters.shared", record.filters.shared, shared)
 
 
-def _same(name: str, told: Any, recomputed: Any) -> None:
-    told_A, recomputed_A = np.asarray(told, float), np.atleast_1d(np.asarray(recomputed, float))
-    if told_A.shape != recomputed_A.shape or not (abs(told_A - recomputed_A) <= ROUNDING).all():
+def _same(name: str, values: Any, recomputed: Any) -> None:
+    values_A, recomputed_A = np.asarray(values, float), np.atleast_1d(np.asarray(recomputed, float))
+    if values_A.shape != recomputed_A.shape or not (abs(values_A - recomputed_A) <= ROUNDING).all():
         raise ValueError(f"{name} is not that of the job's arrays")
 
 

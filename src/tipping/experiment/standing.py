@@ -60,20 +60,22 @@ def read_standing(directory: Path) -> Standing:
 
 
 def compare(
-    found: Standing, options: config.Config, conf: Path, kind: type[Record], files: Mapping[str, str | None]
+    standing: Standing, options: config.Config, conf: Path, kind: type[Record], files: Mapping[str, str | None]
 ) -> Standing:
     """Compare what stands in a folder with the job that is asked for.
 
     Args:
-        found: what stands there, whichever job it is.
+        standing: what stands there, whichever job it is.
         options: the options of the job.
         conf: the folder of the presets.
         kind: the class of the job's record.
         files: the digests of the files that decide the job's network.
     """
-    if found.record is None:
-        return found
-    return found._replace(why=of_other_options(found.record, options, kind) or of_other_code(found.record, conf, files))
+    if standing.record is None:
+        return standing
+    return standing._replace(
+        why=of_other_options(standing.record, options, kind) or of_other_code(standing.record, conf, files)
+    )
 
 
 def of_other_options(record: Record, options: config.Config, kind: type[Record]) -> str:
@@ -99,10 +101,12 @@ def of_other_code(record: Record, conf: Path, files: Mapping[str, str | None]) -
     """
     before, now = ({**one, "commit": ""} for one in (record.versions, versions(conf)))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    told = ["other code" if key == "code" else f"{key} was {before.get(key)}, and is {now.get(key)}" for key in changed]
+    sentences = [
+        "other code" if key == "code" else f"{key} was {before.get(key)}, and is {now.get(key)}" for key in changed
+    ]
     names = {"source": "the file of model._target_", "checkpoint": "model.checkpoint"}
     others = [key for key in {**record.model_files, **files} if record.model_files.get(key) != files.get(key)]
-    return _listed([*told, *(f"{names.get(key, key)} has changed" for key in others)])
+    return _listed([*sentences, *(f"{names.get(key, key)} has changed" for key in others)])
 
 
 def _listed(differences: list[str]) -> str:
@@ -128,16 +132,16 @@ def read_matching(directory: Path, options: config.Config, conf: Path, kind: typ
         InputError: the network's class cannot be imported; or a finished job of other options, code or files is there,
             and the options do not ask to replace it.
     """
-    found = read_standing(directory)
-    if found.record is not None:
-        found = compare(found, options, conf, kind, file_digests(options.model))
-    if found.finished and not found.why:
-        assert isinstance(found.record, kind)
-        return found.record
-    if found.finished and not options.replace:
-        raise InputError(f"{directory} holds a finished job that is another ({found.why}): {KEEP}")
+    standing = read_standing(directory)
+    if standing.record is not None:
+        standing = compare(standing, options, conf, kind, file_digests(options.model))
+    if standing.finished and not standing.why:
+        assert isinstance(standing.record, kind)
+        return standing.record
+    if standing.finished and not options.replace:
+        raise InputError(f"{directory} holds a finished job that is another ({standing.why}): {KEEP}")
     if (directory / RECORD).exists():
-        log.info("run again, as %s: %s", found.why, directory)
+        log.info("run again, as %s: %s", standing.why, directory)
     return None
 
 

@@ -340,8 +340,7 @@ def logged_in() -> bool:
 
 
 def _start(mode: Literal["online", "offline"], options: Tracking, job: dict[str, Any]) -> wandb.Run:
-    folder = Path(options.dir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := Path(options.dir).absolute()).mkdir(parents=True, exist_ok=True)
     avoid_home(folder)
     import wandb  # after that
 
