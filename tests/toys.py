@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from tipping.data import CLASSES
@@ -166,6 +168,25 @@ class Ready(nn.Sequential):
 class Normed(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(weight_norm(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
+
+class WeightNormed(nn.Sequential):
+    """Keeps its weights as tensors beside its parameters, of which they are made at each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 10))
+        for layer in (self[0], self[2], self[5]):
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch has a newer form
+                nn.utils.weight_norm(layer)
+
+
+class Pruned(nn.Sequential):
+    """The same, by masks."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 10))
+        for layer in (self[0], self[2], self[5]):
+            prune.l1_unstructured(layer, "weight", 0.3)
 
 
 class Strict(Normed):

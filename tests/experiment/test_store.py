@@ -78,6 +78,18 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
         fetch(tmp_path)
 
 
+def test_who_made_an_item_is_kept_with_it(tmp_path: Path) -> None:
+    """Files of earlier versions do not say it; nobody else is named."""
+    recipe = {"seed": 0}
+    made = Store(tmp_path).fetch("networks", recipe, lambda: {"w": torch.ones(1)}, made_on="a fast one")
+    found = Store(tmp_path).fetch("networks", recipe, never, made_on="another")
+    assert (made.made_on, found.made_on, made.key) == ("a fast one", "a fast one", found.key)
+    content = torch.load(made.path, weights_only=True)
+    del content["made_on"]
+    torch.save(content, made.path)
+    assert Store(tmp_path).fetch("networks", recipe, never, made_on="another").made_on is None
+
+
 def test_an_unwritable_folder_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"store\.dir=.*file"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
-from tipping.network import build, randomize
+from tipping.network import build, copy_of, randomize
 from tipping.selection import Overlap, Selection, overlap
 
 
@@ -61,7 +60,7 @@ def as_trained(
     if not is_check(options):
         return None
     options = unchecked(options)
-    subject = Subject.from_options(copy.deepcopy(model), dataset, options)
+    subject = Subject.from_options(copy_of(model), dataset, options)
     problem, _ = subject.responses(store)
     return subject, subject.select(problem)
 

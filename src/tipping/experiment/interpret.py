@@ -80,6 +80,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
                 "responses": responses.key,
                 "trained": trained[0].weights if trained else None,
             },
+            trained_on=network.made_on,
             made={"network": not network.existed, "responses": not responses.existed},
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],

@@ -16,6 +16,7 @@ from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.store import Item, Store
+from tipping.experiment.versions import name_of
 from tipping.network import OURS, build, load_checkpoint, source_digest
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def find_or_train(
         "images": dataset.train.fingerprint,
         "seed": options.seed,
     }
-    if code := source_digest(options.model["_target_"]):
+    if code := source_digest(options.model):
         recipe["source"] = code
-    item = store.fetch("networks", recipe, make, anew)
+    item = store.fetch("networks", recipe, make, anew, made_on=name_of(dataset.train.labels_N.device))
     try:
         model.load_state_dict(item.tensors)
     except RuntimeError as error:

@@ -125,6 +125,8 @@ class Record:
         made: for each item, whether this job made it; otherwise the item existed before.
         seconds: the time of each stage.
         model_files: the SHA-256 of each file that decides the network besides the options.
+        trained_on: the device that trained the network, in this job or an earlier one; None where it is not known, as
+            for a checkpoint.
         pictures: the names of the pictures; None until the pictures are drawn.
         ended: the date and time of the job's end.
         schema: the version of the record's form.
@@ -147,6 +149,7 @@ class Record:
     made: dict[str, bool]
     seconds: dict[str, float]
     model_files: dict[str, str | None] = field(default_factory=dict)
+    trained_on: str | None = None
     pictures: list[str] | None = field(default_factory=list)
     ended: str = ""
     schema: int = schema.SCHEMA

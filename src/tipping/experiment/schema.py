@@ -141,8 +141,8 @@ def _said_twice(record: dict[str, Any]) -> bool:
 
 def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
-    if not (_common(record) and _said_twice(record)):
-        return False
+    if not (_common(record) and _said_twice(record)) or not _or_none(_text)(record.get("trained_on")):
+        return False  # records made before lack the device that trained the network
     if record["schema"] != WITHOUT_DIGESTS and not _sealed(record):
         return False
     if "curves" in record:

@@ -30,12 +30,14 @@ class Item(NamedTuple):
         key: the hash of the recipe; for weights from elsewhere, their origin.
         path: the file of the tensors.
         existed: whether the tensors existed before; false if they were made just now.
+        made_on: the name of the device that made them; None where it is not kept.
     """
 
     tensors: dict[str, Tensor]
     key: str
     path: Path
     existed: bool
+    made_on: str | None = None
 
 
 class Store:
@@ -56,7 +58,12 @@ class Store:
             raise InputError(f"store.dir={folder}: cannot be written to ({error}); give another folder") from error
 
     def fetch(
-        self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
+        self,
+        kind: str,
+        recipe: dict[str, Any],
+        make: Callable[[], dict[str, Tensor]],
+        anew: bool = False,
+        made_on: str | None = None,
     ) -> Item:
         """Return the tensors of a recipe: read from their file, or made now and kept.
 
@@ -65,6 +72,7 @@ class Store:
             recipe: the values that decide the tensors, as JSON values.
             make: makes the tensors; only one job at a time runs it for a recipe.
             anew: make the tensors even if their file exists.
+            made_on: the name of this device, kept with tensors that are made now.
 
         Raises:
             InputError: the file is truncated, or of another recipe.
@@ -77,10 +85,11 @@ class Store:
         path.parent.mkdir(exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not anew:
-                return Item(_read(path, text), key, path, existed=True)
+                tensors, earlier = _read(path, text)
+                return Item(tensors, key, path, existed=True, made_on=earlier)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
-            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors)})
-            return Item(tensors, key, path, existed=False)
+            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors), "made_on": made_on})
+            return Item(tensors, key, path, existed=False, made_on=made_on)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
@@ -102,6 +111,12 @@ def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
         OSError, ValueError: `load_saved` raises it.
         ValueError: the file is none of a store, or its tensors differ from those that were written.
     """
+    content = _content(file)
+    return content["recipe"], content["tensors"]
+
+
+def _content(file: Path | IO[bytes]) -> dict[str, Any]:
+    """Return all entries of a file of a store; raise as `read_item`."""
     content = load_saved(file)
     if (
         not isinstance(content, dict)
@@ -109,10 +124,9 @@ def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
         or not is_state(content.get("tensors"))
     ):
         raise ValueError("nothing of the store's")
-    recipe, tensors = content["recipe"], content["tensors"]
-    if content.get("digest", actual := digest(tensors)) != actual:  # sums in the zip do not cover all bytes
+    if content.get("digest", actual := digest(content["tensors"])) != actual:  # sums in the zip do not cover all bytes
         raise ValueError("other tensors than were written")
-    return recipe, tensors
+    return content
 
 
 @contextmanager
@@ -129,13 +143,15 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(path: Path, text: str) -> dict[str, Tensor]:
+def _read(path: Path, text: str) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a recipe, and the name of the device that made them; files made before lack the name."""
     try:
-        recipe, tensors = read_item(path)
+        content = _content(path)
     except ValueError as error:
         raise InputError(
             f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"
         ) from error
-    if recipe != text:
+    if content["recipe"] != text:
         raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
-    return tensors
+    made_on = content.get("made_on")
+    return content["tensors"], made_on if isinstance(made_on, str) else None

@@ -104,6 +104,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},
+            trained_on=network.made_on,
             made={"network": not network.existed},
             seconds=stage.seconds,
             pictures=[],  # those of epochs are among the record's files alone

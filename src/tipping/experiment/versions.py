@@ -41,7 +41,6 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
     Raises:
         InputError: the checkpoint cannot be read, or the network's class cannot be imported.
     """
-    cpu = f"cpu, {torch.get_num_threads()} threads ({_processor()})"
     try:
         files = file_digests(options.model)
     except OSError as error:
@@ -56,9 +55,16 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "model_files": files,
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "device": name_of(device),
         "versions": versions(conf),
     }
+
+
+def name_of(device: torch.device) -> str:
+    """Return the name of a device as records give it: that of the GPU, or of the processor with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads ({_processor()})"
 
 
 def _processor() -> str:
