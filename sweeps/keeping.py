@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from tipping.errors import InputError
 from tipping.experiment.config import RULES
-from tipping.experiment.options import flat
-from tipping.experiment.record import TrainRecord
+from tipping.experiment.options import flat, varying_options
+from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.experiment.records import read_record
+from tipping.results.tables import job_row, read_records
 
 KEPT = Path(__file__).parents[1] / "docs" / "results"
 COLUMNS = (  # of the table of a sweep
@@ -34,11 +37,24 @@ MAP = (  # of the table of tipping points
 
 
 def keep(name: str, sweeps: Sequence[Path]) -> None:
-    """Keep some columns of the tables of sweeps as docs/results/NAME.csv; `map` keeps those of their tipping points."""
-    rows, table, columns = [], *(("tipping_points.csv", MAP) if name == "map" else ("results.csv", COLUMNS))
+    """Keep some columns of the tables of sweeps as docs/results/NAME.csv; `map` keeps those of their tipping points.
+
+    The rows of jobs are made anew from their records, which are checked as they are read.
+
+    Raises:
+        InputError: a record is not whole.
+    """
+    rows: list[dict[str, Any]] = []
+    columns = MAP if name == "map" else COLUMNS
     for sweep in sweeps:
-        with (sweep / table).open(newline="") as file:
-            rows += list(csv.DictReader(file))
+        if name == "map":
+            with (sweep / "tipping_points.csv").open(newline="") as file:
+                rows += list(csv.DictReader(file))
+            continue
+        records, missing = read_records(sweep, InterpretRecord)
+        if missing:
+            raise InputError(f"{sweep}: no whole result.json of job {', '.join(missing)}; run the sweep again")
+        rows += [job_row(record, varying_options(records)) for record in records]
     KEPT.mkdir(exist_ok=True)
     with (KEPT / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", restval="")

@@ -118,13 +118,13 @@ def fit_to_print(tree: Any, depth: int = 0) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of somebody's, with texts that are fit to be printed, and no number that is not finite.
+    """Read a JSON file of somebody's, without numbers that are not finite. Its texts may not be fit to be printed.
 
     Raises:
         OSError: the file cannot be opened.
         ValueError, RecursionError: the file is too large, or no such JSON.
     """
-    return fit_to_print(json.loads(read_text(path), parse_constant=_finite, parse_float=_finite))
+    return json.loads(read_text(path), parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(text: str) -> float:

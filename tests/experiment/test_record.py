@@ -11,7 +11,7 @@ import torch
 from running import record_of
 
 from tipping.experiment import versions
-from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record
+from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record, sealed
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,10 @@ def test_the_parts_are_typed(written: dict[str, dict[str, Any]]) -> None:
 def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_left(
     written: dict[str, dict[str, Any]],
 ) -> None:
-    older = {key: value for key, value in written["interpret"].items() if key not in ("model_files", "trained_on")}
-    record = parse_record({**older, "later": 1})
-    assert (record.model_files, record.trained_on) == ({}, None)
+    later = ("model_files", "trained_on", "files", "overrides", "presets", "digest")
+    older = {key: value for key, value in written["interpret"].items() if key not in later}
+    record = parse_record({**older, "schema": 6, "later": 1})
+    assert (record.model_files, record.trained_on, record.files, record.digest) == ({}, None, {}, "")
 
 
 def test_the_machine_that_trained_a_network_is_named_not_the_one_that_found_it(
@@ -60,7 +61,7 @@ def test_the_machine_that_trained_a_network_is_named_not_the_one_that_found_it(
     names, checkpoint = [], tmp_path / "given.pt"
     for processor, options in (("the first", []), ("another", []), ("another", [f"+model.checkpoint={checkpoint}"])):
         monkeypatch.setattr(versions, "_processor", lambda processor=processor: processor)
-        code, _, err = run_script("interpret", f"mu={1 + len(names)}", *options)
+        code, _, err = run_script("interpret", f"mu={1 + len(names)}", "replace=true", *options)
         assert code == 0, err
         record = record_of(tmp_path / "out")
         names.append((record["device"], record["trained_on"]))
@@ -81,6 +82,8 @@ def test_the_machine_that_trained_a_network_is_named_not_the_one_that_found_it(
 )
 def test_others_are_refused(written: dict[str, dict[str, Any]], change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
+        parse_record(sealed(written["interpret"] | change))
+    with pytest.raises(ValueError, match="it has changed since it was written"):
         parse_record(written["interpret"] | change)
 
 

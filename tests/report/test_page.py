@@ -14,6 +14,7 @@ import pytest
 from running import printed
 
 from tipping.command import report as report_command
+from tipping.experiment.record import sealed
 from tipping.report import facets
 from tipping.report import page as report
 from tipping.report.galleries import by_nearness
@@ -146,7 +147,7 @@ def test_networks_that_are_not_above_chance_have_nothing_to_tip(sweep: Path, tmp
         record = json.loads(path.read_text())
         if record["config"]["model"]["dropout"] == 0.5:
             record["accuracy"]["chance"] = 0.999
-            path.write_text(json.dumps(record))
+            path.write_text(json.dumps(sealed(record)))
     text = words(report.write_page([read_folder(copy)]))
     assert re.search(r"dropout=0.5\. Intact accuracy is .*? %, not above chance \(99.90 %\): nothing tips", text)
     assert text.count("Tips at mu") == 1
@@ -158,7 +159,7 @@ def test_each_solver_has_its_own_place(sweep: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(job, copy / f"1{job.name}"))
         record = json.loads((other / "result.json").read_text())
         record["selection"]["solver"] = record["config"]["selection"]["solver"] = "homotopy"
-        (other / "result.json").write_text(json.dumps(record))
+        (other / "result.json").write_text(json.dumps(sealed(record)))
     text = words(report.write_page([read_folder(copy)]))
     for solver in ("spg", "homotopy"):
         assert re.search(rf"selection\.solver={solver}\. Tips", text), "selection comes after the model"
@@ -185,7 +186,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
     for job, key, value in ((2, "certified", False), (3, "explainable", [0.0]), (3, "certified", False)):
         record = json.loads((copy / str(job) / "result.json").read_text())
         record["selection"][key] = value
-        (copy / str(job) / "result.json").write_text(json.dumps(record))
+        (copy / str(job) / "result.json").write_text(json.dumps(sealed(record)))
     text = words(report.write_page([read_folder(copy)]))
     assert "6 of 8 selections are certified minima" in text
     before = int(re.search(r"In (\d) of 8 some class is explained better", words(sweep / "report.html"))[1])

@@ -14,6 +14,7 @@ import pytest
 from running import said
 
 from tipping.command import map as map_command
+from tipping.experiment.record import sealed
 from tipping.results import tipping_map
 from tipping.results.charts import svg
 from tipping.results.sweep import networks, read_sweeps
@@ -79,7 +80,7 @@ def test_what_cannot_be_compared_is_one_line(sweep: Path, tmp_path: Path, capsys
 def _edit(job: Path, part: str, key: str, value: str) -> None:
     record = json.loads((job / "result.json").read_text())
     record[part][key] = value
-    (job / "result.json").write_text(json.dumps(record))
+    (job / "result.json").write_text(json.dumps(sealed(record)))
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,8 @@ def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) ->
         other = Path(shutil.copytree(job, copy / f"1{job.name}"))
         _edit(other, "store", "weights", f"other {json.loads((job / 'result.json').read_text())['seed']}")
         record = json.loads((other / "result.json").read_text())
-        record["config"]["model"]["dropout"] = 0.25
-        (other / "result.json").write_text(json.dumps(record))
+        record["config"]["model"]["dropout"] = record["model"]["dropout"] = 0.25
+        (other / "result.json").write_text(json.dumps(sealed(record)))
     assert map_command.main([str(copy), "--compare", "model.dropout"]) == 0
     out = capsys.readouterr().out
     assert "model.dropout=0.25" in out

@@ -21,15 +21,17 @@ from typing import Any, NoReturn, TextIO
 from filelock import FileLock
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from tipping.command import resume
+from tipping.command import job_folders, resume
 from tipping.command.stopping import Stop, ignore_signals
+from tipping.command.wording import describe_mistake as describe_mistake  # for all commands
+from tipping.command.wording import of_memory
 from tipping.errors import InputError
 from tipping.experiment import invocation
 from tipping.experiment.overrides import swept
@@ -94,6 +96,7 @@ class Sweep(Callback):
 
     folder: Path | None = None  # the folder of this process's multirun
     done: frozenset[int] = frozenset()  # the jobs of the multirun that were done before it began
+    finished = False  # whether no job of the multirun was left to run
     failures = 0
     varying: dict[str, list[str]]  # the options with several values
     line: tqdm[Any] | None = None
@@ -122,10 +125,23 @@ class Sweep(Callback):
             raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
+            jobs = job_folders.plan(config)
             Sweep.lock = resume.hold(folder)
-            Sweep.done = resume.done_before(folder, config)
+            Sweep.done = resume.done_before(folder, config, jobs)
+            if len(Sweep.done) == len(jobs):  # Hydra would compose each of them again
+                resume.note(folder, config)
+                Sweep.folder, Sweep.finished = folder, True
+                sys.exit(0)
         _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check a single job before Hydra writes into its folder; exit after a mistake."""
+        try:
+            resume.check_run(config)
+        except Exception as error:  # Hydra would print a warning, and go on
+            _say(error)
+            sys.exit(1)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Show a job on the progress line of its multirun."""
@@ -193,12 +209,16 @@ def _settle() -> None:
         torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
-def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
+def run(
+    main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None, gathered: Sequence[str] = ()
+) -> None:
     """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
     Args:
         main: the decorated function.
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
+        gathered: the files that `gather` writes in the folder; if no job was left to run, and they are newer than the
+            records, it is not called.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
     if {"-h", "--help"} & set(sys.argv):
@@ -209,11 +229,14 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     Sweep.stop.listen()
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
+    Sweep.finished = False
     code = _code_of(main)
     if Sweep.line is not None:
         Sweep.line.close()
     sweep = Sweep.started()
-    if gather and sweep:
+    if sweep and Sweep.finished and resume.newer_than_records(sweep, gathered):
+        print("\n".join(str(sweep / name) for name in gathered))
+    elif gather and sweep:
         code = _gather(sweep, gather, code)
     if Sweep.lock is not None:
         Sweep.lock.release()
@@ -292,13 +315,7 @@ def _quiet() -> None:
 
 def _is_mistake(error: BaseException) -> bool:
     """Return whether the cause of an error is the user or the machine, not the program."""
-    return isinstance(error, MISTAKES) or _of_memory(error)
-
-
-def _of_memory(error: BaseException) -> bool:
-    messages = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
-    torchs = type(error).__name__ == "OutOfMemoryError"  # by its name, as torch may not be loaded
-    return isinstance(error, MemoryError) or torchs or any(message in str(error) for message in messages)
+    return isinstance(error, MISTAKES) or of_memory(error)
 
 
 def _say(error: Exception, prefix: str = "") -> None:
@@ -317,32 +334,3 @@ def _summary(error: Exception) -> str:
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
     return describe_mistake(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
-
-
-def describe_mistake(error: BaseException) -> str:
-    """Return a mistake as one line that names the culprit, without the details of Hydra's and OmegaConf's messages."""
-    return " ".join(_named(error).splitlines())
-
-
-def _named(error: BaseException) -> str:
-    quote = "'"
-    if isinstance(error.__cause__, InputError):
-        return str(error.__cause__)
-    if _of_memory(error):
-        return "out of memory: give smaller networks or batches (model.filters, trainer.batch_size), or fewer workers"
-    if isinstance(error, BrokenExecutor):
-        return "a worker was killed, perhaps for want of memory; the same command again does what is left"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; options are name=value, in quotes where signs are no letters"
-    if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key}: has no value; give one"
-    text = " ".join(str(error).split("Config search path")[0].split())
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
-    if text.startswith("Could not override"):
-        return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
-    if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
-    if "is not a ListConfig" in text:
-        return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
-    return text

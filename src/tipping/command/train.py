@@ -12,18 +12,19 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.experiment.config import presets
+from tipping.experiment.overrides import given_to_job
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="config")
 def run_train(composed: DictConfig) -> None:
     """Run one job, in the folder that Hydra gives to the job."""
-    from tipping.experiment import records
     from tipping.experiment.record import TrainRecord
+    from tipping.experiment.standing import begin
     from tipping.experiment.train import job
 
     directory, conf = Path(HydraConfig.get().runtime.output_dir), presets()
-    if config := records.begin(directory, composed, conf, TrainRecord):
-        job(config, directory, conf)
+    if config := begin(directory, composed, conf, TrainRecord):
+        job(config, directory, conf, given_to_job(HydraConfig.get()))
 
 
 def finish_sweep(sweep: Path) -> list[str]:
@@ -36,4 +37,4 @@ def finish_sweep(sweep: Path) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    line.run(run_train, finish_sweep)
+    line.run(run_train, finish_sweep, ("trainings.csv", "report.html"))

@@ -195,7 +195,13 @@ class FewestFiltersOptions:
         require_whole("search.trials", self.trials, 1)
 
 
-ELSEWHERE = ("store", "tracking", "device", "resume")  # options that decide where and how a job runs, not its result
+ELSEWHERE = (
+    "store",
+    "tracking",
+    "device",
+    "resume",
+    "replace",
+)  # options that decide where and how a job runs, not its result
 
 
 @dataclass
@@ -221,6 +227,7 @@ class Config:
     randomize: str
     device: str
     resume: bool
+    replace: bool
 
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
@@ -236,7 +243,12 @@ class Config:
         require_mu("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
-        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
+        require_device(self.device)
+
+
+def require_device(device: object) -> None:
+    """Raise `InputError` unless the value names a device."""
+    require(device in ("auto", "cpu", "cuda"), "device", device, "give auto, cpu or cuda")
 
 
 def presets() -> Path:

@@ -14,10 +14,11 @@ from optuna import Study
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from tipping.experiment import interpret, records
+from tipping.experiment import interpret
 from tipping.experiment.config import Config, FewestFiltersOptions, parse, search_key
 from tipping.experiment.record import InterpretRecord
-from tipping.experiment.search_note import TRIALS
+from tipping.experiment.search_note import TRIALS, folder_name
+from tipping.experiment.standing import read_matching
 from tipping.files import replacing
 from tipping.tipping_points.study import EXCESS, SAMPLERS, find_again, open_study, work
 
@@ -43,7 +44,7 @@ def job(
         conclude: called at the end with the trials, the best first, and the folder of this search.
     """
     key = search_key(config, options.over, options.sampler, options.seeds)
-    directory = common / f"{config.model['name']},{key}"
+    directory = common / folder_name(config.model["name"], key)
     shutil.copytree(common / ".hydra", directory / ".hydra", dirs_exist_ok=True)  # the command of this search
     study = open_study(options.storage, directory)
 
@@ -74,7 +75,7 @@ def _record_of(plain: DictConfig, chosen: dict[str, Any], directory: Path, conf:
     config = parse(composed)
     folder = directory / "trials" / ",".join(f"{option}={value!r}" for option, value in chosen.items())
     folder.mkdir(parents=True, exist_ok=True)
-    return records.read_matching(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
+    return read_matching(folder, config, conf, InterpretRecord) or interpret.job(config, folder, conf)
 
 
 def write_trials(study: Study, directory: Path) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tipping.ablation import drop_curve, evaluate_ablations
-from tipping.experiment import checks, outcome, records
+from tipping.experiment import checks, outcome, records, staging
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import check_pictures, compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
@@ -22,12 +23,13 @@ from tipping.tracking import track
 log = logging.getLogger(__name__)
 
 
-def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
+def job(config: Config, directory: Path, conf: Path, given: Given | None = None) -> InterpretRecord:
     """Run the job: data → network → responses → selection → ablation → record, for one mu.
 
     Args:
         directory: the folder of the job.
         conf: the folder of the presets.
+        given: what the command line gave to the job, for its record; None for a job of a search.
     """
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
@@ -39,7 +41,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         untrained.check()
         check_pictures(untrained)
 
-    with track(asdict(config), config.tracking, "interpret", directory) as run:
+    with staging.place_of(directory) as place, track(asdict(config), config.tracking, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = checks.as_trained(model, dataset, config, store)
@@ -68,6 +70,7 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         index = subject.filters.index
         record = InterpretRecord(
             **described,
+            **(given._asdict() if given else {}),
             **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
             overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
             signals_alike=both.similarity if both else {},
@@ -83,9 +86,9 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
             pictures=None if config.visualize.enabled else [],
             self_test=outcome.self_test(subject.filters),
         )
-        records.write_selection(directory, selection, subject.filters)
-        records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        records.write_record(directory, record)
+        records.write_selection(place, selection, subject.filters)
+        records.write_predictions(place, images, intact_N, predictions_AN, few, curve)
+        records.write_record(place, record)
         run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
         if config.visualize.enabled:  # after all other results are written
             from tipping.visualize.draw import picture_beside  # imports matplotlib
@@ -95,8 +98,8 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
                 drawn = draw_subject(subject, selection, few, explained, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
-                records.write_pictures(directory / records.PICTURES, drawn)
-            records.write_record(directory, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
+                records.write_pictures(place / records.PICTURES, drawn)
+            records.write_record(place, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
             run.log_pictures(drawn)
     log.info("%s", outcome.sentence(record))
     return record

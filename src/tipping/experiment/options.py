@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
 OWN = "own"  # the name that a user's network has by default
+RECORD = "result.json"  # the file of a record, in the folder of its job
 # options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
     *("mu", "seed", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "resume",
+    "replace",
 )
 
 

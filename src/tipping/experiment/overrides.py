@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,8 +16,45 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tipping.experiment.config import presets
+
 LONGEST = 200_000  # characters of a command line of somebody's that is parsed
+UNKNOWN = "unknown"
 NO_YAML = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
+
+
+class Given(NamedTuple):
+    """What a command line gave to a job.
+
+    Attributes:
+        overrides: the overrides of the job.
+        presets: a digest of the user's own presets; None without any.
+    """
+
+    overrides: list[str]
+    presets: str | None
+
+    @property
+    def decides(self) -> bool:
+        """Whether equal values decide equal options: not where the environment, or other options, may change them."""
+        return self.presets != UNKNOWN and not any("${" in override for override in self.overrides)
+
+
+def given_to_job(hydra: Any) -> Given:
+    """Return what the command line gave to a job, by the configuration of Hydra."""
+    return Given([str(one) for one in hydra.overrides.task], own_presets(hydra))
+
+
+def own_presets(hydra: Any) -> str | None:
+    """Return a digest of the presets that are not the package's; `UNKNOWN` if they depend on the environment."""
+    folders = [Path(one.path) for one in hydra.runtime.config_sources if one.schema == "file" and one.path]
+    paths = sorted(path for one in folders if one.resolve() != presets().resolve() for path in one.rglob("*.yaml"))
+    content = [(str(path), path.read_bytes()) for path in paths if path.is_file()]
+    if any(b"${oc." in text for _, text in content):
+        return UNKNOWN
+    if hydra.job.config_name != "config":  # it is then not the package's that is read first
+        content.append((str(hydra.job.config_name), b""))
+    return hashlib.sha256(repr(content).encode()).hexdigest() if content else None
 
 
 def swept(overrides: Sequence[str]) -> dict[str, list[str]]:

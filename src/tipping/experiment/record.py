@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
+from tipping.files import fit_to_print
 from tipping.selection import Overlap
 
 
@@ -143,6 +146,10 @@ class Record:
         pictures: the names of the pictures; None until the pictures are drawn.
         ended: the date and time of the job's end.
         schema: the version of the record's form.
+        files: the SHA-256 of each array file and picture, by its path in the job's folder.
+        overrides: the options given on the command line; None for a job of a search.
+        presets: a digest of the user's own presets; None without any.
+        digest: the SHA-256 of the record's other values; empty in records from before there were digests.
         job: the name of the job in its sweep. The reader of the sweep gives the name; it is not written.
     """
 
@@ -162,6 +169,10 @@ class Record:
     pictures: list[str] | None = field(default_factory=list)
     ended: str = ""
     schema: int = schema.SCHEMA
+    files: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] | None = None
+    presets: str | None = None
+    digest: str = ""
     job: str = field(default="", compare=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -205,19 +216,34 @@ class InterpretRecord(Record):
     self_test: SelfTest | None = None
 
 
+class OtherVersion(ValueError):
+    """The error for a record whose form is that of another version of the package."""
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON values of a record with their digest."""
+    content = {key: one for key, one in value.items() if key != "digest"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | InterpretRecord:
-    """Return the record that JSON values hold.
+    """Return the record that JSON values hold, with texts that are fit to be printed.
 
     Args:
         value: the JSON values.
         job: the name of the job in its sweep.
 
     Raises:
-        ValueError: the record is of another version, or not whole.
+        OtherVersion: the record is of another version.
+        ValueError: the record is not whole, or has changed since it was written.
         LookupError, TypeError: the values are no record.
     """
-    if value["schema"] != schema.SCHEMA:
-        raise ValueError("of another version")
+    if "digest" in value and sealed(value)["digest"] != value["digest"]:
+        raise ValueError("not whole: it has changed since it was written")
+    value = fit_to_print(value)
+    if value["schema"] not in (schema.WITHOUT_DIGESTS, schema.SCHEMA):
+        raise OtherVersion("of another version")
     if not schema.whole(value):
         raise ValueError("not whole")
     if "curves" in value:

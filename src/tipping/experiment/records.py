@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,71 +11,106 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from tipping.ablation import DropCurve
 from tipping.data import Split
-from tipping.errors import InputError
-from tipping.experiment import config
-from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record
-from tipping.experiment.versions import versions
-from tipping.files import fit_to_print, load_arrays, read_json, replacing
-from tipping.network import Filters, file_digests
+from tipping.experiment.options import RECORD as RECORD  # for all that read records
+from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record, sealed
+from tipping.files import ARRAYS, load_arrays, opened, read_json, replacing
+from tipping.network import Filters
 from tipping.selection import Selection
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture  # imports matplotlib
 
-log = logging.getLogger(__name__)
-RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
+SELECTION, PREDICTIONS = "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
+STAGED, STAGED_RECORD = ".new", "record"  # the folder of files whose job is not finished, and the record in it
+ROUNDING = 1e-9  # how far an accuracy may be from the one recomputed
 DAMAGED = (ValueError, LookupError, TypeError, RecursionError)
 UNREADABLE = (OSError, *DAMAGED)
 Kind = TypeVar("Kind", bound=Record)
 
 
-def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -> config.Config | None:
-    """Begin a job in a directory: remove other records from the directory, and return the options of the job.
-
-    Args:
-        directory: the folder of the job.
-        composed: the composed options.
-        conf: the folder of the presets.
-        kind: the class of the job's record.
-
-    Returns:
-        the options; None if the directory holds the record of a job with these options and this code, and the options
-        ask to resume.
-
-    Raises:
-        InputError, omegaconf.errors.OmegaConfBaseException: `parse` raises it.
-        OSError: `read_matching` raises it; nothing is removed from the directory.
-    """
-    try:
-        options = config.parse(composed)
-        done = options.resume and read_matching(directory, options, conf, kind) is not None
-    except (InputError, OmegaConfBaseException):
-        _clear(directory)
-        raise
-    if done:
-        log.info("done before: %s", directory)
-        return None
-    _clear(directory)
-    return options
-
-
 def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord:
-    """Read the record in a directory.
+    """Read the record in a directory, and check it against the job's files.
+
+    The arrays must be those that were written, and so must the pictures that are there. The accuracies must be those
+    of the predictions.
 
     Args:
         directory: the folder of the job.
         job: the name of the job in its sweep.
 
     Raises:
-        one of UNREADABLE: there is no record, or the record is not whole, or of another version.
+        one of UNREADABLE: there is no record, or the record is of another version, or it or its files are not whole.
     """
-    return parse_record(read_json(directory / RECORD), job)
+    record = parse_record(read_json(directory / RECORD), job)
+    for name, digest in record.files.items():
+        path = _inside(directory, name)
+        if (path.is_file() or name in (SELECTION, PREDICTIONS)) and _digest(path) != digest:
+            raise ValueError(f"{name} is not what was written")
+    if isinstance(record, InterpretRecord):
+        if record.digest and not {SELECTION, PREDICTIONS} <= record.files.keys():
+            raise ValueError("not whole: it names no arrays")
+        _check_numbers(record, load_arrays(directory / SELECTION), load_arrays(directory / PREDICTIONS))
+    return record
+
+
+def missing_picture(directory: Path, record: Record) -> str | None:
+    """Return the name of a picture that is not in a job's folder; None if all are there.
+
+    Args:
+        directory: the folder of the job.
+        record: the record of the job, whose pictures are drawn.
+    """
+    named = [f"{PICTURES}/{name}.png" for name in record.pictures or ()]
+    return next((name for name in [*named, *record.files] if not _inside(directory, name).is_file()), None)
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """Return the path of a file that a record names.
+
+    Raises:
+        ValueError: the file is outside the folder.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} is no file of a job")
+    return directory / name
+
+
+def _digest(path: Path) -> str:
+    with opened(path, ARRAYS) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _check_numbers(record: InterpretRecord, selection: dict[str, np.ndarray], held: dict[str, np.ndarray]) -> None:
+    """Recompute the numbers of a record that follow from its arrays.
+
+    Raises:
+        ValueError: a number of the record is another.
+        LookupError: an array is missing.
+    """
+    classes, accuracy, curve = _classes(held), record.accuracy, record.curve
+    labels_N = classes["labels"]
+    rows = np.vstack([classes["intact"], classes["selected"], classes["random"]])
+    shares = [accuracy.intact, accuracy.selected, *accuracy.random]
+    _same("accuracy", shares, (rows == labels_N).mean(-1))
+    _same("accuracy.chance", [accuracy.chance], np.unique(labels_N, return_counts=True)[1].max() / len(labels_N))
+    orders = [curve.selected, curve.weakest, *curve.random]
+    _same("curve", orders, (held["curve"] == held["curve_labels"]).mean(-1))
+    _same("curve.images", [curve.images], len(held["curve_labels"]))
+    if "order" in selection:  # records from before there were digests may do without
+        order_K = selection["order"]
+        shared = [len(np.intersect1d(order_K, control)) for control in selection["controls"]]
+        _same("filters.ablated", [record.filters.ablated], len(order_K))
+        _same("filters.shared", record.filters.shared, shared)
+
+
+def _same(name: str, values: Any, recomputed: Any) -> None:
+    values_A, recomputed_A = np.asarray(values, float), np.atleast_1d(np.asarray(recomputed, float))
+    if values_A.shape != recomputed_A.shape or not (abs(values_A - recomputed_A) <= ROUNDING).all():
+        raise ValueError(f"{name} is not that of the job's arrays")
 
 
 def read_predictions(directory: Path) -> dict[str, np.ndarray]:
@@ -85,50 +119,16 @@ def read_predictions(directory: Path) -> dict[str, np.ndarray]:
     Raises:
         one of UNREADABLE: there are no predictions, or they are not whole.
     """
-    classes = load_arrays(directory / PREDICTIONS, ("labels", "intact", "selected", "random"))
+    return _classes(load_arrays(directory / PREDICTIONS, ("labels", "intact", "selected", "random")))
+
+
+def _classes(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    classes = {name: held[name] for name in ("labels", "intact", "selected", "random")}
     images = classes["labels"].shape
     whole = all(array.dtype.kind in "iu" and array.shape[-1:] == images for array in classes.values())
     if not whole or [array.ndim for array in classes.values()] != [1, 1, 1, 2] or 0 in classes["random"].shape:
         raise ValueError("not whole")
     return classes
-
-
-def read_matching(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
-    """Read the record in a directory, if its job had these options, model files and code, and its files are whole.
-
-    Args:
-        directory: the folder of the job.
-        options: the options.
-        conf: the folder of the presets.
-        kind: the class of the record.
-
-    Returns:
-        the record; None if the directory holds no such record.
-
-    Raises:
-        OSError: a file of the directory, or the checkpoint, cannot be read, though the file may be whole.
-        InputError: the network's class cannot be imported.
-    """
-    try:
-        record = read_record(directory)
-        recorded = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
-        if not isinstance(record, kind) or {**recorded, "data": record.data} != fit_to_print(config.deciding(options)):
-            return None
-        for name in [SELECTION, PREDICTIONS] if kind is InterpretRecord else []:
-            load_arrays(directory / name)
-        model_files, made_by, pictures = record.model_files, record.versions, record.pictures
-    except (FileNotFoundError, *DAMAGED):
-        return None
-    same_code = {**made_by, "commit": ""} == {**versions(conf), "commit": ""}
-    drawn = pictures is not None and all((directory / PICTURES / f"{name}.png").is_file() for name in pictures)
-    return record if same_code and drawn and model_files == file_digests(options.model) else None
-
-
-def _clear(directory: Path) -> None:
-    """Remove the files of an earlier job from a directory, so that a job that fails has no record."""
-    for name in (RECORD, SELECTION, PREDICTIONS):
-        (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / PICTURES, ignore_errors=True)
 
 
 def write_selection(directory: Path, selection: Selection, filters: Filters) -> None:
@@ -182,7 +182,16 @@ def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
 
 
 def write_record(directory: Path, record: Record) -> None:
-    """Write a job's ``result.json``, with the date and time. The file is the last that a job must write."""
-    ended = replace(record, ended=time.strftime("%Y-%m-%d %H:%M:%S"))
-    with replacing(directory / RECORD) as part:
-        part.write_text(json.dumps(ended.as_json(), indent=1, allow_nan=False) + "\n")
+    """Write a job's ``result.json``, with the date and time and the digests of the job's files.
+
+    The file is the last that a job must write.
+    """
+    names = [SELECTION, PREDICTIONS] if isinstance(record, InterpretRecord) else []
+    names += sorted(path.relative_to(directory).as_posix() for path in (directory / PICTURES).rglob("*.png"))
+    ended = replace(
+        record,
+        ended=time.strftime("%Y-%m-%d %H:%M:%S"),
+        files={name: _digest(directory / name) for name in names},
+    )
+    with replacing(directory / (STAGED_RECORD if directory.name == STAGED else RECORD)) as part:
+        part.write_text(json.dumps(sealed(ended.as_json()), indent=1, allow_nan=False) + "\n")

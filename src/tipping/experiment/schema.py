@@ -7,7 +7,8 @@ from typing import Any
 
 from tipping.experiment.config import AXES
 
-SCHEMA = 6  # goes up with each change of the form
+SCHEMA = 7  # goes up with each change of the form
+WITHOUT_DIGESTS = 6  # the form before digests, which is still read
 Kind = Callable[[Any], bool]  # a check whether a JSON value is of a kind
 
 
@@ -121,6 +122,22 @@ _interpreting = _has(
     signals_alike=_named(_or_none(_number)),
     curve=_curve,
 )
+_sealed = _has(
+    files=_named(_text),
+    overrides=_or_none(lambda value: type(value) is list and all(map(_text, value))),
+    presets=_or_none(_text),
+    digest=_text,
+)
+
+
+def _said_twice(record: dict[str, Any]) -> bool:
+    """Return whether what a record says both apart and among its options is the same."""
+    options, protocol = record["config"], record["protocol"]
+    apart = {key: record[key] for key in ("mu", "seed", "model")} | {"data": {"name": record["data"]}}
+    among = {key: options.get(key) for key in ("mu", "seed", "model")} | {"data": {"name": options["data"]["name"]}}
+    axes = {axis: value for axis, value in options["protocol"].items() if axis != "name"}
+    return apart == among and axes.items() <= protocol.items()
+
 
 _self_test = _or_none(
     _has(
@@ -132,7 +149,9 @@ _self_test = _or_none(
 
 def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
-    if not _common(record) or not _or_none(_text)(record.get("trained_on")):  # records made before lack it
+    if not (_common(record) and _said_twice(record)) or not _or_none(_text)(record.get("trained_on")):
+        return False  # records made before lack the device that trained the network
+    if record["schema"] != WITHOUT_DIGESTS and not _sealed(record):
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])

@@ -14,6 +14,13 @@ from tipping.tipping_points import Bracketing
 
 log = logging.getLogger(__name__)
 EVALUATIONS, SEARCH, TRIALS = "evaluations", "search.json", "trials.csv"  # in the folder of a search
+LONGEST = 100  # bytes of a model's name in that of a folder
+
+
+def folder_name(model: str, *more: object) -> str:
+    """Return the name of a search's folder: the name of its model, as one folder can have it, and what follows."""
+    plain = model.replace("/", "-").replace("\0", "-").encode(errors="surrogateescape")
+    return ",".join([plain[:LONGEST].decode(errors="ignore"), *map(str, more)])
 
 
 def search_note(bracketing: Bracketing, known: Mapping[float, float], level: float, **facts: Any) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tipping.experiment import interpret, records
+from tipping.experiment import interpret
 from tipping.experiment.config import Config, SearchOptions, search_key
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
-from tipping.experiment.search_note import EVALUATIONS, write_search
+from tipping.experiment.search_note import EVALUATIONS, folder_name, write_search
 from tipping.experiment.searched import Searched
+from tipping.experiment.standing import read_matching
 from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work
 
 
@@ -27,7 +28,7 @@ def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None
         conf: the folder of the presets.
     """
     key = search_key(config, options.low, options.high, options.grid, options.precision)
-    directory = sweep / f"{config.model['name']},seed={config.seed},{key}"
+    directory = sweep / folder_name(config.model["name"], f"seed={config.seed}", key)
     directory.mkdir(parents=True, exist_ok=True)
     network = Searched.from_options(config, options, pick_device(config.device))
     study = open_study(options.storage, directory, network.subject.weights)
@@ -35,9 +36,7 @@ def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
         folder, evaluated = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_matching(folder, evaluated, conf, InterpretRecord) or interpret.job(
-            evaluated, folder, conf
-        )
+        record = read_matching(folder, evaluated, conf, InterpretRecord) or interpret.job(evaluated, folder, conf)
         excess = record.accuracy.selected - network.level
         return abs(excess), {EXCESS: excess}
 

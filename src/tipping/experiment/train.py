@@ -12,9 +12,10 @@ from torch import nn
 
 from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
-from tipping.experiment import records
+from tipping.experiment import records, staging
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import check_pictures, draw_subject
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def job(config: Config, directory: Path, conf: Path) -> None:
+def job(config: Config, directory: Path, conf: Path, given: Given | None = None) -> None:
     """Run the job: data → network, kept in the store → test accuracy; with curves and pictures every few epochs.
 
     Args:
         directory: the folder of the job.
         conf: the folder of the presets.
+        given: what the command line gave to the job, for its record.
     """
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
@@ -61,7 +63,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
     def drawn(model: nn.Module) -> dict[str, Picture]:
         return draw_subject(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
-    with track(asdict(config), config.tracking, "train", directory) as run:
+    with staging.place_of(directory) as place, track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
         if every_picture:
@@ -77,7 +79,7 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
 
         def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
-            records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
+            records.write_pictures(place / records.PICTURES / f"epoch_{epoch}", pictures)
             run.log_pictures(pictures, epoch)
 
         def callbacks() -> list[Callback]:
@@ -98,14 +100,15 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             accuracy = evaluate(model, dataset)
         record = TrainRecord(
             **described,
+            **(given._asdict() if given else {}),
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},
             trained_on=network.made_on,
             made={"network": not network.existed},
             seconds=stage.seconds,
-            pictures=[],  # pictures of epochs are not part of the record
+            pictures=[],  # those of epochs are among the record's files alone
         )
-        records.write_record(directory, record)
+        records.write_record(place, record)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)

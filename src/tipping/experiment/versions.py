@@ -136,6 +136,7 @@ def _code(conf: Path) -> str:
     files |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
     files |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
     content = hashlib.sha256()
+    files = {name: path for name, path in files.items() if path.is_file()}  # locks of editors are links to nothing
     for name, path in sorted(files.items()):
         content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
     return content.hexdigest()[:16]

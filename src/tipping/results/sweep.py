@@ -13,7 +13,7 @@ from tipping.experiment.options import model_text
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.records import UNREADABLE
 from tipping.experiment.search_note import EVALUATIONS, SEARCH
-from tipping.files import read_json
+from tipping.files import fit_to_print, read_json
 from tipping.results.jobs import Job, read_jobs
 from tipping.tipping_points import Bracketing, Curves
 
@@ -141,7 +141,7 @@ def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     notes = []
     for note in (folder / SEARCH for folder in folders if (folder / SEARCH).is_file()):
         try:
-            notes.append(_note(read_json(note)))
+            notes.append(_note(fit_to_print(read_json(note))))
         except UNREADABLE as error:
             raise InputError(f"{note} cannot be read ({error}); run the search again") from error
     if not notes:

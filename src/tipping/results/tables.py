@@ -98,8 +98,8 @@ def write_training_table(sweep: Path) -> list[str]:
 
 def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
     if missing:
-        names = ", ".join(map(printable, missing))
-        print(f"no readable result.json of this version: job {names} of {sweep}", file=sys.stderr)
+        names, how = ", ".join(map(printable, missing)), "the same command again runs what is left"
+        print(f"{sweep}: no whole result.json of job {names}; {how}", file=sys.stderr)
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
