@@ -15,7 +15,7 @@ from running import printed, rows_of
 from tipping.command import map as map_command
 from tipping.command import report as report_command
 from tipping.command import table as table_command
-from tipping.experiment.record import InterpretRecord
+from tipping.experiment.record import InterpretRecord, sealed
 from tipping.results import charts, tipping_map
 from tipping.results.folder import read_folder
 from tipping.results.jobs import read_jobs
@@ -46,8 +46,9 @@ def made(job: Path, tmp_path: Path) -> Callable[[int, Change], Path]:
             change(record, number // 2)
             folder = tmp_path / "sweep" / str(number)
             folder.mkdir(parents=True)
-            (folder / "result.json").write_text(json.dumps(record))
-            shutil.copy(job / "predictions.npz", folder)
+            (folder / "result.json").write_text(json.dumps(sealed(record)))
+            for name in ("predictions.npz", "selection.npz"):
+                shutil.copy(job / name, folder)
         return tmp_path / "sweep"
 
     return make

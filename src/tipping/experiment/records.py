@@ -43,12 +43,13 @@ def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord
         job: the name of the job in its sweep.
 
     Raises:
-        one of UNREADABLE: there is no record, or the record is of another version, or it or its files are not whole.
+        one of UNREADABLE: there is no record, or the record is of another version, or it or its arrays are not whole.
+            Pictures are not looked at: `spoilt_picture` does it.
     """
     record = parse_record(read_json(directory / RECORD), job)
     for name, digest in record.files.items():
         path = _inside(directory, name)
-        if (path.is_file() or name in (SELECTION, PREDICTIONS)) and _digest(path) != digest:
+        if name in (SELECTION, PREDICTIONS) and _digest(path) != digest:
             raise ValueError(f"{name} is not what was written")
     if isinstance(record, InterpretRecord):
         if record.digest and not {SELECTION, PREDICTIONS} <= record.files.keys():
@@ -57,15 +58,24 @@ def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord
     return record
 
 
-def missing_picture(directory: Path, record: Record) -> str | None:
-    """Return the name of a picture that is not in a job's folder; None if all are there.
+def spoilt_picture(directory: Path, record: Record) -> str | None:
+    """Say which picture is not in a job's folder, or is not what was written; return None if all are right.
 
     Args:
         directory: the folder of the job.
         record: the record of the job, whose pictures are drawn.
+
+    Raises:
+        OSError: a picture cannot be read.
     """
     named = [f"{PICTURES}/{name}.png" for name in record.pictures or ()]
-    return next((name for name in [*named, *record.files] if not _inside(directory, name).is_file()), None)
+    for name in dict.fromkeys([*named, *record.files]):
+        path = _inside(directory, name)
+        if not path.is_file():
+            return f"{name} is missing"
+        if name.startswith(PICTURES) and _digest(path) != record.files.get(name, _digest(path)):
+            return f"{name} is not what was written"
+    return None
 
 
 def _inside(directory: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.options import RECORD, flat
 from tipping.experiment.record import OtherVersion, Record
-from tipping.experiment.records import DAMAGED, Kind, missing_picture, read_record
+from tipping.experiment.records import DAMAGED, Kind, read_record, spoilt_picture
 from tipping.experiment.staging import settle
 from tipping.experiment.versions import versions
 from tipping.files import fit_to_print
@@ -49,7 +49,7 @@ def read_standing(directory: Path) -> Standing:
         record = read_record(directory)
         if record.pictures is None:
             return Standing(None, False, "its pictures are not drawn")
-        missing = missing_picture(directory, record)
+        spoilt = spoilt_picture(directory, record)
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
         return Standing(None, False, "nothing is finished" if name == RECORD else f"{name} is missing")
@@ -57,7 +57,7 @@ def read_standing(directory: Path) -> Standing:
         return Standing(None, True, "its record is of another version of the package")
     except DAMAGED as error:
         return Standing(None, False, f"its record or arrays are damaged: {error}")
-    return Standing(None, False, f"{missing} is missing") if missing else Standing(record, True, "")
+    return Standing(None, False, spoilt) if spoilt else Standing(record, True, "")
 
 
 def compare(

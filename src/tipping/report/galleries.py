@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,14 +84,16 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
     for path in sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem)):
         words = caption_of(path.stem)
         try:
-            images.append(Image(data_uri(_picture(path), "png"), f"{words} ({name})", words))
+            digest = record.files.get(f"{PICTURES}/{path.name}") if record.files else None
+            images.append(Image(data_uri(_picture(path, digest), "png"), f"{words} ({name})", words))
         except (OSError, ValueError) as error:
             left_out.append(printable(f"{path} is no picture ({error})"))
     return JobPictures(name, images), left_out
 
 
-def _picture(path: Path) -> bytes:
-    """Read a picture; raise `OSError` or `ValueError` unless it is a PNG file that lies in the folder of its job.
+def _picture(path: Path, digest: str | None) -> bytes:
+    """Read a picture; raise `OSError` or `ValueError` unless it is a PNG file that lies in the folder of its job, with
+    the digest that the job's record gives, if any.
 
     Who writes somebody a sweep must not get other files of theirs into the page by a link.
     """
@@ -99,4 +102,6 @@ def _picture(path: Path) -> bytes:
     content = read_bytes(path, LARGEST, follow=False)
     if not content.startswith(SIGNATURE):
         raise ValueError("no PNG")
+    if digest not in (None, hashlib.sha256(content).hexdigest()):
+        raise ValueError("not what was written")
     return content
