@@ -119,3 +119,15 @@ def test_the_duality_gap_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> N
     """Were the errors thought a billion times as large, a filter that the minimum needs would stay all the same."""
     monkeypatch.setattr(sys.modules["tipping.mu_lasso.zeros"], "SLACK", 1e10)
     test_small_weights_that_are_not_rounding_stay(spg, 1e-9, 1.0)
+
+
+@SOLVERS
+def test_weights_of_rounding_leave_where_dependent_filters_leave_a_choice(solve: Solver) -> None:
+    """Ten filters explain six images: each move of the others errs along the directions that change nothing."""
+    rows = ["0111100121201", "1101000021112", "2011001001022", "1122202122112", "1111201212012", "0121110122201"]
+    responses, labels = np.array([list(map(float, row)) for row in rows]), np.array([[1.0], [1], [0], [0], [1], [1]])
+    solution = solve(problem_of(responses, labels), [2.0**-20, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 3.0, 10.0])
+    assert solution.certified_MC.all()
+    for weights_FC in solution.weights_MFC:
+        sizes = weights_FC[weights_FC != 0].abs()
+        assert sizes.min() > 1e-6 * sizes.max()

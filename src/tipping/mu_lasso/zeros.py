@@ -98,5 +98,9 @@ def _left_out(problem: MuLassoProblem, weights_BF: Tensor, mu_B: Tensor, f_B: Te
     target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, now_BK.sign(), mu_B - norm_B, binding_B, 0)
     target_BK = torch.where(target_BK * now_BK > 0, target_BK, 0)
     target_FB = project_l1_ball(torch.zeros_like(weights_BF).scatter(1, filter_BK, target_BK).T, mu_B)
-    before_B, after_B = (problem.relative_gap(weights_FB, mu_B) for weights_FB in (weights_BF.T, target_FB))
-    return torch.where((after_B <= before_B.clamp(min=GAP))[:, None], target_FB.T, weights_BF)
+    before_B, moved_B, unmoved_B = (
+        problem.relative_gap(weights_FB, mu_B) for weights_FB in (weights_BF.T, target_FB, rest_BF.T)
+    )
+    better_BF = torch.where((moved_B <= unmoved_B)[:, None], target_FB.T, rest_BF)  # moves err along null directions
+    leaves_B = torch.fmin(moved_B, unmoved_B) <= before_B.clamp(min=GAP)
+    return torch.where(leaves_B[:, None], better_BF, weights_BF)
