@@ -60,7 +60,7 @@ def jobs_of(sweep: Path) -> list[Job]:
     Raises:
         InputError: they are not all there, or not of one network over mu under one of Figure 4's protocols.
     """
-    found, missing = tables.collect(sweep, InterpretRecord)
+    found, missing = tables.read_records(sweep, InterpretRecord)
     jobs = [Job(sweep / record.job, record, _seconds(sweep / record.job)) for record in found]
     protocols = {record.protocol["name"] for record in found}
     networks = [record.made["network"] for record in found]

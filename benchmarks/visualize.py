@@ -20,7 +20,7 @@ from measuring import mnist, passes, table, timed
 from tipping import data
 from tipping.data import Dataset
 from tipping.experiment import config
-from tipping.experiment.pictures import pictures
+from tipping.experiment.pictures import draw_subject
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
@@ -43,14 +43,14 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     model = build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
     train(model, replace(dataset, train=dataset.train.spread(6000)), **TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
-    subject = Subject.of(model, dataset, chosen)
+    subject = Subject.from_options(model, dataset, chosen)
     selection = subject.select(subject.fresh_responses())
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
         drawn, seen = timed(
-            lambda: pictures(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
+            lambda: draw_subject(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
         )
     _, written = timed(lambda: [picture.pixels() for picture in drawn.values()])
     relevant = len(selection.order_K)

@@ -28,7 +28,7 @@ FILTERS = 8
 
 
 def network() -> nn.Module:
-    """Two strided convolutions and a dense layer."""
+    """Make an untrained network of two strided convolutions and a dense layer."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, data.CLASSES))
@@ -36,6 +36,7 @@ def network() -> nn.Module:
 
 
 def main() -> None:
+    """Train the network, print the grid energies, and save the figure."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     mnist = data.load("mnist", os.environ.get("TIPPING_DATA", "data"))
     model = network()

@@ -17,16 +17,16 @@ from tipping.results import tables
 def main(sweep: Path) -> None:
     """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
     print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
-    for record in tables.collect(sweep, InterpretRecord)[0]:
+    for record in tables.read_records(sweep, InterpretRecord)[0]:
         model = build(record.model, planted.IMAGE_SHAPE, data.CLASSES, record.seed)
         assert isinstance(model, planted.PlantedNet), "of model=planted"
         with np.load(sweep / record.job / records.SELECTION) as saved:
             relevant_F = saved["weights"].any(1)
             planted_F = (saved["layer"] == "conv2") & np.isin(saved["channel"], model.planted)
-        found, accuracy = (relevant_F & planted_F).sum(), record.accuracy
-        recall, precision = found / planted_F.sum(), found / relevant_F.sum()
-        left, random = (f"{100 * np.mean(getattr(accuracy, which)):.1f} %" for which in ("selected", "random"))
-        print(f"| {record.mu:g} | {relevant_F.sum()} | {recall:.2f} | {precision:.2f} | {left} | {random} |")
+        hits, accuracy = (relevant_F & planted_F).sum(), record.accuracy
+        recall, precision = hits / planted_F.sum(), hits / relevant_F.sum()
+        selected, random = (f"{100 * np.mean(getattr(accuracy, which)):.1f} %" for which in ("selected", "random"))
+        print(f"| {record.mu:g} | {relevant_F.sum()} | {recall:.2f} | {precision:.2f} | {selected} | {random} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The published tables and their chart, from the small tables of the sweeps behind them.
+"""The published tables and their charts, from the small tables kept of sweeps.
 
-python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; as map those
-                                                        of their tipping points, as training the
-                                                        epochs of trainings
-python sweeps/publish.py                                writes their tables and charts anew
+python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; the name
+                                                        `map` keeps the rows of their tipping points, and `training`
+                                                        the epochs of trainings
+python sweeps/publish.py                                writes the tables and charts of all kept rows again
 """
 
 from __future__ import annotations
@@ -18,98 +18,42 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
+from keeping import KEPT, keep, keep_training
 
 from tipping.experiment.config import RULES
-from tipping.experiment.options import flat
-from tipping.experiment.record import TrainRecord
-from tipping.experiment.records import read_record
 from tipping.results import charts, published
 from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.tipping_points import compare, student
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
-KEPT = ROOT / "docs" / "results"
-COLUMNS = (
-    *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision"),
-    *("trainer.batch_size", "trainer.learning_rate"),
-    *("protocol", "control", "sites", "labels", "randomize", "seed", "mu", "filters", "dead", "relevant", "ablated"),
-    *("shared", "intact", "selected", "random", "explained", "anything_relevant", "relative_gap", "certified"),
-    *("overlap_jaccard", "overlap_by_chance", "curve_selected", "curve_random"),
-    *("overlap_rank_correlation", "rank_correlation_by_chance", *(f"signals_alike_{rule}" for rule in RULES)),
-    *("device", "commit"),
-)
-
-
-MAP = (
-    *("data.name", "model.name", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs"),
-    *("trainer.precision", "trainer.batch_size", "trainer.learning_rate", "protocol", "seed", "evaluations", "intact"),
-    *("chance", "least"),
-    *("filters", "tipping_mu", "tipping_mu_low", "tipping_mu_high", "tipping_mu_logistic", "tipping_mu_disagree"),
-    *("slope", "tipping_filters", "tipping_filters_low", "tipping_filters_high", "tipping_random_filters"),
-    *("parts_at_mu", "parts_at_filters"),
-    *("area_selected", "area_weakest", "area_random", "crossings", "crosses_at", "saturation_mu", "stability"),
-    *("certified", "device", "commit"),
-)
-
-
-def keep(name: str, sweeps: Sequence[Path]) -> None:
-    """Keep some columns of sweeps' tables under docs/results."""
-    rows, table, columns = [], *(("tipping_points.csv", MAP) if name == "map" else ("results.csv", COLUMNS))
-    for sweep in sweeps:
-        with (sweep / table).open(newline="") as file:
-            rows += list(csv.DictReader(file))
-    KEPT.mkdir(exist_ok=True)
-    with (KEPT / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def keep_training(sweeps: Sequence[Path]) -> None:
-    """Keep where networks tip after each epoch of their training under docs/results."""
-    rows = []
-    for path in sorted(path for sweep in sweeps for path in sweep.glob("*/result.json")):
-        record = read_record(path.parent)
-        assert isinstance(record, TrainRecord), f"{path} is of no training"
-        options = flat(record.config)
-        own = {key: options[key] for key in COLUMNS if key in options}
-        own |= {"data": record.data, "model": record.model["name"], "protocol": record.protocol["name"]}
-        own |= {"device": record.device, "commit": record.versions["commit"]}
-        for epoch, curve in record.curves.items():
-            intact, relevant = curve.selected[0], curve.removed[-1]
-            rows.append({**own, "epoch": epoch, "intact": intact, "relevant": relevant, "tips_at": curve.tips_at})
-    with (KEPT / "training.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def kept(name: str) -> list[Row]:
-    """The rows kept under a name."""
-    return published.read(KEPT / f"{name}.csv")
+    """Read the rows kept under a name."""
+    return published.read_rows(KEPT / f"{name}.csv")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """Write a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def against_report(name: str) -> str:
-    """The report's numbers beside ours, a table for each network and protocol that reproduces its own."""
+    """Set the report's numbers beside ours, in a table for each network and protocol that reproduces the report's."""
     tables = published.against_report([row for row in kept(name) if row["control"] in ("layer", "global")])
     return "\n\n".join(f"**{title}**\n\n{table(lines[0], lines[1:])}" for title, lines in tables)
 
 
 def differences(name: str, *keys: str) -> str:
-    """Selected against random filters for each value of some columns and mu, over seeds."""
+    """Compare selected with random filters, over seeds, for each mu and each value of some columns."""
     heads, *lines = published.differences(kept(name), *keys)
     return table(heads, lines)
 
 
 def sanity() -> str:
-    """How much is explained, and how much selections overlap with the trained network's beside chance, over seeds."""
+    """Tabulate what is explained, and the overlap with the trained network's selection beside chance, over seeds."""
     lines = []
     for (randomize, labels), rows in grouped(kept("sanity"), "randomize", "labels").items():
         undone = {"permuted": "labels permuted"}.get(labels, "nothing" if randomize == "none" else randomize)
@@ -129,12 +73,12 @@ def sanity() -> str:
 
 
 def _beside_chance(rows: Sequence[Row], value: str, chance: str) -> str:
-    """A value for each seed, with the range of 95 % of what chance gives; nothing where there is no overlap."""
+    """Write a value for each seed with the 95 % range of chance; nothing where there is no overlap."""
     return "; ".join(f"{float(row[value]):.2f} ({row[chance].replace(' to ', '…')})" for row in rows if row[value])
 
 
 def signals() -> str:
-    """How alike what filters see is in the trained network and in ones with random layers, over seeds."""
+    """Tabulate how alike the signals of a trained network and of one with random layers are, over seeds."""
     lines = [
         [randomize, *(percent([float(row[f"signals_alike_{rule}"]) for row in rows]) for rule in RULES)]
         for (randomize,), rows in grouped(kept("signals"), "randomize").items()
@@ -143,7 +87,7 @@ def signals() -> str:
 
 
 class Place(NamedTuple):
-    """A place of the map."""
+    """A place of the map: a width, a dropout and a depth."""
 
     filters: int
     dropout: float
@@ -155,26 +99,27 @@ class Place(NamedTuple):
 
 
 def networks() -> dict[Place, list[dict[str, str]]]:
-    """The rows of the map, narrow networks first, with dropout before without."""
-    of: dict[Place, list[dict[str, str]]] = {}
+    """Read the rows of the map by place: narrow networks first, and those with dropout before those without."""
+    by_place: dict[Place, list[dict[str, str]]] = {}
     with (KEPT / "map.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             place = Place(int(row["model.filters"]), float(row["model.dropout"]), int(row["model.depth"]))
-            of.setdefault(place, []).append(row)
-    return dict(sorted(of.items(), key=lambda item: (item[0].filters, -item[0].dropout, -item[0].depth)))
+            by_place.setdefault(place, []).append(row)
+    return dict(sorted(by_place.items(), key=lambda item: (item[0].filters, -item[0].dropout, -item[0].depth)))
 
 
 def numbers(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
+    """Return a column of rows as numbers."""
     return np.array([float(row[column]) for row in rows])
 
 
 def shares(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
-    """Numbers of filters in a share of all."""
+    """Return numbers of filters as shares of all filters."""
     return numbers(rows, column) / numbers(rows, "filters")
 
 
 def tipping_points() -> str:
-    """Where networks tip, over seeds."""
+    """Tabulate where networks tip, over seeds."""
     lines = []
     for (filters, dropout, depth), rows in networks().items():
         mu, removed = (
@@ -209,15 +154,15 @@ def tipping_points() -> str:
 
 
 def tipping_compared() -> str:
-    """Networks with dropout against those without, and of a width against the next."""
-    of, lines = networks(), []
-    widths = sorted({place.filters for place in of})
+    """Compare networks with dropout with those without, and networks of one width with those of the next."""
+    places, lines = networks(), []
+    widths = sorted({place.filters for place in places})
     pairs = [(Place(width, 0.5), Place(width, 0.0)) for width in widths]
     pairs += [(Place(one, dropout), Place(other, dropout)) for dropout in (0.5, 0.0) for one, other in pairwise(widths)]
     pairs += [(Place(16, 0.5, 3), Place(16, 0.5))]
     for pair in pairs:
-        mu = compare(*(np.log(numbers(of[place], "crosses_at")).tolist() for place in pair))
-        share = compare(*((100 * shares(of[place], "tipping_filters")).tolist() for place in pair))
+        mu = compare(*(np.log(numbers(places[place], "crosses_at")).tolist() for place in pair))
+        share = compare(*((100 * shares(places[place], "tipping_filters")).tolist() for place in pair))
         lines.append(
             [
                 *map(str, pair),
@@ -232,39 +177,39 @@ def tipping_compared() -> str:
 
 
 def during_training() -> str:
-    """How many relevant filters tip each network after each epoch of its training."""
-    of: dict[str, list[str]] = {}
+    """Tabulate how many relevant filters tip each network after each epoch of its training."""
+    by_seed: dict[str, list[str]] = {}
     with (KEPT / "training.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             tips = f"{float(row['tips_at']):.1f} of {row['relevant']}" if row["tips_at"] else f"over {row['relevant']}"
-            of.setdefault(row["seed"], []).append(tips)
-    lines = [[seed, *tips] for seed, tips in of.items()]
+            by_seed.setdefault(row["seed"], []).append(tips)
+    lines = [[seed, *tips] for seed, tips in by_seed.items()]
     epochs = len(lines[0]) - 1
     return table(["seed", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))], lines)
 
 
 def map_chart() -> alt.HConcatChart:
-    """The map: each network, and intervals over seeds."""
+    """Draw the map: each network, and intervals over seeds."""
     by_mu, by_filters = [], []
     for place, rows in networks().items():
         mu = np.log(numbers(rows, "crosses_at"))
         by_mu += _marks(place, charts.RELEVANT, np.exp(mu), np.exp(student(mu)))
         for ablated, column in ((charts.RELEVANT, "tipping_filters"), (charts.RANDOM, "tipping_random_filters")):
             by_filters += _marks(place, ablated, shares(rows, column), np.array(student(shares(rows, column))).clip(0))
-    return charts.tipping_points(by_mu, by_filters)
+    return charts.tipping_points_chart(by_mu, by_filters)
 
 
 def _marks(place: Place, ablated: str, values: np.ndarray, ends: np.ndarray) -> list[dict[str, Any]]:
-    whose = {"name": str(place), "ablated": ablated}
+    common = {"name": str(place), "ablated": ablated}
     return [
-        *(whose | {"at": value} for value in values.tolist()),
-        whose | {"low": float(ends[1]), "high": float(ends[2])},
-        *(whose | {"end": float(end)} for end in ends[1:]),
+        *(common | {"at": value} for value in values.tolist()),
+        common | {"low": float(ends[1]), "high": float(ends[2])},
+        *(common | {"end": float(end)} for end in ends[1:]),
     ]
 
 
 def answer() -> str:
-    """Figure 4 in the report, as its code does it and as its text says, in one table."""
+    """Tabulate Figure 4 of the report under both readings: as the report's code does it, and as its text says."""
     rows = [row for row in kept("figure4") if row["model.dropout"] == 0.5]
     lines = []
     for mu in FIGURE_4:
@@ -304,7 +249,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page with each of its tables, between ``<!-- NAME -->`` and ``<!-- end -->``, written anew."""
+    """Return a page with each table between ``<!-- NAME -->`` and ``<!-- end -->`` written again."""
 
     def one(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n\n{TABLES[match[1]]()}\n\n<!-- end -->"
@@ -312,8 +257,8 @@ def filled(text: str) -> str:
     return re.sub(r"<!-- (?!end)([^>]*) -->\n.*?<!-- end -->", one, text, flags=re.DOTALL)
 
 
-def chart() -> alt.HConcatChart:
-    """Figure 4 under both readings: accuracy by filters ablated, a line for each network, the report's as crosses."""
+def figure_4_chart() -> alt.HConcatChart:
+    """Draw Figure 4 under both readings: accuracy by filters ablated, lines for networks, crosses for the report."""
     colors = {"selected filters": "#c1272d", "random filters": "#0067a5"}
     x = alt.X("filters:Q").scale(domain=[0, 640]).title("filters ablated, of 640")
     y = alt.Y("accuracy:Q").scale(domain=[0, 1]).axis(format="%").title("test accuracy")
@@ -362,6 +307,7 @@ def chart() -> alt.HConcatChart:
 
 
 def main() -> None:
+    """Keep the rows of sweeps, or write all pages and charts again, as the command line says."""
     if sys.argv[1:2] == ["training"] and len(sys.argv) > 2:
         keep_training([Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) > 2:
@@ -369,7 +315,7 @@ def main() -> None:
     elif len(sys.argv) == 1:
         for page in PAGES:
             page.write_text(filled(page.read_text()))
-        chart().save(ROOT / "docs" / "results.png", scale_factor=2)
+        figure_4_chart().save(ROOT / "docs" / "results.png", scale_factor=2)
         map_chart().save(ROOT / "docs" / "map.png", scale_factor=2)
     else:
         sys.exit(str(__doc__))

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import card
 import hypothesis
@@ -12,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from running import ROOT
+from running import BENCHMARKS, ROOT
 from torch import nn
 from toy_problems import problem_of, responses_like
 
 from tipping.command import line
 from tipping.data import CLASSES, Split
 from tipping.experiment.network import pick_device
+from tipping.experiment.store import Store
 from tipping.mu_lasso import MuLassoProblem
 from tipping.network import build
 from tipping.results import tables
@@ -93,7 +98,7 @@ def run_script(
     """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
     from tipping.command import interpret, train
 
-    mains = {"train": (train.train, None), "interpret": (interpret.interpret, tables.gather)}
+    mains = {"train": (train.run_train, None), "interpret": (interpret.run_interpret, tables.write_table)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
     small += ["curve.points=2", "curve.images=100", f"store.dir={tmp_path / 'store'}", "tracking=off"]
 
@@ -127,3 +132,16 @@ def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
     scores += 0.3 * scores.std() * rng.normal(size=scores.shape)
     labels = np.eye(4)[(scores - scores.mean(0)).argmax(1)]
     return problem_of(responses, labels, device)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The package behind make gpu."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("gpu.work")
+
+
+@pytest.fixture
+def work(gpu: ModuleType, device: torch.device, tmp_path: Path) -> Any:
+    """What the stages of make gpu are given, in tiny sizes."""
+    return gpu.Work(tmp_path, device, gpu.TINY, time.time() + 86_400, Store(tmp_path / "store"))

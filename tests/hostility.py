@@ -82,7 +82,7 @@ def mistake(do: Callable[[], object]) -> str | None:
         with no_hang():
             do()
     except (InputError, OmegaConfBaseException) as error:
-        said = line.one_line(error)
+        said = line.describe_mistake(error)
     else:
         return None
     assert len(said.splitlines()) == 1
@@ -110,9 +110,9 @@ def check(code: int, err: str, folder: Path) -> None:
 def script(name: str, place: Path, *arguments: str) -> tuple[int, str, str]:
     """A script of Hydra's, on the digits and a tiny network, into an empty folder."""
 
-    mains = {"interpret": interpret.interpret, "train": train.train}
-    mains |= {"tipping_point": tipping_point.search, "fewest_filters": fewest_filters.search}
-    gather = {"interpret": page.after(tables.gather)}
+    mains = {"interpret": interpret.run_interpret, "train": train.run_train}
+    mains |= {"tipping_point": tipping_point.run_search, "fewest_filters": fewest_filters.run_search}
+    gather = {"interpret": page.then_conclude(tables.write_table)}
     shutil.rmtree(place / "out", ignore_errors=True)
     GlobalHydra.instance().clear()
     flags = [one for one in arguments if one.startswith("-")]

@@ -22,8 +22,16 @@ from hydra.core.global_hydra import GlobalHydra
 
 from tipping.experiment import invocation
 from tipping.experiment.config import Config, parse
+from tipping.experiment.record import sealed
 
 ROOT = Path(__file__).parent.parent
+BENCHMARKS = str(ROOT / "benchmarks")
+
+
+def table_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table in a file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def options_of(*overrides: str) -> Config:
@@ -78,7 +86,7 @@ SMALL += ["curve.images=100", "visualize.images=1", "visualize.filters_per_class
 SWEEP = ["seed=0,1", "mu=1,5"]
 TWO_WORKERS = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 MARKUP = "<script>document.title=1</script>&amp;"  # a name that is no good
-TIMES = {"seconds": 0, "ended": 0, "made": 0, "pictures": 0}  # pictures are drawn when all else is written
+TIMES = {"seconds": 0, "ended": 0, "made": 0, "digest": 0, "pictures": 0}  # pictures are drawn when all else is written
 
 
 def command(folder: Path, *options: str, tracking: str = "off") -> list[str]:
@@ -173,6 +181,12 @@ def inspected(folder: Path) -> tuple[list[dict], Path]:
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(run)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines], run
+
+
+def rewrite(folder: Path, **values: Any) -> None:
+    """Write other values into the record in a folder, as the package would have written them, with their digest."""
+    path = folder / "result.json"
+    path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **values})))
 
 
 def record_of(folder: Path) -> dict:

@@ -19,10 +19,10 @@ from running import ROOT
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tipping.experiment.config import FewestFilters, Search, parse, split_off
+from tipping.experiment.config import FewestFiltersOptions, SearchOptions, parse, split_off
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SEARCHES = {"sweeps/tipping_point.py": Search, "sweeps/fewest_filters.py": FewestFilters}
+SEARCHES = {"sweeps/tipping_point.py": SearchOptions, "sweeps/fewest_filters.py": FewestFiltersOptions}
 SCRIPTS = {"train": "train.py", "interpret": "interpret.py", "search": "sweeps/tipping_point.py"}
 SCRIPTS |= {"fewest": "sweeps/fewest_filters.py"}  # what these commands of `tipping` are in a clone
 SMALL = ["data=digits", "trainer.max_epochs=1", "tracking=off", "curve.images=50", "curve.points=1", "protocol.draws=1"]

@@ -1,11 +1,8 @@
-"""make gpu, in tiny sizes, on the CPU and on the pretended card: its rows are those of the commands; none is lost."""
+"""The stages of make gpu, in tiny sizes, on the CPU and on the pretended card: their rows are those of the commands."""
 
 from __future__ import annotations
 
-import csv
 import importlib
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,46 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from running import ROOT, printed
+from running import ROOT, printed, table_rows
 from torch import nn
 
-from tipping.experiment.store import Store
 from tipping.results import sweep, tipping_map
 
-BENCHMARKS = str(ROOT / "benchmarks")
 ANSWER = ("seed", "model.dropout", "protocol", "control", "mu")  # what a row of the answer is of
 MEASURED = ("filters", "dead", "relevant", "ablated", "shared", "intact", "selected", "random", "certified")
 TIPS = ("evaluations", "intact", "least", "filters", "tipping_mu", "tipping_filters", "tipping_random_filters")
 TIPS += ("area_selected", "area_random", "crossings", "crosses_at", "saturation_mu", "certified")
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("gpu.work")
-
-
-@pytest.fixture
-def work(gpu: ModuleType, device: torch.device, tmp_path: Path) -> Any:
-    return gpu.Work(tmp_path, device, gpu.TINY, time.time() + 86_400, Store(tmp_path / "store"))
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def command(out: Path, *options: str) -> list[str]:
-    given = ["--out", str(out), "--device", "cpu", "--store", str(out.parent / "store"), *options]
-    return [sys.executable, "-m", "gpu", *given]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), BENCHMARKS])}
-
-
-def called(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, *options), capture_output=True, text=True, env=environment(), cwd=ROOT)
 
 
 @pytest.mark.parametrize("size", ["full", "tiny"])
@@ -85,7 +51,7 @@ def test_right_compares_all_protocols_and_finds_no_difference_here(work: Any) ->
     """The card computes as the CPU does."""
     right = importlib.import_module("gpu.right")
     right.run(work)
-    found = rows(work.out / right.FILE)
+    found = table_rows(work.out / right.FILE)
     compared = {(row["protocol"], row["what"]): row for row in found}
     for protocol in work.size.protocols:
         assert float(compared[protocol, "responses"]["largest"]) < 1e-12
@@ -156,7 +122,7 @@ def test_the_answers_rows_are_those_of_interpret(work: Any, tmp_path: Path) -> N
         "protocol.control=layer,norm",
     ]
     printed("interpret.py", "-m", *given, *several)
-    expected = rows(tmp_path / "sweep" / "results.csv")
+    expected = table_rows(tmp_path / "sweep" / "results.csv")
     assert len(expected) == len(work.size.mu) * 4
     for row in expected:
         own = found[tuple(row[key] for key in ANSWER)]
@@ -168,7 +134,7 @@ def answered(answer: ModuleType, work: Any) -> list[dict[str, str]]:
     table = answer.Rows(work.out / answer.FILE)
     for some in answer.of_network(work, 0.5, 0):
         table.add(*some)
-    return rows(work.out / answer.FILE)
+    return table_rows(work.out / answer.FILE)
 
 
 def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None:
@@ -179,96 +145,12 @@ def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None
     given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
     printed("sweeps/tipping_point.py", *given, *search)
-    jobs, _ = sweep.read([tmp_path / "sweep"])
+    jobs, _ = sweep.read_sweeps([tmp_path / "sweep"])
     (network,), _ = sweep.networks(jobs)
-    expected = tipping_map.row(network)
+    expected = tipping_map.network_row(network)
     for key in TIPS:
         assert own[key] == pytest.approx(expected[key], rel=1e-9), key
     assert own["crossings"] >= 1
-
-
-def test_a_call_that_is_cut_off_loses_no_row_and_the_next_goes_on(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = ("--minutes", "60", "--stages", "answer")
-    process = subprocess.Popen(command(out, *options), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (out / "answer.csv").is_file():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 128 + signal.SIGTERM
-    kept = (out / "answer.csv").read_text()
-    assert len(rows(out / "answer.csv")) % 6 == 0, "three mu under two controls for each protocol"
-    trained = {path.name for path in (tmp_path / "store" / "networks").glob("*.pt")}
-    time.sleep(0.5)
-    assert (out / "answer.csv").read_text() == kept, "its stage still runs"
-    result = called(out, *options)
-    assert result.returncode == 0, result.stderr
-    assert (out / "answer.csv").read_text().startswith(kept)
-    assert len(rows(out / "answer.csv")) == 2 * 2 * 12
-    assert "| answer | " in (out / "gpu.md").read_text()
-    assert trained <= {path.name for path in (tmp_path / "store" / "networks").glob("*.pt")}
-
-
-def test_what_a_stage_prints_is_kept_and_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
-    (tmp_path / "out" / "answer.csv").mkdir(parents=True)  # where its rows should be
-    result = called(tmp_path / "out", "--minutes", "60", "--stages", "answer,selecting")
-    assert result.returncode == 1
-    assert "answer: failed" in result.stdout
-    assert "selecting: done" in result.stdout
-    assert "answer.csv" in (tmp_path / "out" / "log.txt").read_text()
-    assert "failed" in (tmp_path / "out" / "gpu.md").read_text()
-
-
-def test_stages_without_time_are_named(tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    main = importlib.import_module("gpu.__main__").main
-    assert main(["--out", str(tmp_path / "out"), "--device", "cpu", "--minutes", "0.01", "--size", "full"]) == 0
-    printed = capsys.readouterr().out
-    for stage in ("right", "answer", "stages", "selecting", "widths"):
-        assert f"{stage}: left out" in printed
-        assert f"{stage} | 0 | left out" in (tmp_path / "out" / "gpu.md").read_text()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_one_line_says_how_to_try(tmp_path: Path) -> None:
-    result = called(tmp_path / "out", "--device", "cuda")
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        "make gpu: this machine has no GPU that torch can use; DEVICE=cpu tries it in tiny sizes"
-    ]
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--minutes", "0"], "MINUTES=0"),
-        (["--minutes", "nan"], "MINUTES=nan"),
-        (["--minutes", "soon"], "--minutes"),
-        (["--stages", "right,left"], "STAGES=left: give some of right, answer"),
-        (["--device", "tpu"], "--device"),
-    ],
-)
-def test_mistakes_are_one_line(
-    options: list[str], said: str, tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        importlib.import_module("gpu.__main__").main(["--out", str(tmp_path / "out"), "--device", "cpu", *options]) == 1
-    )
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
-    assert not (tmp_path / "out").exists()
-
-
-def test_rows_of_another_size_are_left_alone(
-    tmp_path: Path, gpu: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main, out = importlib.import_module("gpu.__main__").main, tmp_path / "out"
-    given = ["--out", str(out), "--device", "cpu", "--minutes", "0.001"]
-    assert main(given) == 0
-    before = (out / "machine.json").read_text()
-    assert main([*given, "--size", "full"]) == 1
-    assert capsys.readouterr().err.strip() == f"OUT={out} holds rows of the tiny size: give another folder"
-    assert (out / "machine.json").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -347,7 +229,7 @@ def test_a_protocol_that_the_device_refuses_leaves_the_others(work: Any, monkeyp
     monkeypatch.setattr(right, "compared", refusing)
     monkeypatch.setattr(right, "tests", lambda work: {"protocol": "", "what": "tests", "right": True, "note": ""})
     right.run(work)
-    found = rows(work.out / right.FILE)
+    found = table_rows(work.out / right.FILE)
     (row,) = [row for row in found if row["protocol"] == "authors"]
     assert (row["right"], row["note"]) == ("False", "CUSOLVER_STATUS_INVALID_VALUE in some call")
     assert {row["protocol"] for row in found} == {*work.size.protocols, ""}

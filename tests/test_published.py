@@ -46,7 +46,7 @@ def test_what_is_published_is_certified_and_names_what_made_it(publish: ModuleTy
 
 
 def test_the_chart_draws_every_accuracy_of_figure_4(publish: ModuleType) -> None:
-    drawn = publish.chart().to_dict()
+    drawn = publish.figure_4_chart().to_dict()
     points = [point for values in drawn["datasets"].values() for point in values]
     for row in publish.kept("figure4"):
         wanted = {"filters": row["ablated"], "ablated": "selected filters", "accuracy": row["selected"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from tipping.data import CLASSES
@@ -168,6 +170,25 @@ class Normed(nn.Sequential):
         super().__init__(weight_norm(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
 
 
+class WeightNormed(nn.Sequential):
+    """Keeps its weights as tensors beside its parameters, of which they are made at each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 10))
+        for layer in (self[0], self[2], self[5]):
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch has a newer form
+                nn.utils.weight_norm(layer)
+
+
+class Pruned(nn.Sequential):
+    """The same, by masks."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 10))
+        for layer in (self[0], self[2], self[5]):
+            prune.l1_unstructured(layer, "weight", 0.3)
+
+
 class Strict(Normed):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         assert images.shape[-1] == 28, "only 28x28"
@@ -214,162 +235,3 @@ class Pooled(nn.Sequential):
 class Failing(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         raise ZeroDivisionError
-
-
-class Skipping(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.relu1 = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()
-        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
-        self.flatten, self.dense = nn.Flatten(), nn.Linear(256, 10)
-        self.sites = {"conv1": "relu1", "conv2": "relu2"}
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.relu1(self.conv1(images))
-        return self.dense(self.flatten(maps + self.relu2(self.conv2(maps))))
-
-
-class CallsReLU(Skipping):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.dense(self.flatten(self.relu2(self.conv2(functional.relu(self.relu1(self.conv1(images)))))))
-
-
-class Twice(Skipping):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.relu1(self.conv1(images))
-        return self.dense(self.flatten(self.relu2(self.conv2(self.conv2(maps)))))
-
-
-class Deciding(Skipping):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.relu2(self.conv2(self.relu1(self.conv1(images))))
-        return self.dense(self.flatten(maps if maps.mean() > 0.1 else -maps))
-
-
-class Grouped(Skipping):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, groups=2)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.dense(self.flatten(self.relu2(self.conv2(self.relu1(self.conv1(images))))))
-
-
-class Hooked(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.relu1.register_forward_hook(lambda module, inputs, maps: maps * 2)
-
-
-class Parametrized(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1))
-
-
-class Softmax(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.Softmax(1)
-
-
-class LowPrecision(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.bfloat16()
-
-
-class Patched(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.relu2.forward = lambda maps: maps.abs()
-
-
-class Buffered(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
-        del self.conv2.bias
-        self.conv2.register_buffer("bias", torch.ones(4))
-
-
-class BatchNormalized(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4, track_running_stats=False)
-
-
-class Unflattened(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(8), nn.Linear(1, 10)
-
-
-class HalfFlat(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(2), nn.Linear(64, 10)
-
-
-class FromInput(Skipping):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.relu1(self.conv1(images))
-        return self.dense(self.flatten(self.relu2(self.conv2(images.expand(-1, 4, -1, -1)))))
-
-
-class Indexed(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.sites = {"conv1": "relu2", "conv2": "relu2"}
-
-
-class UnequalStrides(Grouped):
-    """Whose channels-last maps some CPU builds of torch get wrong for few channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.dense = nn.Conv2d(4, 4, 3, padding=1, stride=(1, 2)), nn.Linear(128, 10)
-
-
-class DilatedRow(Grouped):
-    """The same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, (1, 3), padding=(0, 2), dilation=2)
-
-
-class PreHooked(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.relu1.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
-
-
-class AsTraced(Grouped):
-    """Does something else when it is traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = super().forward(images)
-        return logits + 1 if isinstance(images, torch.Tensor) else logits
-
-
-class WithIndices(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(1, return_indices=True)
-
-
-class Elsewhere(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
-        self.sites = {"conv1": "unused"}

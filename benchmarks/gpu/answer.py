@@ -59,7 +59,7 @@ def of_network(
     drawn: dict[tuple[float, str], Selection] = {}
     for protocol in protocols:
         own = work.options(*given, f"protocol={protocol}")
-        subject = Subject.of(model, dataset, own)
+        subject = Subject.from_options(model, dataset, own)
         drawn = drawn or selected(work, subject)
         yield list(rows_of(work, subject, dataset, drawn))
 
@@ -96,5 +96,5 @@ def rows_of(
         curve = DropCurve.of_ends(intact_N, predictions_AN, images.labels_N, len(selection.order_K))
         came_of_it = outcome.outcome(options, subject.filters.index, selection, images, intact_N, predictions_AN, curve)
         record = InterpretRecord(**work.described(options), **came_of_it, store={}, made={}, seconds={})
-        row = tables.row(record, [])
+        row = tables.job_row(record, [])
         yield row | {"curve_selected": "", "curve_random": ""}  # a curve of two points is none

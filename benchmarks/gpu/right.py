@@ -79,8 +79,8 @@ def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     dataset = spread(data.load(options.data.name, options.data.root), work.size.images)
     model = build(options.model, dataset.image_shape, data.CLASSES, options.seed)
     train(model, dataset, **asdict(options.trainer), seed=options.seed)
-    here = Subject.of(model.eval(), dataset, options)
-    there = Subject.of(copied(model, work.device), dataset.to(work.device), options)
+    here = Subject.from_options(model.eval(), dataset, options)
+    there = Subject.from_options(copied(model, work.device), dataset.to(work.device), options)
     problem, other = here.fresh_responses(), there.fresh_responses()
     selection, selected = here.select(problem), there.select(other)
 

@@ -191,7 +191,7 @@ class Timed:
 
     def _problem(self) -> tuple[Subject, MuLassoProblem]:
         self._trained()
-        subject = Subject.of(self.model, self.dataset, self.options)
+        subject = Subject.from_options(self.model, self.dataset, self.options)
         return subject, subject.responses(self.work.store)[0]
 
     @cached_property

@@ -10,7 +10,7 @@ import numpy as np
 from gpu.work import Pace, Rows, Work, columns_of
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import outcome
-from tipping.experiment.config import Config, Search
+from tipping.experiment.config import Config, SearchOptions
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import search_note
 from tipping.experiment.searched import Searched
@@ -20,7 +20,7 @@ from tipping.selection import explainable, selections
 
 FILE = "widths.csv"
 DROPOUT = (0.5, 0.0)
-SEARCH = Search(low=0.1, high=3000, grid=9, precision=0, trials=40, storage=None)
+SEARCH = SearchOptions(low=0.1, high=3000, grid=9, precision=0, trials=40, storage=None)
 
 
 def run(work: Work) -> None:
@@ -44,7 +44,9 @@ def run(work: Work) -> None:
 
 def searched(work: Work, options: Config) -> dict[str, object]:
     """The row of one network: its curve crosses the level between two neighbouring sets of relevant filters."""
-    found = Searched.of(replace(options, store=replace(options.store, dir=str(work.store.folder))), SEARCH, work.device)
+    found = Searched.from_options(
+        replace(options, store=replace(options.store, dir=str(work.store.folder))), SEARCH, work.device
+    )
     best = explainable(found.path.problem)
     jobs: dict[float, Job] = {}
     known: dict[float, float] = {}
@@ -54,7 +56,7 @@ def searched(work: Work, options: Config) -> dict[str, object]:
     (network,), left_out = sweep.networks(list(jobs.values()))
     assert not left_out
     note = search_note(found.bracketing, known, found.level, saturation_mu=found.saturation)
-    return tipping_map.row(network._replace(search=note))
+    return tipping_map.network_row(network._replace(search=note))
 
 
 def evaluated(work: Work, found: Searched, options: Config, best: tuple[np.ndarray, float]) -> Job:

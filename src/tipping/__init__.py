@@ -26,7 +26,7 @@ __all__ = [
     "relevant_filters",
     "tipping_point",
 ]
-WINGS = {  # where each is, and its name there: imported when it is asked for, so that commands start without torch
+WINGS = {  # the wing of each name, and the name there; imported on first use, so that commands start without torch
     "Draws": ("selection", "Draws"),
     "Filters": ("network", "Filters"),
     "InputError": ("errors", "InputError"),

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-COMMANDS = {  # what each does, and its room in `tipping.command`
+COMMANDS = {  # by name: what the sub-command does, and its room in `tipping.command`
     "train": ("train networks", "train"),
     "interpret": ("find the filters a network relies on, and what is left without them", "interpret"),
     "layers": ("say what of a network is measured and ablated, without training it", "layers"),
@@ -20,7 +20,7 @@ COMMANDS = {  # what each does, and its room in `tipping.command`
     "store": ("list, verify or prune what is kept of networks", "store"),
     "dashboard": ("save the workspace in which W&B compares jobs", "dashboard"),
 }
-OF_HYDRA = ("train", "interpret", "search", "fewest")  # sub-commands that Hydra's command line is of
+OF_HYDRA = ("train", "interpret", "search", "fewest")  # sub-commands whose command line is read by Hydra
 HELP = """\
 usage: {program} COMMAND [OPTION ...]
 
@@ -48,7 +48,7 @@ def main() -> None:
     elif name not in COMMANDS:
         sys.exit(f"{name}: no such command; there are {', '.join(COMMANDS)}")
     else:
-        from tipping.experiment import invocation  # with Hydra, which the lines above do without
+        from tipping.experiment import invocation  # imports Hydra, which the lines above do not need
 
         invocation.used = program
         room = import_module(f"tipping.command.{COMMANDS[name][1]}")
@@ -66,8 +66,10 @@ def _version() -> str:
 
 
 def _completed() -> str:
-    """Return the sub-command of the line that is to be completed by the tab key, which is then without it, as Hydra
-    takes it."""
+    """Take the sub-command out of the line that the tab key completes, as Hydra expects the line, and return it.
+
+    Where the line has no sub-command of Hydra, the names of sub-commands are printed and the program exits.
+    """
     _, name, *rest = [*os.environ.get("COMP_LINE", "").split(" ", 2), "", ""][:3]
     if name not in OF_HYDRA:
         print(*(one for one in COMMANDS if one.startswith(name)))

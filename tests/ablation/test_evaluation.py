@@ -12,7 +12,8 @@ import pytest
 import torch
 from running import options_of
 from torch import nn
-from toys import Parametrized, Skipping, filters_of, keras, keras_with_dense, matconvnet, pooled
+from toy_chains import Parametrized, Skipping
+from toys import filters_of, keras, keras_with_dense, matconvnet, pooled
 
 from tipping.ablation import ablated, evaluate_ablations, evaluation
 from tipping.ablation.masks import gone_channels, layer_values

@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_is_one_line(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert err.splitlines() == [
         "a worker was killed, perhaps for want of memory; the same command again does what is left",
-        f"no readable result.json of this version: job 0, 1 of {tmp_path / 'sweep'}",
+        f"{tmp_path / 'sweep'}: no whole result.json of job 0, 1; the same command again runs what is left",
     ]
     assert not findings(tmp_path)
 

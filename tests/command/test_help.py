@@ -22,13 +22,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from running import ROOT, printed
 
-from tipping.experiment.config import FewestFilters, Search, parse, split_off
+from tipping.experiment.config import FewestFiltersOptions, SearchOptions, parse, split_off
 
 CONFIGS = {  # of each script, its configuration and the options of its own
     "interpret.py": ("config", None),
     "train.py": ("config", None),
-    "sweeps/tipping_point.py": ("tipping_point", Search),
-    "sweeps/fewest_filters.py": ("fewest_filters", FewestFilters),
+    "sweeps/tipping_point.py": ("tipping_point", SearchOptions),
+    "sweeps/fewest_filters.py": ("fewest_filters", FewestFiltersOptions),
 }
 ALL = ["model", "model.filters", "data", "trainer.max_epochs", "protocol", "selection", "visualize", "tracking"]
 ALL += ["device", "store.dir", "protocol.draws", "curve.points", "curve.images"]

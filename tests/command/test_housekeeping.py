@@ -98,6 +98,7 @@ def test_what_jobs_use_is_kept_and_what_they_used_is_made_again(
     after = json.loads((tmp_path / "out" / "result.json").read_text())
     for of in (before, after):
         assert of.pop("made") == {"network": True, "responses": True}
+        of.pop("digest")
         del of["seconds"], of["ended"]
     assert after == before
     assert set(store.glob("*/*.pt")) == items
@@ -113,7 +114,7 @@ def test_items_are_used_by_key_or_by_their_weights(prune, store: Path, tmp_path:
     record(tmp_path / "elsewhere" / "2", linked.stem)
     (tmp_path / "sweep" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "sweep" / "back").symlink_to(tmp_path / "sweep")
-    assert housekeeping.jobs_of([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
+    assert housekeeping.jobs_by_use([tmp_path / "sweep"])[trained.stem] == [tmp_path / "sweep" / "0"], "once"
     assert sorted(prune(tmp_path / "sweep")) == sorted(lost + [path.with_suffix(".lock") for path in lost])
     assert {path for path in state(store) if path.suffix == ".pt"} == {of_weights, of_trained, trained, loaded, linked}
 

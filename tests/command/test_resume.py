@@ -6,12 +6,14 @@ import errno
 import hashlib
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock, Timeout
+from running import record_of, rewrite
 
 from tipping.experiment import records, versions
 from tipping.experiment.subject import Subject
@@ -27,7 +29,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def findings(folder: Path) -> list[dict[str, Any]]:
     """The records of a sweep but for times."""
-    return [{**one, "seconds": 0, "ended": 0, "made": 0} for one in map(json.loads, contents(folder))]
+    return [{**one, "seconds": 0, "ended": 0, "made": 0, "digest": 0} for one in map(json.loads, contents(folder))]
 
 
 def contents(folder: Path) -> list[str]:
@@ -105,7 +107,7 @@ def test_a_single_job_is_resumed_unless_its_options_are_others(run_script, tmp_p
     stamp = path.stat().st_mtime_ns
     assert f"done before: {tmp_path / 'out'}" in run_script(script, "seed=1", "device=cpu")[1]
     assert path.stat().st_mtime_ns == stamp
-    for options in (["seed=1", "resume=false"], ["seed=1", "protocol.draws=3"]):
+    for options in (["seed=1", "resume=false"], ["seed=1", "protocol.draws=3", "replace=true"]):
         assert "done before" not in run_script(script, *options)[1]
         assert path.stat().st_mtime_ns > stamp
         stamp = path.stat().st_mtime_ns
@@ -114,28 +116,38 @@ def test_a_single_job_is_resumed_unless_its_options_are_others(run_script, tmp_p
 
 def test_a_training_is_not_mistaken_for_a_job_of_interpret(run_script, tmp_path: Path) -> None:
     for script, other in (("train", "interpret"), ("interpret", "train")):
-        assert run_script(script)[0] == 0
-        assert "done before" not in run_script(other)[1]
+        assert run_script(script, "replace=true")[0] == 0
+        code, out, err = run_script(other)
+        assert (code, len(err.strip().splitlines())) == (1, 1)
+        assert "done before" not in out
+        assert "holds a finished job that is another" in err
 
 
 def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> None:
     assert run_script(*TWO, multirun=True)[0] == 0
     for job, edited in ((0, "code"), (1, "torch")):
-        path = tmp_path / "out" / str(job) / "result.json"
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "versions": {**record["versions"], edited: "2.0"}}))
-    assert "0 of 2 jobs are done" in run_script(*TWO, multirun=True)[1]
-    assert json.loads(path.read_text())["versions"] == record["versions"]
+        path = tmp_path / "out" / str(job)
+        record = record_of(path)
+        rewrite(path, versions={**record["versions"], edited: "2.0"})
+    before = stamps(tmp_path / "out")
+    code, _, err = run_script(*TWO, multirun=True)
+    assert (code, len(err.strip().splitlines())) == (1, 1)
+    assert "2 finished jobs there are others (job 0: other code): give another folder, or replace=true" in err
+    assert stamps(tmp_path / "out") == before
+    out = run_script(*TWO, "replace=true", multirun=True)[1]
+    assert "0 of 2 jobs are done" in out
+    assert "job 0: run again, as other code\njob 1: run again, as torch was 2.0, and is " in out
+    assert record_of(path)["versions"] == record["versions"]
 
 
 def test_a_checkpoint_that_changed_is_another_network(run_script, tmp_path: Path) -> None:
     for seed in (0, 1):
-        assert run_script("train", f"seed={seed}")[0] == 0
+        assert run_script("train", f"seed={seed}", "replace=true")[0] == 0
     first, second = (path.read_bytes() for path in sorted((tmp_path / "store" / "networks").glob("*.pt")))
     given = tmp_path / "given.pt"
     for content, done in ((first, False), (first, True), (second, False)):
         given.write_bytes(content)
-        code, out, err = run_script("interpret", f"+model.checkpoint={given}")
+        code, out, err = run_script("interpret", f"+model.checkpoint={given}", "replace=true")
         assert code == 0, err
         assert ("done before" in out) == done
     given.unlink()
@@ -155,7 +167,8 @@ def test_what_was_imported_counts_not_what_its_file_has_become(run_script, tmp_p
     assert path.read_text() != RESTLESS
     sys.modules.pop("restless")  # as in another process
     importlib.invalidate_caches()
-    _, out, err = run_script(*own, "mu=1,20", multirun=True)
+    _, out, err = run_script(*own, "mu=1,20", "replace=true", multirun=True)
+    assert "job 0, 1: run again, as the file of model._target_ has changed" in out
     assert "0 of 2 jobs are done" in out, err
     assert json.loads(contents(tmp_path / "out")[0])["made"]["network"]
 
@@ -238,7 +251,7 @@ def test_one_checkpoint_that_is_gone_leaves_the_other_jobs(run_script, tmp_path:
     (tmp_path / "out" / "multirun.yaml").write_text("")  # as a full disk leaves it
     code, out, err = run_script(*both, multirun=True)
     assert code == 1
-    assert "1 of 2 jobs are done" in out
+    assert "1 of 2 jobs are done" in out, err
     assert err.startswith("job 0 (")
     assert str(given[0]) in err
 
@@ -255,14 +268,14 @@ def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> N
 def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that is out of reach for a moment."""
     assert run_script("interpret", "mu=1")[0] == 0
-    path, read = tmp_path / "out" / "result.json", Path.read_text
+    path, opened = tmp_path / "out" / "result.json", os.open
 
-    def failing(self: Path, *given: Any, **named: Any) -> str:
-        if self == path:
-            raise OSError(errno.ESTALE, "Stale file handle", str(self))
-        return read(self, *given, **named)
+    def failing(given: Any, *more: Any, **named: Any) -> int:
+        if given == path:
+            raise OSError(errno.ESTALE, "Stale file handle", str(given))
+        return opened(given, *more, **named)
 
-    monkeypatch.setattr(Path, "read_text", failing)
+    monkeypatch.setattr(os, "open", failing)
     code, _, err = run_script("interpret", "mu=1")
     assert code == 1
     assert str(path) in err
@@ -273,11 +286,10 @@ def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, mo
 
 def test_a_record_does_not_say_what_is_imported(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_script("interpret", "mu=1")[0] == 0
-    path, code = tmp_path / "out" / "result.json", tmp_path / "hostile.py"
+    folder, code = tmp_path / "out", tmp_path / "hostile.py"
     code.write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
-    record = json.loads(path.read_text())
-    record["config"]["model"]["_target_"] = "hostile.Net"
-    path.write_text(json.dumps(record))
+    model = {**record_of(folder)["model"], "_target_": "hostile.Net"}
+    rewrite(folder, model=model, config={**record_of(folder)["config"], "model": model})
     assert "done before" not in run_script("interpret", "mu=1")[1]
     assert not (tmp_path / "run").exists()

@@ -60,6 +60,44 @@ class Net(nn.Module):
 """
 
 
+def test_code_that_a_class_imports_decides_its_network(run_script, tmp_path: Path, monkeypatch) -> None:
+    """Neither the store's networks nor finished jobs are taken for those of other code."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "of_blocks.py").write_text(OF_BLOCKS)
+    done = []
+    for activation in ("ReLU", "ReLU", "Tanh"):
+        (tmp_path / "its_blocks.py").write_text(f"from torch import nn\nACT = nn.{activation}\n")
+        for name in ("of_blocks", "its_blocks"):
+            sys.modules.pop(name, None)  # as in another process
+        importlib.invalidate_caches()
+        code, out, err = run_script("interpret", "model=own", "model._target_=of_blocks.Net", "mu=1")
+        assert code == 0, err
+        done.append("done before" in out)
+    assert done == [False, True, False]
+    assert record_of(tmp_path / "out")["made"]["network"]
+    assert len(list((tmp_path / "store" / "networks").glob("*.pt"))) == 2
+
+
+OF_BLOCKS = """
+from torch import nn
+from its_blocks import ACT
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 3), ACT(), nn.Flatten(), nn.Linear(144, 10))
+"""
+
+
+@pytest.mark.parametrize("kind", ["WeightNormed", "Pruned"])
+def test_a_network_whose_weights_are_made_of_others_is_checked_for_sanity(
+    run_script, tmp_path: Path, kind: str
+) -> None:
+    code, _, err = run_script("interpret", "model=own", f"model._target_=toys.{kind}", "randomize=from:2")
+    assert code == 0, err
+    assert record_of(tmp_path / "out")["overlap"] is not None
+
+
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [

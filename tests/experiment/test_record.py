@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from running import record_of
 
-from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record
+from tipping.experiment import versions
+from tipping.experiment.record import InterpretRecord, TrainRecord, parse_record, sealed
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +49,45 @@ def test_the_parts_are_typed(written: dict[str, dict[str, Any]]) -> None:
 def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_left(
     written: dict[str, dict[str, Any]],
 ) -> None:
-    older = {key: value for key, value in written["interpret"].items() if key != "model_files"}
-    assert parse_record({**older, "later": 1}).model_files == {}
+    later = ("model_files", "trained_on", "files", "overrides", "presets", "digest")
+    older = {key: value for key, value in written["interpret"].items() if key not in later}
+    record = parse_record({**older, "schema": 6, "later": 1})
+    assert (record.model_files, record.trained_on, record.files, record.digest) == ({}, None, {}, "")
+
+
+def test_the_machine_that_trained_a_network_is_named_not_the_one_that_found_it(
+    run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, checkpoint = [], tmp_path / "given.pt"
+    for processor, options in (("the first", []), ("another", []), ("another", [f"+model.checkpoint={checkpoint}"])):
+        monkeypatch.setattr(versions, "_processor", lambda processor=processor: processor)
+        code, _, err = run_script("interpret", f"mu={1 + len(names)}", "replace=true", *options)
+        assert code == 0, err
+        record = record_of(tmp_path / "out")
+        names.append((record["device"], record["trained_on"]))
+        checkpoint.write_bytes(next((tmp_path / "store" / "networks").glob("*.pt")).read_bytes())
+    threads = f"cpu, {torch.get_num_threads()} threads"
+    first, other = f"{threads} (the first)", f"{threads} (another)"
+    assert names == [(first, first), (other, first), (other, None)]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"schema": 5}, "of another version"), ({"filters": {}}, "not whole"), ({"mu": "5"}, "not whole")],
+    [
+        ({"schema": 5}, "of another version"),
+        ({"filters": {}}, "not whole"),
+        ({"mu": "5"}, "not whole"),
+        ({"trained_on": 5}, "not whole"),
+    ],
 )
 def test_others_are_refused(written: dict[str, dict[str, Any]], change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
+        parse_record(sealed(written["interpret"] | change))
+    with pytest.raises(ValueError, match="it has changed since it was written"):
         parse_record(written["interpret"] | change)
 
 
 def test_a_part_is_missed(written: dict[str, dict[str, Any]]) -> None:
-    for name in written["interpret"].keys() - {"model_files"}:
+    for name in written["interpret"].keys() - {"model_files", "trained_on", "self_test"}:
         with pytest.raises((ValueError, LookupError, TypeError)):
             parse_record({key: value for key, value in written["interpret"].items() if key != name})

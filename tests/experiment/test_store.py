@@ -24,14 +24,14 @@ def fetch(folder: Path, value: float = 1.0, **changed: object) -> Item:
 def test_the_same_recipe_is_made_once(tmp_path: Path) -> None:
     made = fetch(tmp_path)
     found = Store(tmp_path).fetch("networks", {"model": {"filters": 4}, "seed": 0}, never)
-    assert (made.found, found.found, made.key) == (False, True, found.key)
+    assert (made.existed, found.existed, made.key) == (False, True, found.key)
     assert torch.equal(found.tensors["w"], torch.ones(3))
 
 
 def test_another_recipe_or_kind_is_another_item(tmp_path: Path) -> None:
     keys = {fetch(tmp_path).key, fetch(tmp_path, seed=1).key, fetch(tmp_path, model={"filters": 5}).key}
     assert len(keys) == 3
-    assert not Store(tmp_path).fetch("responses", {"seed": 0, "model": {"filters": 4}}, dict).found
+    assert not Store(tmp_path).fetch("responses", {"seed": 0, "model": {"filters": 4}}, dict).existed
 
 
 def test_anew_replaces(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         Store(tmp_path).fetch("networks", {"seed": 0, "model": {"filters": 4}}, fail)
     assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
-    assert not fetch(tmp_path).found
+    assert not fetch(tmp_path).existed
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300, -1])
@@ -76,6 +76,18 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     torch.save(Pickled(), path)
     with pytest.raises(InputError, match="cannot be read"):
         fetch(tmp_path)
+
+
+def test_who_made_an_item_is_kept_with_it(tmp_path: Path) -> None:
+    """Files of earlier versions do not say it; nobody else is named."""
+    recipe = {"seed": 0}
+    made = Store(tmp_path).fetch("networks", recipe, lambda: {"w": torch.ones(1)}, made_on="a fast one")
+    found = Store(tmp_path).fetch("networks", recipe, never, made_on="another")
+    assert (made.made_on, found.made_on, made.key) == ("a fast one", "a fast one", found.key)
+    content = torch.load(made.path, weights_only=True)
+    del content["made_on"]
+    torch.save(content, made.path)
+    assert Store(tmp_path).fetch("networks", recipe, never, made_on="another").made_on is None
 
 
 def test_an_unwritable_folder_is_refused_by_name(tmp_path: Path) -> None:

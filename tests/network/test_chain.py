@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toys import (
+from toy_chains import (
     AsTraced,
     BatchNormalized,
     Buffered,
@@ -22,7 +22,6 @@ from toys import (
     Hooked,
     Indexed,
     LowPrecision,
-    OneReLU,
     Parametrized,
     Patched,
     PreHooked,
@@ -32,8 +31,8 @@ from toys import (
     UnequalStrides,
     Unflattened,
     WithIndices,
-    filters_of,
 )
+from toys import OneReLU, filters_of
 
 from tipping.ablation import ablated, evaluate_ablations, evaluation
 from tipping.data import Split

@@ -14,7 +14,8 @@ from tipping.ablation import ablated
 from tipping.data import Split
 from tipping.errors import InputError
 from tipping.network import Filters, build
-from tipping.network.discovery import FilterLayer, find, modular
+from tipping.network.discovery import FilterLayer, find
+from tipping.network.modular import modular
 from tipping.selection import collect
 
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))

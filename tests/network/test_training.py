@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from oracles import accuracy
+from torch import Tensor
 from toys import filters_of
 
 from tipping import data
@@ -88,6 +91,104 @@ def test_tf32_is_refused_without_a_gpu(digits: Dataset) -> None:
         with pytest.raises(InputError, match=r"trainer\.precision=tf32"):
             trained(digits, seed=0, precision="tf32")
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+class Heads(torch.nn.Module):
+    """Gives the logits among others in training."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.head, self.aside, self.form = torch.nn.Linear(64, 10), torch.nn.Linear(64, 10), form
+
+    def forward(self, images_NCHW: Tensor) -> object:
+        pixels = images_NCHW.flatten(1)
+        logits, others = self.head(pixels), self.aside(pixels)
+        forms = {
+            "alone": logits,
+            "tuple": (logits, others),
+            "list": [logits, others],
+            "named": Named(others, logits),
+            "dictionary": {"others": others, "logits": logits},
+            "nothing": (),
+            "a loss": {"loss": logits.sum()},
+            "maps": images_NCHW,
+        }
+        return forms[self.form] if self.training else logits
+
+
+class Named(NamedTuple):
+    others: Tensor
+    logits: Tensor
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "named", "dictionary"])
+def test_of_several_outputs_in_training_the_logits_are_trained(digits: Dataset, form: str) -> None:
+    weights = []
+    for one in (form, "alone"):
+        model = build({"_target_": f"{__name__}.Heads", "form": one}, digits.image_shape, data.CLASSES, seed=0)
+        train(model, digits, max_epochs=1, batch_size=64, learning_rate=1e-3, seed=0)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("form", ["nothing", "a loss", "maps"])
+def test_outputs_without_logits_in_training_are_refused(digits: Dataset, form: str) -> None:
+    model = build({"_target_": f"{__name__}.Heads", "form": form}, digits.image_shape, data.CLASSES, seed=0)
+    with pytest.raises(InputError, match=r"Heads in training gives a \w+ without logits"):
+        train(model, digits, max_epochs=1, batch_size=64, learning_rate=1e-3, seed=0)
+
+
+class Normalised(torch.nn.Module):
+    """Normalises maps of one pixel, or of more, over the batch."""
+
+    def __init__(self, pixels: int, function: bool) -> None:
+        super().__init__()
+        self.pool, self.norm = torch.nn.AdaptiveAvgPool2d(pixels), torch.nn.BatchNorm2d(1)
+        self.head, self.function = torch.nn.Linear(pixels**2, 10), function
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps = self.pool(images_NCHW)
+        if self.function:
+            mean, var = self.norm.running_mean, self.norm.running_var
+            maps = torch.nn.functional.batch_norm(maps, mean, var, training=self.training)
+        else:
+            maps = self.norm(maps)
+        return self.head(maps.flatten(1))
+
+
+def trained_on(digits: Dataset, count: int, *, pixels: int, function: bool = False, size: int = 8) -> torch.nn.Module:
+    options = {"_target_": f"{__name__}.Normalised", "pixels": pixels, "function": function}
+    model = build(options, digits.image_shape, data.CLASSES, seed=0)
+    dataset = Dataset(digits.name, digits.train[:count], digits.test)
+    train(model, dataset, max_epochs=3, batch_size=size, learning_rate=1e-3, seed=0)
+    return model
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_a_last_image_that_cannot_be_normalised_by_itself_is_left_out(
+    digits: Dataset, function: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        model = trained_on(digits, 17, pixels=1, function=function)
+    assert "the last image of each epoch is left out" in caplog.text
+    assert function or model.norm.num_batches_tracked == 3 * 2, "neither the one left out nor the trial is counted"
+    caplog.clear()
+    for count in (16, 18):
+        trained_on(digits, count, pixels=1, function=function)
+    assert "left out" not in caplog.text
+
+
+def test_a_last_image_that_can_be_normalised_is_trained_on(digits: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        model = trained_on(digits, 17, pixels=2)
+    assert "left out" not in caplog.text
+    assert model.norm.num_batches_tracked == 3 * 3
+
+
+def test_batches_of_one_image_that_cannot_be_normalised_are_refused(digits: Dataset) -> None:
+    with pytest.raises(InputError, match=r"trainer\.batch_size=1: "):
+        trained_on(digits, 17, pixels=1, size=1)
+    assert trained_on(digits, 17, pixels=2, size=1).norm.num_batches_tracked == 3 * 17
 
 
 def test_a_missing_gpu_is_refused() -> None:

@@ -15,6 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tipping.experiment.record import sealed
 from tipping.report import page as report
 from tipping.results.folder import read_folder
 
@@ -158,8 +159,8 @@ def test_a_page_of_500_jobs_is_small_and_opens(sweep: Path, browser: webdriver.C
         record = json.loads((copy / "result.json").read_text())
         record["config"]["model"]["name"] = record["model"]["name"] = f"network {number // 8}"
         record["store"]["weights"] += str(number // 8)
-        (copy / "result.json").write_text(json.dumps(record))
-    page = report.write([read_folder(tmp_path / "big")])
+        (copy / "result.json").write_text(json.dumps(sealed(record)))
+    page = report.write_page([read_folder(tmp_path / "big")])
     assert page.stat().st_size < 10_000_000
     assert page.read_text().count("<tr>") == 501
     browser.get(page.as_uri())

@@ -49,4 +49,4 @@ def test_a_search_in_which_nothing_tips_has_no_next(tmp_path: Path, script: str)
 
 def test_a_folder_without_hydra_has_no_next(tmp_path: Path) -> None:
     assert origin.next_command(tmp_path, [], {}) == ""
-    assert origin.command(tmp_path) == ""
+    assert origin.last_command(tmp_path) == ""

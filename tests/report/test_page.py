@@ -14,13 +14,14 @@ import pytest
 from running import printed
 
 from tipping.command import report as report_command
+from tipping.experiment.record import sealed
 from tipping.report import facets
 from tipping.report import page as report
 from tipping.report.galleries import by_nearness
 from tipping.results.charts import RANDOM, RELEVANT
 from tipping.results.folder import read_folder
-from tipping.results.sweep import networks, read
-from tipping.results.tipping_map import groups, shown
+from tipping.results.sweep import networks, read_sweeps
+from tipping.results.tipping_map import groups, point_text
 
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=3", "tracking=off", "protocol.draws=2"]
 SMALL += ["curve.points=2", "curve.images=100", "visualize.images=2", "visualize.filters_per_class=1"]
@@ -60,7 +61,7 @@ def test_sweeps_lie_side_by_side(sweep: Path, tmp_path: Path, capsys: pytest.Cap
     text = words(path)
     assert text.count("(sweep)") == text.count("(beside)") == 3 * 2, "in the answer, the curves and the layers"
     assert text.index("(sweep)") < text.index("(beside)") < text.index("(sweep)", text.index("(beside)"))
-    report.write([read_folder(sweep)])
+    report.write_page([read_folder(sweep)])
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,11 +72,11 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_sentences_say_what_the_map_says(sweep: Path) -> None:
     text = words(sweep / "report.html")
-    for group in groups(networks(read([sweep])[0])[0]):
+    for group in groups(networks(read_sweeps([sweep])[0])[0]):
         mu = np.exp(np.clip(group.by_mu.bound, np.log(0.1), np.log(1)))
         assert f"{mu:.3g}" in text.split(f"dropout={group.settings['model.dropout']}.")[1].split(", without")[0]
-        assert f"without {shown(group.by_filters)} of its 8 filters; random ones tip it without" in text
-        assert f"random ones tip it without {shown(group.random)}," in text
+        assert f"without {point_text(group.by_filters)} of its 8 filters; random ones tip it without" in text
+        assert f"random ones tip it without {point_text(group.random)}," in text
 
 
 def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +86,7 @@ def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(
             facets.charts, name, lambda lines, *axis, calls=calls, draw=draw: calls.append(lines) or draw(lines, *axis)
         )
-    report.write([read_folder(sweep)])
+    report.write_page([read_folder(sweep)])
     records = [json.loads(path.read_text()) for path in sweep.rglob("result.json")]
     for number, dropout in enumerate((0, 0.5)):
         own = [one for one in records if one["config"]["model"]["dropout"] == dropout]
@@ -105,7 +106,7 @@ def test_curves_are_those_of_the_records(sweep: Path, monkeypatch: pytest.Monkey
 
 
 def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
-    jobs, _ = read([sweep])
+    jobs, _ = read_sweeps([sweep])
     over_seeds = groups(networks(jobs)[0])
     tips = {
         network.jobs[0].network: bound
@@ -120,7 +121,7 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
 def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "5" / "result.json").unlink()
-    report.write([read_folder(copy)])
+    report.write_page([read_folder(copy)])
     assert "Left out: job 5 failed or was stopped" in words(copy / "report.html")
 
 
@@ -128,14 +129,14 @@ def test_jobs_that_were_never_begun_are_counted(sweep: Path, tmp_path: Path) -> 
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     for job in ("6", "7"):
         shutil.rmtree(copy / job)
-    text = words(report.write([read_folder(copy)]))
+    text = words(report.write_page([read_folder(copy)]))
     assert "Left out: 2 of its jobs were never begun: it was stopped" in text
     assert "never begun" not in words(sweep / "report.html")
 
 
 def test_a_job_alone_is_no_sweep_that_was_stopped(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep / "5", tmp_path / "5"))
-    text = words(report.write([read_folder(copy)]))
+    text = words(report.write_page([read_folder(copy)]))
     assert "Left out" not in text
     assert "python interpret.py data=digits" in text
 
@@ -146,8 +147,8 @@ def test_networks_that_are_not_above_chance_have_nothing_to_tip(sweep: Path, tmp
         record = json.loads(path.read_text())
         if record["config"]["model"]["dropout"] == 0.5:
             record["accuracy"]["chance"] = 0.999
-            path.write_text(json.dumps(record))
-    text = words(report.write([read_folder(copy)]))
+            path.write_text(json.dumps(sealed(record)))
+    text = words(report.write_page([read_folder(copy)]))
     assert re.search(r"dropout=0.5\. Intact accuracy is .*? %, not above chance \(99.90 %\): nothing tips", text)
     assert text.count("Tips at mu") == 1
 
@@ -158,8 +159,8 @@ def test_each_solver_has_its_own_place(sweep: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(job, copy / f"1{job.name}"))
         record = json.loads((other / "result.json").read_text())
         record["selection"]["solver"] = record["config"]["selection"]["solver"] = "homotopy"
-        (other / "result.json").write_text(json.dumps(record))
-    text = words(report.write([read_folder(copy)]))
+        (other / "result.json").write_text(json.dumps(sealed(record)))
+    text = words(report.write_page([read_folder(copy)]))
     for solver in ("spg", "homotopy"):
         assert re.search(rf"selection\.solver={solver}\. Tips", text), "selection comes after the model"
 
@@ -175,7 +176,7 @@ def test_sweeps_of_one_name_are_told_apart(sweep: Path, tmp_path: Path, capsys: 
 def test_charts_that_are_too_many_are_counted(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     monkeypatch.setattr(report, "FACETS", 1)
-    text = words(report.write([read_folder(copy)]))
+    text = words(report.write_page([read_folder(copy)]))
     assert "Left out: the charts of 1 of 2" in text
     assert text.count("Seeds 0, 1;") == 2, "all are said"
 
@@ -185,8 +186,8 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
     for job, key, value in ((2, "certified", False), (3, "explainable", [0.0]), (3, "certified", False)):
         record = json.loads((copy / str(job) / "result.json").read_text())
         record["selection"][key] = value
-        (copy / str(job) / "result.json").write_text(json.dumps(record))
-    text = words(report.write([read_folder(copy)]))
+        (copy / str(job) / "result.json").write_text(json.dumps(sealed(record)))
+    text = words(report.write_page([read_folder(copy)]))
     assert "6 of 8 selections are certified minima" in text
     before = int(re.search(r"In (\d) of 8 some class is explained better", words(sweep / "report.html"))[1])
     assert f"In {before - 1} of 8 some class is explained better" in text
@@ -195,7 +196,7 @@ def test_checks_count_what_fails(sweep: Path, tmp_path: Path) -> None:
 def test_a_corrupt_record_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "3" / "result.json").write_text("{")
-    report.write([read_folder(copy)])
+    report.write_page([read_folder(copy)])
     assert f"Left out: {copy / '3'}: its record or predictions cannot be read" in words(copy / "report.html")
 
 
@@ -204,7 +205,7 @@ def test_one_mu_has_a_curve_along_its_filters(sweep: Path, tmp_path: Path) -> No
     for path in sweep.glob("[0-9]*"):
         if json.loads((path / "result.json").read_text())["mu"] == 1:
             shutil.copytree(path, copy / path.name)
-    report.write([read_folder(copy)])
+    report.write_page([read_folder(copy)])
     text = words(copy / "report.html")
     assert text.count("At mu = 1,") == 2
     assert "Left out" not in text
@@ -247,7 +248,7 @@ def test_trainings_have_a_table_and_a_page(trained: tuple[Path, str]) -> None:
 
 def test_jobs_of_searches_are_numbered(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "search" / "keras_cnn,seed=0,12345678" / "evaluations")).parents[1]
-    page = report.write([read_folder(copy)]).read_text()
+    page = report.write_page([read_folder(copy)]).read_text()
     for number in range(8):
         title = f"keras_cnn,seed=0,12345678/evaluations/{number}"
         assert f'<td data-value="{number}" title="{title}">{number}</td>' in page

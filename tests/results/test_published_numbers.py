@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from tipping.command import table as table_command
 from tipping.errors import InputError
 from tipping.results import published, tables
-from tipping.results.published import against_report, count_at, difference, read
+from tipping.results.published import against_report, count_at, difference, read_rows
 
 
 def test_interval_is_student_s(rng: np.random.Generator) -> None:
@@ -153,7 +153,7 @@ def test_figure_3_cell_by_cell() -> None:
 def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run_script("interpret", "mu=10", "protocol=keras_report", multirun=True)
     assert code == 0, err
-    (row,) = read(tmp_path / "out" / tables.TABLE)
+    (row,) = read_rows(tmp_path / "out" / tables.TABLE)
     assert (row["mu"], row["protocol"], row["scope"], row["model.filters"]) == (
         10,
         "keras_report",
@@ -172,7 +172,7 @@ def test_a_sweep_s_table_reads_back(run_script, tmp_path: Path, capfd: pytest.Ca
     assert "99.01" in out
     table.write_text("mu,selected\n1,2\n")
     with pytest.raises(InputError, match="cannot be read as a sweep's table"):
-        read(table)
+        read_rows(table)
 
 
 def test_a_sweep_s_lines_are_told_apart(run_script, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ import pytest
 from running import said
 
 from tipping.command import map as map_command
+from tipping.experiment.record import sealed
 from tipping.results import tipping_map
 from tipping.results.charts import svg
-from tipping.results.sweep import networks, read
+from tipping.results.sweep import networks, read_sweeps
 from tipping.results.tipping_map import groups
 from tipping.tipping_points.estimate import crossing
 
@@ -79,7 +80,7 @@ def test_what_cannot_be_compared_is_one_line(sweep: Path, tmp_path: Path, capsys
 def _edit(job: Path, part: str, key: str, value: str) -> None:
     record = json.loads((job / "result.json").read_text())
     record[part][key] = value
-    (job / "result.json").write_text(json.dumps(record))
+    (job / "result.json").write_text(json.dumps(sealed(record)))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def _edit(job: Path, part: str, key: str, value: str) -> None:
         (lambda job: (job / "predictions.npz").write_bytes((job / "predictions.npz").read_bytes()[:100]), "3"),
         (lambda job: (job / "predictions.npz").write_bytes(b""), "3"),
         (lambda job: (job / "predictions.npz").unlink(), "3"),
-        (lambda job: _spoil(Path(shutil.copytree(job, job.parent / "9"))), "gave different predictions"),
+        (lambda job: _spoil(Path(shutil.copytree(job, job.parent / "9"))), "its record or predictions cannot be read"),
     ],
 )
 def test_what_is_corrupt_is_named_and_left_out(sweep: Path, tmp_path: Path, capsys, break_it, named: str) -> None:
@@ -120,11 +121,11 @@ def test_what_two_sweeps_have_run_counts_once(sweep: Path, tmp_path: Path, capsy
 
 
 def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path) -> None:
-    found, _ = networks(read([sweep])[0])
+    found, _ = networks(read_sweeps([sweep])[0])
     intact = [
         one._replace(curves=replace(one.curves, selected_PN=one.curves.intact_N[None].repeat(4, 0))) for one in found
     ]
-    drawn = tipping_map.chart([(group.name, group) for group in groups(intact)]).to_dict()
+    drawn = tipping_map.tipping_chart([(group.name, group) for group in groups(intact)]).to_dict()
     most = [one.curves.removed_P[-1] / 8 for one in found]
     for panel, ends in zip(drawn["hconcat"], ([10, 10], most), strict=True):
         values = drawn["datasets"][panel["data"]["name"]]
@@ -134,10 +135,10 @@ def test_the_chart_shows_censored_networks_at_the_end_of_their_curve(sweep: Path
 
 
 def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> None:
-    (group,) = groups(networks(read([sweep])[0])[0])
+    (group,) = groups(networks(read_sweeps([sweep])[0])[0])
     for low, high, ends in ((1.0, 5.0, [1.0, 5.0]), (0.001, 5.0, [5.0]), (0.001, 1000.0, [])):
         point = group.by_mu._replace(at=0.5, low=np.log(low), high=np.log(high))
-        drawn = tipping_map.chart([("name", group._replace(by_mu=point))]).to_dict()
+        drawn = tipping_map.tipping_chart([("name", group._replace(by_mu=point))]).to_dict()
         marks = drawn["datasets"][drawn["hconcat"][0]["data"]["name"]]
         assert [mark["end"] for mark in marks if "end" in mark] == pytest.approx(ends)
         (bar,) = (mark for mark in marks if "low" in mark)
@@ -146,8 +147,8 @@ def test_an_interval_has_a_stroke_at_each_end_that_was_measured(sweep: Path) -> 
 
 
 def test_relevant_and_random_filters_have_colors_of_their_own(sweep: Path) -> None:
-    (group,) = groups(networks(read([sweep])[0])[0])
-    drawn = svg(tipping_map.chart([("name", group)]))
+    (group,) = groups(networks(read_sweeps([sweep])[0])[0])
+    drawn = svg(tipping_map.tipping_chart([("name", group)]))
     colors = {
         kind: set(re.findall(rf'aria-label="[^"]*ablated: {kind} filters[^"]*"[^>]*?fill="(#\w+)"', drawn))
         for kind in ("relevant", "random")
@@ -161,8 +162,8 @@ def test_groups_of_networks_are_compared(sweep: Path, tmp_path: Path, capsys) ->
         other = Path(shutil.copytree(job, copy / f"1{job.name}"))
         _edit(other, "store", "weights", f"other {json.loads((job / 'result.json').read_text())['seed']}")
         record = json.loads((other / "result.json").read_text())
-        record["config"]["model"]["dropout"] = 0.25
-        (other / "result.json").write_text(json.dumps(record))
+        record["config"]["model"]["dropout"] = record["model"]["dropout"] = 0.25
+        (other / "result.json").write_text(json.dumps(sealed(record)))
     assert map_command.main([str(copy), "--compare", "model.dropout"]) == 0
     out = capsys.readouterr().out
     assert "model.dropout=0.25" in out

@@ -108,7 +108,7 @@ def test_other_weights_or_images_are_other_responses(model: nn.Module, split: Sp
 
     def collected(split: Split) -> tuple[MuLassoProblem, bool]:
         problem, item = Subject(filters_of(model), digest(model.state_dict()), options_of(), split).responses(store)
-        return problem, item.found
+        return problem, item.existed
 
     (first, made), (again, found) = collected(split), collected(split)
     assert (made, found) == (False, True)

@@ -21,14 +21,14 @@ from torch import nn
 from tipping import data
 from tipping.data import CLASSES, Split
 from tipping.experiment.config import Config, parse
-from tipping.experiment.pictures import check_resampling, compare
+from tipping.experiment.pictures import check_pictures, compare_signals
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
 from tipping.network.training import train
 from tipping.selection import Selection, response_batches
 from tipping.visualize import Explanation, Portrait, backward_rule
-from tipping.visualize import explain as explain_images
+from tipping.visualize import explanations as explain_images
 from tipping.visualize import portraits as portraits_of
 from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
 from tipping.visualize.side_by_side import similarity
@@ -50,7 +50,7 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
     train(model, dataset, **asdict(plain.trainer), seed=0)
 
     def under(*more: str) -> tuple[Subject, Selection]:
-        subject = Subject.of(model, dataset, options(*more))
+        subject = Subject.from_options(model, dataset, options(*more))
         return subject, subject.select(subject.fresh_responses())
 
     return under
@@ -180,7 +180,7 @@ def test_similarity_is_spearmans(rng: np.random.Generator) -> None:
 
 def test_signals_beside_the_same_network_s_are_the_same(trained, tmp_path: Path) -> None:
     subject, selection = trained()
-    both = compare(subject, selection, subject, Store(tmp_path))
+    both = compare_signals(subject, selection, subject, Store(tmp_path))
     assert all(alike == pytest.approx(1) for alike in both.similarity.values())
 
 
@@ -189,7 +189,7 @@ def test_where_nothing_is_relevant_nothing_is_drawn(trained, tmp_path: Path) -> 
     nothing = replace(selection, weights_RC=np.zeros_like(selection.weights_RC))
     assert portraits(subject, nothing, subject.train[:10]) == []
     assert [one.names for one in explain(subject, nothing, subject.train[:2])] == [[], []]
-    assert set(compare(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
+    assert set(compare_signals(subject, nothing, subject, Store(tmp_path)).similarity.values()) == {None}
 
 
 def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_bad_options_are_one_line(run_script, option: str, remedy: str) -> None:
 def test_a_network_with_strides_is_resampled_where_asked() -> None:
     layers = (nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 10))
     given = options("visualize.resample=nearest", "visualize.pooling=true")
-    check_resampling(Subject.of(nn.Sequential(*layers), data.load(given.data.name, given.data.root), given))
+    check_pictures(Subject.from_options(nn.Sequential(*layers), data.load(given.data.name, given.data.root), given))
 
 
 def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, monkeypatch) -> None:

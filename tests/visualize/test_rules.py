@@ -7,13 +7,19 @@ import pytest
 import torch
 from captum.attr import Deconvolution, GuidedBackprop
 from oracles import by_loops, nearest
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from toys import Small
 
+from tipping.data import Split
+from tipping.errors import InputError
 from tipping.experiment import config
+from tipping.network import Filters
+from tipping.selection import collect
 from tipping.visualize import rules, signals
-from tipping.visualize.rules import RULES, backward_rule, grid_energy, has_stride
+from tipping.visualize.rules import RULES, backward_rule, check_rules, grid_energy, has_stride
+from tipping.visualize.signals import look
 
 CALLS = ("module", "functional", "functional in place", "function", "method", "method in place")
 
@@ -211,3 +217,76 @@ def test_bad_input_is_refused() -> None:
 def test_the_options_name_what_the_method_knows() -> None:
     """The options are read without torch, and have the names in a list of their own."""
     assert (config.RULES, config.RESAMPLES, config.SEEDS) == (rules.RULES, rules.RESAMPLES, signals.SEEDS)
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "guided"])
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.ELU, nn.PReLU, nn.Hardswish, nn.Mish, nn.Softplus]
+)
+def test_rules_are_refused_for_rectifiers_that_they_do_not_fit(activation: type[nn.Module], rule: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), activation(), nn.Flatten(), nn.Linear(72, 4)).eval()
+    images = torch.rand(2, 1, 8, 8)
+    with pytest.raises(InputError, match=f"rule {rule} is defined for ReLU, and the network calls .*: take the rule"):
+        look(model, images, [(("0", "0"), 0)] * 2, rule=rule)
+    with pytest.raises(InputError, match=f"rule {rule} is defined for ReLU"):
+        check_rules(model, images[:1], ["gradient", rule])
+    assert look(model, images, [(("0", "0"), 0)] * 2, rule="gradient").signals_BCHW.any()
+
+
+@pytest.mark.parametrize("saturating", [nn.Sigmoid, nn.Tanh, nn.Hardsigmoid])
+def test_saturating_functions_keep_their_gradient_beside_a_relu_only(saturating: type[nn.Module]) -> None:
+    alone = nn.Sequential(nn.Conv2d(1, 2, 3), saturating(), nn.Flatten(), nn.Linear(72, 4)).eval()
+    images = torch.rand(2, 1, 8, 8)
+    with pytest.raises(InputError, match="rule guided is defined for ReLU"):
+        look(alone, images, [(("0", "1"), 0)] * 2, rule="guided")
+    beside = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 1), saturating()).eval()
+    for weight in beside.parameters():
+        nn.init.constant_(weight, 0.1)  # so that signals pass
+    sites = [(("2", "3"), 0)] * 2
+    assert look(beside, images, sites, rule="guided").signals_BCHW.any()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_parts_that_are_checkpointed_send_the_same_signals(reentrant: bool) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self, reentrant: bool | None) -> None:
+            super().__init__()
+            self.reentrant, self.head = reentrant, nn.Linear(128, 4)
+            self.body = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.ReLU())
+
+        def forward(self, images: Tensor) -> Tensor:
+            plain = self.reentrant is None
+            maps = self.body(images) if plain else checkpoint(self.body, images, use_reentrant=self.reentrant)
+            return self.head(maps.flatten(1))
+
+    plain, saving = Checkpointed(None).eval(), Checkpointed(reentrant).eval()
+    saving.load_state_dict(plain.state_dict())
+    images = torch.rand(3, 1, 8, 8)
+    sites = [(("body.2", "body.3"), channel) for channel in (0, 1, 0)]
+    for rule in RULES:
+        expected, sight = (look(model, images, sites, rule=rule) for model in (plain, saving))
+        torch.testing.assert_close(sight.signals_BCHW, expected.signals_BCHW, rtol=0, atol=0)
+    saving(images.requires_grad_()).sum().backward()  # and it is checkpointed afterwards as before
+    assert images.grad is not None
+
+
+def test_tensors_that_a_network_keeps_from_other_passes_are_no_hindrance() -> None:
+    class Keeping(nn.Module):
+        kept: Tensor | None = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(72, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.conv(images)
+            if self.kept is None:
+                self.kept = torch.ones_like(maps[:1]) * 2
+            return self.head(torch.relu(maps * self.kept).flatten(1))
+
+    model, images = Keeping().eval(), torch.rand(4, 1, 8, 8)
+    filters = Filters.of(model, images[:1])
+    model.kept = None  # what watching has kept is forgotten: the responses come first
+    collect(filters, Split(images, torch.arange(4)))
+    assert look(filters.model, images, [(("conv", filters.sites["conv"]), 0)] * 4, rule="guided").signals_BCHW.any()

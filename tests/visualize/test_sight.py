@@ -87,7 +87,7 @@ def test_receptive_fields_are_what_occlusion_shows(build, site, positions) -> No
     with torch.no_grad():
         model(image)
     for field, position in zip(receptive_fields(model, image, site, positions), positions, strict=True):
-        assert (field.top, field.bottom, field.left, field.right) == occluded(model, site[1], image, position)
+        assert (*field.rows, *field.columns) == occluded(model, site[1], image, position)
 
 
 @pytest.mark.parametrize("side", [12, 28])
@@ -99,7 +99,7 @@ def test_spans_are_receptive_fields_whole_beyond_the_image(side: int) -> None:
     assert rows == columns == (-5, 4, 13)  # of strides 2, 2, 1 and sides 3, 2, 3
     positions = [(p, p) for p in range(shape[0])]
     for (p, _), field in zip(positions, receptive_fields(model, image, ("3", "3"), positions), strict=True):
-        assert (field.top, field.bottom) == (max(0, 4 * p - 5), min(side, 4 * p + 8))
+        assert field.rows == (max(0, 4 * p - 5), min(side, 4 * p + 8))
     assert spans(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], (1, 1)) == ((0, 0, 12), (0, 0, 12))
 
 
@@ -138,7 +138,7 @@ def test_spans_hold_all_of_each_field(rng: np.random.Generator) -> None:
         whole += rows.stride == 0
         positions = [(int(rng.integers(shape[0])), int(rng.integers(shape[1]))) for _ in range(3)]
         for (i, j), field in zip(positions, receptive_fields(model, image, (last, last), positions), strict=True):
-            for span, p, start, end in ((rows, i, field.top, field.bottom), (columns, j, field.left, field.right)):
+            for span, p, start, end in ((rows, i, *field.rows), (columns, j, *field.columns)):
                 assert span.start + span.stride * p <= start
                 assert end <= span.start + span.stride * p + span.size
     assert tried - whole > 40, "and not always by the whole image, which many kernels here reach across"
@@ -181,7 +181,7 @@ def test_also_within_inference_mode() -> None:
     with torch.inference_mode():
         assert torch.equal(look(model, images.clone(), [(SITES["conv3"], 1)]).signals_BCHW, plain)
         (field,) = receptive_fields(model, images.clone(), SITES["conv3"], [(5, 5)])
-        assert field.bottom - field.top == 7
+        assert field.rows[1] - field.rows[0] == 7
 
 
 def test_an_exception_leaves_the_network_as_it_was() -> None:
@@ -198,7 +198,7 @@ def test_an_exception_leaves_the_network_as_it_was() -> None:
 
 def test_a_dense_unit_sees_the_whole_image() -> None:
     (field,) = receptive_fields(keras(), torch.zeros(1, 1, 12, 12), SITES["dense1"], [(0, 0)])
-    assert (field.top, field.bottom, field.left, field.right) == (0, 12, 0, 12)
+    assert (field.rows, field.columns) == ((0, 12), (0, 12))
 
 
 class WithSpare(nn.Module):

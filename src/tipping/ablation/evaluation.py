@@ -56,7 +56,7 @@ def evaluate_ablations(
     sets = [tuple(np.unique(gone).tolist()) for gone in ablations]
     row_of = {gone: row for row, gone in enumerate(dict.fromkeys(sets))}
     distinct, model = [np.array(gone, dtype=int) for gone in row_of], filters.model
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.no_grad():  # not inference mode: a network may keep tensors for a pass with gradients
         image_1CHW = split.images_NCHW[:1]
         logits_1C = model(image_1CHW.clone())
         if not isinstance(logits_1C, Tensor) or logits_1C.ndim != 2:

@@ -1,1 +1,1 @@
-"""The sub-commands of `tipping`, each a room, and what their lines share. None loads torch before its options."""
+"""The sub-commands of `tipping`, each a room, and the code they share. Options are read before torch is loaded."""

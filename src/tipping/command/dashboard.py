@@ -9,7 +9,7 @@ from tipping.command import line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Save the workspace from the command line; the exit code."""
+    """Run the command line: save the workspace. Return the exit code."""
     parser = line.arguments("dashboard", "Save the workspace in which W&B compares jobs.")
     add_options(parser)
     return line.answer(parser, arguments, save)
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def save(given: argparse.Namespace) -> int:
-    """Save the workspace; the exit code."""
+    """Save the workspace with the given options, and return the exit code."""
     from tipping.tracking.dashboard import save_dashboard
 
     return save_dashboard(given.entity, given.project)

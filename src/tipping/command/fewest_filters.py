@@ -1,8 +1,8 @@
 """`tipping fewest`, as ``sweeps/fewest_filters.py``: the fewest relevant filters that tip a network, over mu and its
 architecture.
 
-Each trial takes the mean over networks of some seeds; each of these is a job of `interpret`, in a folder of its own.
-Called again, the search goes on where it was. Its storage is open to `optuna-dashboard`.
+Each trial is the mean over networks of some seeds. Each network is a job of `interpret`, in a separate folder. The same
+command resumes the search. `optuna-dashboard` can read the search's storage.
 """
 
 import logging
@@ -15,29 +15,34 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.errors import InputError, require
-from tipping.experiment.config import FewestFilters, parse, presets, split_off
+from tipping.experiment.config import FewestFiltersOptions, parse, presets, split_off
 
 log = logging.getLogger(__name__)
-BEST = 5  # trials that are printed
+BEST = 5  # the number of best trials to print
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="fewest_filters")
-def search(composed: DictConfig) -> None:
+def run_search(composed: DictConfig) -> None:
     """Run the search, in the folder of its options."""
-    plain, options = split_off(composed, FewestFilters)
+    plain, options = split_off(composed, FewestFiltersOptions)
     config = parse(plain)
     given = {option.lstrip("+").split("=")[0] for option in HydraConfig.get().overrides.task}
     for option in sorted(given & options.over.keys()):
         raise InputError(f"{option}: it is searched; leave it out, or say 'search.over={{{option}:null}}'")
     require(config.seed == 0, "seed", config.seed, "give search.seeds, over which trials take the mean")
 
-    from tipping.experiment.fewest_filters import job  # with torch, which the help and these mistakes do without
+    from tipping.experiment.fewest_filters import job  # imports torch, which the help and the checks above do not need
 
-    job(plain, config, options, Path(HydraConfig.get().runtime.output_dir), presets(), conclude)
+    job(plain, config, options, Path(HydraConfig.get().runtime.output_dir), presets(), present_trials)
 
 
-def conclude(trials: list[dict[str, Any]], directory: Path) -> None:
-    """Say the best of a search's trials, and write its page."""
+def present_trials(trials: list[dict[str, Any]], directory: Path) -> None:
+    """Print the best trials of a search, and write the search's page.
+
+    Args:
+        trials: the trials, the best first.
+        directory: the folder of the search.
+    """
     from tipping.experiment.fewest_filters import VALUES
     from tipping.report import page
 
@@ -49,12 +54,12 @@ def conclude(trials: list[dict[str, Any]], directory: Path) -> None:
     else:
         log.info("no network tipped in %d trials", len(trials))
     _print_best(trials[:BEST])
-    page.conclude(directory)
+    page.conclude_sweep(directory)
 
 
 def _print_best(trials: list[dict[str, Any]]) -> None:
     """Print the best trials as a table."""
-    from tipping.results.tables import print_lines
+    from tipping.results.rows import print_lines
 
     heads = [key for key in trials[0] if key != "excess"]
     print("\nThe best trials: accuracies intact and without the relevant filters; tips: midway to chance or below\n")
@@ -68,4 +73,4 @@ def _short(value: Any) -> str:
 
 def main() -> None:
     """Run the command line."""
-    line.run(search)
+    line.run(run_search)

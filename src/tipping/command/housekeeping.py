@@ -1,9 +1,8 @@
-"""What the store holds, whether it is whole, and what of it no job's record uses."""
+"""List the store's items, verify that they are whole, and prune those that no job's record uses."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -12,26 +11,29 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.records import RECORD, UNREADABLE
-from tipping.experiment.store import key_of, read
+from tipping.experiment.store import read_item, recipe_key
+from tipping.files import fit_to_print, opened, read_text
 
-NAME = re.compile(r"([0-9a-f]{16})\.(?:pt|lock)|\.([0-9a-f]{16})\.pt\.[0-9a-f]{32}\.part")  # of the store's own files
-Jobs = Mapping[str, Sequence[Path]]  # by the keys of items, and by the weights that items are of
+NAME = re.compile(
+    r"([0-9a-f]{16})\.(?:pt|lock)|\.([0-9a-f]{16})\.pt\.[0-9a-f]{32}\.part"
+)  # the names of files in a store
+Jobs = Mapping[str, Sequence[Path]]  # folders of jobs, by keys of items and by digests of weights
 WHY = {".pt": "no record uses it", ".part": "left by a job that was stopped", ".lock": "nobody holds it"}
 
 
 class Place(NamedTuple):
-    """Where the store keeps what a recipe gives.
+    """The place of an item in the store.
 
     Attributes:
-        item: its file, which need not be there.
-        files: those that are there: the item, its unfinished copies, and its lock, in this order.
+        item: the file of the item, which need not exist.
+        files: the files that exist: the item, its unfinished copies, and its lock, in this order.
     """
 
     item: Path
@@ -39,49 +41,52 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Of the recipe."""
+        """The key of the recipe."""
         return self.item.stem
 
     @property
     def filled(self) -> bool:
-        """Whether the item is there."""
+        """Whether the item exists."""
         return self.item in self.files
 
 
 def places(store: Path) -> list[Place]:
-    """Return the places of a store, by kind and key; files that are not the store's own are left out.
+    """Return the places of a store, sorted by kind and key; other files in the folder are left out.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
     if not store.is_dir():
         raise InputError(f"--store {store}: no such folder; give the store.dir of the jobs")
-    found: dict[Path, list[Path]] = {}
+    files: dict[Path, list[Path]] = {}
     for path in store.glob("*/*"):
-        if name := NAME.fullmatch(path.name):
-            found.setdefault(path.with_name(f"{name[1] or name[2]}.pt"), []).append(path)
+        if (name := NAME.fullmatch(path.name)) and path.is_file():  # a pipe would block
+            files.setdefault(path.with_name(f"{name[1] or name[2]}.pt"), []).append(path)
     order = (".pt", ".part", ".lock")
-    return [Place(item, sorted(found[item], key=lambda path: order.index(path.suffix))) for item in sorted(found)]
+    return [Place(item, sorted(files[item], key=lambda path: order.index(path.suffix))) for item in sorted(files)]
 
 
 def recipe_of(item: Path) -> dict[str, Any] | None:
-    """Return the recipe in a file; None where it cannot be read."""
+    """Return the recipe in the file of an item; None if the file cannot be read."""
+    if not item.is_file():  # a pipe would block
+        return None
     try:
-        return dict(json.loads(torch.load(item, weights_only=True, mmap=True)["recipe"]))  # not the tensors
-    except Exception:  # whatever bytes at random make it raise
+        recipe = json.loads(torch.load(item, weights_only=True, mmap=True)["recipe"])  # not the tensors
+        return dict(fit_to_print(recipe))
+    except Exception:  # any error, as the file may hold any bytes
         return None
 
 
 def in_words(recipe: Mapping[str, Any]) -> str:
-    """Return a recipe in a line: classes by name, digests by their first digits, of lists their length."""
-    return " ".join(_words(recipe))
+    """Return a recipe as one line: classes by name, digests by their first digits, lists by their length."""
+    return printable(" ".join(_words(recipe)))
 
 
 def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
     for name, value in recipe.items():
         if isinstance(value, Mapping):
             yield from _words(value)
-        elif name == "_target_":
+        elif name == "_target_" and isinstance(value, str):
             yield value.rpartition(".")[2]
         elif isinstance(value, list):
             yield f"{name}[{len(value)}]"
@@ -90,13 +95,18 @@ def _words(recipe: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}={short:g}" if isinstance(value, float) else f"{name}={short}"
 
 
-def fault(place: Place, content: bytes) -> str | None:
-    """Return what is wrong with the content of an item, as the end of a sentence."""
+def fault(place: Place, content: IO[bytes]) -> str | None:
+    """Return the fault of an item, as the end of a sentence; None if the item is whole.
+
+    Args:
+        place: the place of the item.
+        content: its file.
+    """
     try:
-        text, tensors = read(io.BytesIO(content))
-        if key_of(text) != place.key:
+        text, tensors = read_item(content)
+        if recipe_key(text) != place.key:
             return "is of another recipe than its name says"
-        infinite = place.item.parent.name == "networks"  # which may hold masks
+        infinite = place.item.parent.name == "networks"  # whose masks may be infinite
         if any(bool((tensor.isnan() if infinite else ~tensor.isfinite()).any()) for tensor in tensors.values()):
             return "holds numbers that are not finite"
     except ValueError:
@@ -104,11 +114,11 @@ def fault(place: Place, content: bytes) -> str | None:
     return None
 
 
-def jobs_of(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return the folders of jobs by what these use: keys of items, and the weights that items are of.
+def jobs_by_use(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the folders of jobs by what the jobs use: keys of items, and digests of weights.
 
     Raises:
-        InputError: a folder holds no records, or one cannot be read.
+        InputError: a folder holds no records, or a record cannot be read.
     """
     jobs: dict[str, list[Path]] = {}
     for sweep in sweeps:
@@ -117,7 +127,7 @@ def jobs_of(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
             raise InputError(f"{sweep} holds no record of a job; give the folders of sweeps")
         for path in paths:
             try:
-                names = _used_by(json.loads(path.read_text()))
+                names = _used_by(json.loads(read_text(path)))
             except UNREADABLE as error:
                 raise InputError(
                     f"{path} cannot be read, or is of a version that does not say what it used: run its job again, or "
@@ -130,36 +140,36 @@ def jobs_of(sweeps: Iterable[Path]) -> dict[str, list[Path]]:
 
 def _used_by(record: dict[str, Any]) -> set[str]:
     store = record["store"]
-    names = {Path(store["network"]).stem, store["weights"]}  # a checkpoint may lie in the store
-    if record["config"]["randomize"] != "none":  # compared with the network as it was trained
+    names = {Path(store["network"]).stem, store["weights"]}  # the file of a checkpoint may be an item
+    if record["config"]["randomize"] != "none":  # a sanity check uses the trained network too
         names.add(store["trained"])
     return names
 
 
 def users(place: Place, recipe: Mapping[str, Any] | None, jobs: Jobs) -> list[Path]:
-    """Return the folders of the jobs that use an item."""
-    return sorted({*jobs.get(place.key, ()), *jobs.get((recipe or {}).get("weights", ""), ())})
+    """Return the folders of the jobs that use an item, by the item's place and recipe."""
+    return sorted({*jobs.get(place.key, ()), *jobs.get(str((recipe or {}).get("weights", "")), ())})
 
 
 def check_idle(sweeps: Iterable[Path]) -> None:
-    """Check that no sweep or search is running in some folders: its jobs have no records yet.
+    """Check that no sweep or search is running in some folders, as running jobs have no records yet.
 
     Raises:
-        InputError: one is.
+        InputError: a sweep or search is running.
     """
     for sweep in sweeps:
         for path in _below(sweep):
-            if path.name == ".lock" or path.match("locks/*.lock"):  # of a sweep, and of evaluations
+            if path.name == ".lock" or path.match("locks/*.lock"):  # the lock of a sweep, and locks of evaluations
                 with _holding(path) as free:
                     if not free:
                         raise InputError(f"{path}: jobs are running there, and have no records yet; wait for their end")
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and below it, each once, also behind links.
+    """Yield the files in a folder and in its subfolders, each file once; links are followed.
 
     Raises:
-        InputError: a folder cannot be read, and might hold anything.
+        InputError: a folder cannot be read.
     """
 
     def fail(error: OSError) -> None:
@@ -176,15 +186,19 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def prune(place: Place, jobs: Jobs, delete: bool) -> Iterator[Path]:
-    """Yield the files of a place that nobody needs, and delete each afterwards if so asked; none if a job holds its
-    lock.
+    """Yield the files of a place that no job needs; no files if a job holds the place's lock.
 
-    Of an item that cannot be read, nobody knows who needs it.
+    An item that cannot be read counts as needed.
+
+    Args:
+        place: the place.
+        jobs: the folders of jobs by what the jobs use.
+        delete: delete each file after it is yielded.
     """
     with _holding(place.item.with_suffix(".lock")) as free:
         recipe = recipe_of(place.item)
         needed = place.item.exists() and (recipe is None or users(place, recipe, jobs))
-        for path in filter(Path.exists, place.files) if free else ():  # jobs have gone on since they were listed
+        for path in filter(Path.exists, place.files) if free else ():  # files may be gone since they were listed
             if path.suffix == ".part" or not needed:
                 yield path
                 if delete:
@@ -193,7 +207,7 @@ def prune(place: Place, jobs: Jobs, delete: bool) -> Iterator[Path]:
 
 @contextmanager
 def _holding(path: Path) -> Iterator[bool]:
-    """Hold a lock and give whether nobody else held it; no lock file is left where there was none."""
+    """Hold a lock, and yield whether the lock was free; a new lock file is removed again."""
     lock, new = FileLock(path), not path.exists()
     try:
         lock.acquire(timeout=0)
@@ -209,8 +223,8 @@ def _holding(path: Path) -> Iterator[bool]:
 
 
 def list_items(store: Path, sweeps: Sequence[Path]) -> int:
-    """Print what a store holds, and which jobs of sweeps use it; the exit code."""
-    jobs = jobs_of(sweeps)
+    """Print the items of a store and, with sweeps, the jobs that use each item. Return the exit code."""
+    jobs = jobs_by_use(sweeps)
     rows = [["kind", "key", "size", "made", *(["used by"] if sweeps else []), "what"]]
     sizes, unfinished = [], []
     for place in places(store):
@@ -222,7 +236,7 @@ def list_items(store: Path, sweeps: Sequence[Path]) -> int:
         row = [place.item.parent.name, place.key, _human(stat.st_size)]
         row.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime)))
         if sweeps:
-            by = [str(job) for job in users(place, recipe, jobs)] or ["orphaned" if recipe else "?"]
+            by = [printable(str(job)) for job in users(place, recipe, jobs)] or ["orphaned" if recipe else "?"]
             row.append(by[0] + (f" and {len(by) - 1} more" if by[1:] else ""))
         rows.append([*row, in_words(recipe) if recipe else "cannot be read; `verify` says more"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -234,35 +248,49 @@ def list_items(store: Path, sweeps: Sequence[Path]) -> int:
 
 
 def verify(store: Path) -> int:
-    """Print the SHA-256 of each item that is whole, as `sha256sum` does, and say what is wrong with the others; the
-    exit code."""
+    """Print the SHA-256 of each whole item, as `sha256sum` does, and the fault of each other item.
+
+    Returns:
+        the exit code: 1 if an item is not whole.
+    """
     items = [place for place in places(store) if place.filled]
     bad = 0
     for place in items:
         try:
-            content = place.item.read_bytes()
-        except OSError as error:
+            with opened(place.item) as content:
+                wrong = fault(place, content)
+                content.seek(0)
+                whole = "" if wrong else hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        except (OSError, ValueError, MemoryError) as error:
             bad += 1
-            print(f"{place.item} cannot be read ({error.strerror})", file=sys.stderr)
+            reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+            print(f"{printable(str(place.item))} cannot be read ({reason})", file=sys.stderr)
             continue
-        if wrong := fault(place, content):
+        if wrong:
             bad += 1
-            print(f"{place.item} {wrong}: delete it, and the next job makes it anew", file=sys.stderr)
+            print(f"{printable(str(place.item))} {wrong}: delete it, and the next job makes it anew", file=sys.stderr)
         else:
-            print(f"{hashlib.sha256(content).hexdigest()}  {place.item}")
+            print(f"{whole}  {printable(str(place.item))}")
     print(f"{len(items) - bad} of {len(items)} items are whole", file=sys.stderr)
     return 1 if bad else 0
 
 
 def prune_orphans(store: Path, sweeps: Sequence[Path], delete: bool) -> int:
-    """Print, and delete if so told, what no job of sweeps uses, and what stopped jobs left; the exit code."""
-    jobs = jobs_of(sweeps)
+    """Print the files that no job of sweeps uses, and the unfinished files of stopped jobs; return the exit code.
+
+    Args:
+        store: the folder of the store.
+        sweeps: the folders of all jobs to keep.
+        delete: delete the files.
+    """
+    jobs = jobs_by_use(sweeps)
     check_idle(sweeps)
     sizes = []
     for place in places(store):
         for path in prune(place, jobs, delete):
             sizes.append(path.stat().st_size)
-            print(f"{'delete' if delete else 'would delete'} {path} ({_human(sizes[-1])}): {WHY[path.suffix]}")
+            done = "delete" if delete else "would delete"
+            print(f"{done} {printable(str(path))} ({_human(sizes[-1])}): {WHY[path.suffix]}")
     done = "deleted" if delete else "would be deleted; --yes deletes them"
     print(f"{len(sizes)} files, {_human(sum(sizes))}, {done}" if sizes else "nothing to delete")
     return 0

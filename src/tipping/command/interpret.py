@@ -1,7 +1,7 @@
-"""`tipping interpret`, as ``interpret.py``: which filters a network relies on, and what is left without them.
+"""`tipping interpret`, as ``interpret.py``: which filters a network relies on, and its accuracy without these filters.
 
-The job is in `tipping.experiment.interpret`. It is imported where it begins, as is what gathers a sweep where that
-ends: the help, and a mistake in the options, need not wait for torch.
+The job is in `tipping.experiment.interpret`. The imports of torch stand in the functions, so that the help, and a
+mistake in the options, do not wait for torch.
 """
 
 from pathlib import Path
@@ -12,28 +12,29 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.experiment.config import presets
+from tipping.experiment.overrides import given_to_job
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="config")
-def interpret(composed: DictConfig) -> None:
-    """Run one job, in Hydra's folder for it."""
-    from tipping.experiment import records
+def run_interpret(composed: DictConfig) -> None:
+    """Run one job, in the folder that Hydra gives to the job."""
     from tipping.experiment.interpret import job
     from tipping.experiment.record import InterpretRecord
+    from tipping.experiment.standing import begin
 
     directory, conf = Path(HydraConfig.get().runtime.output_dir), presets()
-    if config := records.begin(directory, composed, conf, InterpretRecord):
-        job(config, directory, conf)
+    if config := begin(directory, composed, conf, InterpretRecord):
+        job(config, directory, conf, given_to_job(HydraConfig.get()))
 
 
-def gather(sweep: Path) -> list[str]:
-    """Write the table, the chart and the page of a sweep; the names of jobs without a readable record."""
+def finish_sweep(sweep: Path) -> list[str]:
+    """Write the table, the chart and the page of a sweep; return the names of jobs without a readable record."""
     from tipping.report import page
     from tipping.results import tables
 
-    return page.after(tables.gather)(sweep)
+    return page.then_conclude(tables.write_table)(sweep)
 
 
 def main() -> None:
     """Run the command line."""
-    line.run(interpret, gather)
+    line.run(run_interpret, finish_sweep, ("results.csv", "accuracy_drop.png", "report.html"))

@@ -1,4 +1,4 @@
-"""`tipping layers`: what of a network is measured and ablated, and where, before any run and without training."""
+"""`tipping layers`: the filters of a network that are measured and ablated, and where, without training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ EXAMPLES = """examples:
 
 
 class Site(NamedTuple):
-    """Where the filters of a layer are measured, and where they are ablated."""
+    """The modules at which the filters of a layer are measured and ablated, as text."""
 
     measured: str
     ablated: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Describe a network from the command line; the exit code."""
+    """Run the command line: describe a network. Return the exit code."""
     what = "Say what of a network is measured and ablated, and where, without training it."
     parser = line.arguments("layers", what, EXAMPLES)
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="those of interpret")
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _describe(given: argparse.Namespace) -> int:
-    """Print what a job of these options would measure and ablate; the exit code."""
+    """Print the filters that a job of these options measures and ablates; return the exit code."""
     from tipping.data import CPU
-    from tipping.experiment.network import load
-    from tipping.results.tables import print_lines
+    from tipping.experiment.network import load_dataset_and_model
+    from tipping.results.rows import print_lines
 
     config = _composed(given.options, given.config_dir)
-    dataset, model = load(config, CPU)
+    dataset, model = load_dataset_and_model(config, CPU)
     image_1CHW = dataset.train.images_NCHW[:1]
     sites, shapes = _sites(model, dataset, config), _shapes(model, image_1CHW)
     rows = [_row(model, name, shapes[name], site) for name, site in sites.items()]
@@ -58,30 +58,31 @@ def _describe(given: argparse.Namespace) -> int:
     return 0
 
 
-def _composed(options: Sequence[str], own: Path | None) -> Config:
+def _composed(options: Sequence[str], presets_dir: Path | None) -> Config:
     """Return the options of a job of `interpret`.
 
     Args:
-        own: a folder of the user's presets.
+        options: the overrides.
+        presets_dir: a folder of the user's presets.
     """
     from hydra import compose, initialize_config_dir
 
-    if own is not None and not own.is_dir():
-        raise InputError(f"--config-dir={own}: no such folder; give that of your presets")
-    places = [f"hydra.searchpath=['file://{own.resolve()}']"] if own else []
+    if presets_dir is not None and not presets_dir.is_dir():
+        raise InputError(f"--config-dir={presets_dir}: no such folder; give that of your presets")
+    places = [f"hydra.searchpath=['file://{presets_dir.resolve()}']"] if presets_dir else []
     with initialize_config_dir(str(presets()), version_base="1.3"):
         return parse(compose("config", [*places, *options]))
 
 
 def _sites(model: nn.Module, dataset: Dataset, config: Config) -> dict[str, Site]:
-    """Return the layers that count, in order."""
+    """Return the site of each layer that counts, in the order of the layers."""
     from tipping.experiment.subject import Subject
 
-    protocol, filters = config.protocol, Subject.of(model, dataset, config).filters
+    protocol, filters = config.protocol, Subject.from_options(model, dataset, config).filters
     spared = set(filters.index.layer_F[~filters.ablatable_F].tolist())
     sites = {}
     for number, (layer, ablated) in enumerate(filters.sites.items()):
-        measured = ", ".join(module for own, module in filters.maps if own == layer)
+        measured = ", ".join(module for owner, module in filters.maps if owner == layer)
         if protocol.scope == "first_input_channel":
             ablated = f"{layer}, first input channel"
         sites[layer] = Site(measured, "nowhere" if number in spared else ablated)
@@ -89,7 +90,7 @@ def _sites(model: nn.Module, dataset: Dataset, config: Config) -> dict[str, Site
 
 
 def _shapes(model: nn.Module, image_1CHW: Tensor) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what layers with weights make of an image, in the order in which it passes them."""
+    """Return the shape of the output of each layer with weights, in the order in which an image passes the layers."""
     import torch
 
     from tipping.network import evaluating
@@ -98,7 +99,7 @@ def _shapes(model: nn.Module, image_1CHW: Tensor) -> dict[str, tuple[int, ...]]:
 
     def watch(name: str, layer: nn.Module) -> None:
         def note(_: object, __: object, maps: object) -> None:
-            shapes.pop(name, None)  # a layer used twice stands where it is used last
+            shapes.pop(name, None)  # a layer used twice stands at its last use
             shapes[name] = tuple(maps.shape[1:]) if isinstance(maps, torch.Tensor) else ()
 
         layer.register_forward_hook(note)
@@ -111,7 +112,7 @@ def _shapes(model: nn.Module, image_1CHW: Tensor) -> dict[str, tuple[int, ...]]:
 
 
 def _weighted(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules with weights of their own, but for activations and norms."""
+    """Return the modules with direct weights, without activations and norms."""
     from torch import nn
 
     from tipping.network import ACTIVATIONS, NORMALISING
@@ -124,7 +125,7 @@ def _weighted(model: nn.Module) -> dict[str, nn.Module]:
 def _left_out(
     model: nn.Module, shapes: dict[str, tuple[int, ...]], sites: dict[str, Site], config: Config
 ) -> dict[str, str]:
-    """Return the layers with weights that do not count, and why."""
+    """Return the reason for each layer with weights that does not count."""
     from torch import nn
 
     from tipping.data import CLASSES
@@ -144,6 +145,8 @@ def _left_out(
             why[name] = "it gives the classes"
         elif len(shapes[name]) not in (1, 3):
             why[name] = f"its maps have {len(shapes[name])} dimensions"
+        elif isinstance(layer, nn.Linear) and len(shapes[name]) > 1:
+            why[name] = "it is applied at each position of its maps"
         elif only and name not in only:
             why[name] = "model.layers does not name it"
         elif isinstance(layer, nn.Linear):

@@ -1,5 +1,5 @@
-"""The command line: its help, its progress, one line for a user's mistake, an orderly exit when terminated, a sweep
-gathered at its end."""
+"""The command line: help, progress, one line for a user's mistake, an orderly exit after a signal, the end of a
+sweep."""
 
 from __future__ import annotations
 
@@ -21,40 +21,42 @@ from typing import Any, NoReturn, TextIO
 from filelock import FileLock
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from tipping.command import resume
+from tipping.command import job_folders, resume
 from tipping.command.stopping import Stop, ignore_signals
+from tipping.command.wording import describe_mistake as describe_mistake  # for all commands
+from tipping.command.wording import of_memory
 from tipping.errors import InputError
 from tipping.experiment import invocation
 from tipping.experiment.overrides import swept
 
 
 class JobFailed(Exception):
-    """A job of a multirun failed in another process, which has said so; why, in one line."""
+    """The failure of a job in another process, which has printed it; the message is the reason, in one line."""
 
 
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError, BrokenExecutor)
 
 
 class Arguments(argparse.ArgumentParser):
-    """A command line whose mistakes are an `InputError`."""
+    """A command line that raises `InputError` for mistakes."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise it."""
+        """Raise `InputError` with a message of argparse's."""
         raise InputError(f"{message}; --help says what is")
 
 
 def arguments(name: str, description: str, examples: str = "") -> Arguments:
-    """Return the command line of a sub-command that is not Hydra's.
+    """Return the command line of a sub-command that does not use Hydra.
 
     Args:
-        examples: printed below its options, with `{call}` for the words that call it.
+        examples: printed below the options, with `{call}` for the words that call it.
     """
     call = " ".join(invocation.words(name))
     shown = argparse.RawDescriptionHelpFormatter
@@ -62,36 +64,43 @@ def arguments(name: str, description: str, examples: str = "") -> Arguments:
 
 
 def answer(parser: Arguments, given: Sequence[str] | None, do: Callable[[argparse.Namespace], int]) -> int:
-    """Do what a command line says; the exit code, which is 1 after a mistake, said in one line."""
+    """Parse a command line, run `do` with the result, and return the exit code; 1 after a mistake, which is printed.
+
+    Args:
+        given: the arguments; None for those of the process.
+    """
     try:
         return do(parser.parse_args(given))
     except MISTAKES as error:
-        print(one_line(error), file=sys.stderr)
+        print(describe_mistake(error), file=sys.stderr)
         return 1
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Log lines above the progress lines, which they would break."""
+    """A handler that prints log lines above progress lines, which stay whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a log line."""
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 
 
 class Sweep(Callback):
-    """Hydra callback: goes on with a multirun that was begun before, says at once which job failed, and why, remembers
-    the multirun's folder, and shows on a terminal how many of its jobs are done, and the time left.
+    """A Hydra callback that resumes multiruns, prints failed jobs at once, and shows the progress on a terminal.
+
+    The state is in attributes of the class, as Hydra makes the callback: one process has one multirun.
 
     Args:
-        shared: whether several commands may run in one folder at once, as those of a search.
+        shared: whether several commands may run in one folder at once, as the commands of a search do.
     """
 
-    folder: Path | None = None  # of this process's multirun
-    done: frozenset[int] = frozenset()  # jobs of it, before it began
+    folder: Path | None = None  # the folder of this process's multirun
+    done: frozenset[int] = frozenset()  # the jobs of the multirun that were done before it began
+    finished = False  # whether no job of the multirun was left to run
     failures = 0
-    varying: dict[str, list[str]]  # options with several values
+    varying: dict[str, list[str]]  # the options with several values
     line: tqdm[Any] | None = None
-    lock: FileLock | None = None  # of the folder
+    lock: FileLock | None = None  # the lock of the folder
     stop = Stop()
 
     def __init__(self, shared: bool = False) -> None:
@@ -99,13 +108,14 @@ class Sweep(Callback):
 
     @classmethod
     def started(cls) -> Path | None:
-        """Return the folder of this process's multirun, once it holds a job."""
+        """Return the folder of this process's multirun; None if the folder holds no job yet."""
         return cls.folder if cls.folder and any(cls.folder.glob("*/.hydra")) else None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Begin or resume a multirun; exit after an error."""
         try:
             self._start(config)
-        except Exception as error:  # which Hydra would warn of, and go on
+        except Exception as error:  # Hydra would print a warning, and go on
             _say(error)
             sys.exit(1)
 
@@ -115,12 +125,26 @@ class Sweep(Callback):
             raise InputError(f"{', '.join(empty)}: no values, so there are no jobs; give some")
         folder = Path(config.hydra.sweep.dir)
         if not self.shared:
+            jobs = job_folders.plan(config)
             Sweep.lock = resume.hold(folder)
-            Sweep.done = resume.done_before(folder, config)
+            Sweep.done = resume.done_before(folder, config, jobs)
+            if len(Sweep.done) == len(jobs):  # Hydra would compose each of them again
+                resume.note(folder, config)
+                Sweep.folder, Sweep.finished = folder, True
+                sys.exit(0)
         _prepare_for(OmegaConf.select(config, "hydra.launcher._target_"))
         Sweep.folder = folder
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check a single job before Hydra writes into its folder; exit after a mistake."""
+        try:
+            resume.check_run(config)
+        except Exception as error:  # Hydra would print a warning, and go on
+            _say(error)
+            sys.exit(1)
+
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Show a job on the progress line of its multirun."""
         _quiet()
         if "SUBMITIT_EXECUTOR" in os.environ:
             _settle()
@@ -130,10 +154,11 @@ class Sweep(Callback):
             form = "{n_fmt} of {total_fmt} jobs |{bar}| {elapsed}, {remaining} left{postfix}"
             total = math.prod(map(len, Sweep.varying.values()))
             Sweep.line = tqdm(total=total, bar_format=form, leave=False, disable=None)
-        own = [option for option in config.hydra.overrides.task if option.split("=")[0] in Sweep.varying]
-        Sweep.line.set_postfix_str(" ".join(own))
+        varied = [option for option in config.hydra.overrides.task if option.split("=")[0] in Sweep.varying]
+        Sweep.line.set_postfix_str(" ".join(varied))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Count a job as done or failed, and print its error; exit if the job is no part of a multirun."""
         if Sweep.line is not None:
             Sweep.line.update()
         if job_return.status != JobStatus.FAILED:
@@ -147,7 +172,7 @@ class Sweep(Callback):
             sys.exit(1)
         _say(job_return._return_value, f"job {config.hydra.job.num} ({config.hydra.job.override_dirname}) failed: ")
         Sweep.failures += 1
-        if Sweep.folder:  # the jobs run in this process, which counts failures; Hydra would say the first one again
+        if Sweep.folder:  # jobs run in this process, which counts failures; Hydra would print the first again
             job_return.status = JobStatus.COMPLETED
         else:
             job_return._return_value = JobFailed(_summary(job_return._return_value))
@@ -169,27 +194,31 @@ def _prepare_for(launcher: str) -> None:
 
 
 def _say_lost(number: int, options: Sequence[str], reason: str) -> None:
-    own = ",".join(option for option in options if option.split("=")[0] in Sweep.varying)
-    print(f"job {number} ({own}) failed: {reason}", file=sys.stderr)
+    varied = ",".join(option for option in options if option.split("=")[0] in Sweep.varying)
+    print(f"job {number} ({varied}) failed: {reason}", file=sys.stderr)
     Sweep.failures += 1
 
 
 def _settle() -> None:
-    """End in order when cancelled, in a process of submitit's, and take no more processors than Slurm gives."""
+    """Prepare a process of submitit's: end in order after a signal, and use no more processors than Slurm gives."""
     Sweep.stop = Stop()
     Sweep.stop.listen()
     if given := os.environ.get("SLURM_CPUS_ON_NODE"):
-        import torch  # which a mistake in the options does without
+        import torch  # which a mistake in the options does not need
 
         torch.set_num_threads(min(int(given), torch.get_num_threads()))
 
 
-def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None) -> None:
+def run(
+    main: Callable[[], object], gather: Callable[[Path], list[str]] | None = None, gathered: Sequence[str] = ()
+) -> None:
     """Run a Hydra main function and exit: 0 when all is well, 1 after a failure, 128 + n after signal n.
 
     Args:
         main: the decorated function.
         gather: called with the folder of a multirun at its end, also after failed jobs; returns what is missing.
+        gathered: the files that `gather` writes in the folder; if no job was left to run, and they are newer than the
+            records, it is not called.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on exceptions instead of printing them
     if {"-h", "--help"} & set(sys.argv):
@@ -200,11 +229,14 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
     Sweep.stop.listen()
     _quiet()
     Sweep.folder, Sweep.lock, Sweep.done, Sweep.failures, Sweep.line = None, None, frozenset(), 0, None
+    Sweep.finished = False
     code = _code_of(main)
     if Sweep.line is not None:
         Sweep.line.close()
     sweep = Sweep.started()
-    if gather and sweep:
+    if sweep and Sweep.finished and resume.newer_than_records(sweep, gathered):
+        print("\n".join(str(sweep / name) for name in gathered))
+    elif gather and sweep:
         code = _gather(sweep, gather, code)
     if Sweep.lock is not None:
         Sweep.lock.release()
@@ -213,7 +245,7 @@ def run(main: Callable[[], object], gather: Callable[[Path], list[str]] | None =
 
 
 def _code_of(main: Callable[[], object]) -> int:
-    """Run a Hydra main function; its exit code, its error said."""
+    """Run a Hydra main function, print its error, and return the exit code."""
     try:
         _check_flags()
         main()
@@ -234,7 +266,7 @@ def _code_of(main: Callable[[], object]) -> int:
 
 
 def _gather(sweep: Path, gather: Callable[[Path], list[str]], code: int) -> int:
-    """Gather a sweep; the exit code, after that of its jobs."""
+    """Gather a sweep, and return the exit code, of which `code` is that of the sweep's jobs."""
     try:
         missing = gather(sweep)
         return code or int(bool(missing))
@@ -247,7 +279,7 @@ def _gather(sweep: Path, gather: Callable[[Path], list[str]], code: int) -> int:
 
 
 def _check_flags() -> None:
-    """Refuse what Hydra's own parser does not know, in one line; what only prints ends quietly where no one reads on.
+    """Refuse flags that Hydra does not know, in one line. A command that only prints ends quietly with its reader.
 
     Raises:
         InputError: an unknown flag, or one among the options.
@@ -264,41 +296,33 @@ def _check_flags() -> None:
 
 
 def _in_job(main: Callable[[], object], error: Exception) -> bool:
-    """Return whether an exception passed through the function that Hydra decorates, rather than came of composing
-    options."""
+    """Return whether an exception was raised in the function that Hydra decorates, not when options were composed."""
     job = getattr(main, "__wrapped__", main).__code__
     return any(frame.f_code is job for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _of_options(error: Exception) -> InputError:
-    """Return what Hydra says of options that it cannot compose, with the options, which it does not name."""
+    """Return an error of composing options as an `InputError` that names the options."""
     return InputError(f"{' '.join(sys.argv[1:])}: cannot be composed ({str(error) or type(error).__name__})")
 
 
 def _quiet() -> None:
-    """Silence warnings of Lightning's, and use no semaphores of tqdm's, of which Python warns when this process is
-    killed."""
+    """Silence warnings of Lightning, and use no semaphores of tqdm, as Python warns about them in killed processes."""
     tqdm.set_lock(threading.RLock())
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # each job has one process
 
 
 def _is_mistake(error: BaseException) -> bool:
-    """Return whether an error is the user's or the machine's, and no fault of the program."""
-    return isinstance(error, MISTAKES) or _of_memory(error)
-
-
-def _of_memory(error: BaseException) -> bool:
-    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by torch
-    torchs = type(error).__name__ == "OutOfMemoryError"  # by its name, as torch may not be loaded
-    return isinstance(error, MemoryError) or torchs or any(one in str(error) for one in said)
+    """Return whether the cause of an error is the user or the machine, not the program."""
+    return isinstance(error, MISTAKES) or of_memory(error)
 
 
 def _say(error: Exception, prefix: str = "") -> None:
-    """Print one line for a mistake of the user, the traceback for a fault of the program."""
+    """Print one line for a mistake of the user, or the traceback of an error of the program."""
     with tqdm.external_write_mode(file=sys.stderr):
         if _is_mistake(error):
-            print(prefix + one_line(error), file=sys.stderr)
+            print(prefix + describe_mistake(error), file=sys.stderr)
         else:
             if prefix:
                 print(prefix, file=sys.stderr)
@@ -306,37 +330,7 @@ def _say(error: Exception, prefix: str = "") -> None:
 
 
 def _summary(error: Exception) -> str:
-    """Return an error as one line, also a fault of the program."""
+    """Return an error as one line, also an error of the program."""
     if type(error).__name__ == "UncompletedJobError":  # submitit's, near the time limit
         return "it took too long; give more hydra.launcher.timeout_min"
-    return one_line(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()
-
-
-def one_line(error: BaseException) -> str:
-    """Return a mistake as one line that names the culprit, without the inner workings of Hydra's and OmegaConf's
-    messages."""
-    return " ".join(_named(error).splitlines())
-
-
-def _named(error: BaseException) -> str:
-    quote = "'"
-    if isinstance(error.__cause__, InputError):
-        return str(error.__cause__)
-    if _of_memory(error):
-        return "out of memory: give smaller networks or batches (model.filters, trainer.batch_size), or fewer workers"
-    if isinstance(error, BrokenExecutor):
-        return "a worker was killed, perhaps for want of memory; the same command again does what is left"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; options are name=value, in quotes where signs are no letters"
-    if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key}: has no value; give one"
-    text = " ".join(str(error).split("Config search path")[0].split())
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        text = f"{error.full_key}: {(error.msg or text).splitlines()[0]}"
-    if text.startswith("Could not override"):
-        return f"{text.split(quote)[1]}: no such option of this model or job; --cfg job lists them all"
-    if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(quote)[1]}: several values are a sweep; put -m before the options, or a list in [brackets]"
-    if "is not a ListConfig" in text:
-        return f"{text.split(':')[0]}: takes a list in brackets, such as [a,b]"
-    return text
+    return describe_mistake(error) if _is_mistake(error) else traceback.format_exception_only(error)[-1].strip()

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Map sweeps from the command line; the exit code."""
+    """Run the command line: write the tipping map of sweeps. Return the exit code."""
     parser = line.arguments("map", "Write the tipping points of all networks of sweeps.", EXAMPLES)
     parser.add_argument(
         "sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or a search"
@@ -26,4 +26,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _gather(given: argparse.Namespace) -> int:
     from tipping.results import tipping_map
 
-    return 1 if tipping_map.gather(*given.sweeps, by=given.compare) else 0
+    return 1 if tipping_map.write_map(*given.sweeps, by=given.compare) else 0

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a page from the command line; the exit code."""
+    """Run the command line: write the page of sweeps. Return the exit code."""
     parser = line.arguments("report", "Write the page of sweeps.", EXAMPLES)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun or search")
     return line.answer(parser, arguments, _write)
@@ -23,5 +23,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(given: argparse.Namespace) -> int:
     from tipping.report import page
 
-    print(page.write_of(given.sweeps))
+    print(page.write_report(given.sweeps))
     return 0

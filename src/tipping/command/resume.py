@@ -1,26 +1,35 @@
-"""Multiruns that go on where they were: whose a folder is, and which jobs are done."""
+"""Multiruns that are resumed: whether a folder is of the same multirun, and which of its jobs are done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tipping.command.job_folders import HYDRA, Planned, composed_job
 from tipping.errors import InputError
-from tipping.experiment.config import ELSEWHERE, parse
-from tipping.experiment.overrides import NO_YAML, jobs_of
+from tipping.experiment.config import ELSEWHERE, Config, parse, require_device
+from tipping.experiment.options import RECORD
+from tipping.experiment.overrides import NO_YAML, Given, own_presets, swept
+
+if TYPE_CHECKING:
+    from tipping.experiment.record import Record
+    from tipping.experiment.standing import Standing
+
+SHOWN = 8  # numbers of jobs in a line, at most
 
 
 def hold(folder: Path) -> FileLock:
     """Hold the folder of a multirun until this process ends.
 
     Raises:
-        InputError: another holds it.
+        InputError: another process holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -31,70 +40,211 @@ def hold(folder: Path) -> FileLock:
     return lock
 
 
-def done_before(folder: Path, options: DictConfig) -> frozenset[int]:
-    """Return the jobs of a multirun that are done already, and print how many.
+def done_before(folder: Path, options: DictConfig, jobs: Sequence[Planned]) -> frozenset[int]:
+    """Return the numbers of a multirun's jobs that are done already, and print how many there are.
+
+    Args:
+        folder: the folder of the multirun.
+        options: the composed options, with Hydra's.
+        jobs: the jobs of the multirun.
 
     Raises:
-        InputError: the folder holds jobs that are not of this multirun, or it is not to go on.
+        InputError: the folder holds jobs of another multirun, or finished jobs of other code, which the options do not
+            ask to replace; the options ask not to resume; or the jobs that are left could not run.
     """
-    before = {path.parents[1]: _overrides(path) for path in folder.glob("*/.hydra/overrides.yaml")}
+    before = {path.parent for name in (HYDRA, RECORD) for path in folder.glob(f"*/{name}")}
     if not before:
         return frozenset()
-    if not options.resume:
+    if not (options.resume or options.replace):
         raise InputError(f"hydra.sweep.dir={folder} holds the jobs of an earlier sweep: give another, or resume=true")
-    name = _name_of(folder)
-    if name not in (None, options.hydra.job.name):
-        raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
-    jobs = jobs_of(options.hydra.overrides.task)
-    for job, overrides in before.items():
-        own = jobs[int(job.name)] if job.name.isdecimal() and int(job.name) < len(jobs) else None
-        if own is None or (overrides and _deciding(overrides) != _deciding(own)):
-            given = " ".join(_deciding(overrides))
-            raise InputError(
-                f"hydra.sweep.dir={folder}: job {job.name} there is another ({given}): give another folder"
-            )
-    done = frozenset(int(job.name) for job in before if _is_done(job, options, jobs[int(job.name)]))
+    from tipping.experiment.standing import read_standing  # imports torch
+
+    before_standings = {job.number: read_standing(job.folder) for job in jobs if job.folder in before}
+    _check_same_sweep(folder, options, jobs, before, before_standings)
+    standings = _compared(options, jobs, before_standings)
+    others = {number: one.why for number, one in standings.items() if one.finished and one.why}
+    if others and not options.replace:
+        number, why = next(iter(others.items()))
+        raise InputError(
+            f"hydra.sweep.dir={folder}: {len(others)} finished jobs there are others (job {number}: {why}): give "
+            "another folder, or replace=true to run again what differs"
+        )
+    done = (
+        frozenset(number for number, one in standings.items() if one.finished and not one.why) if options.resume else ()
+    )
+    if len(done) < len(jobs):
+        _check_place(options)
+    _say_why({job.number: standings[job.number].why for job in jobs if job.number in standings.keys() - done}, jobs)
     print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
-    return done
+    return frozenset(done)
 
 
-def _is_done(job: Path, options: DictConfig, overrides: Sequence[str]) -> bool:
-    """Return whether a folder holds the record of a job with these overrides."""
-    from tipping.experiment import records  # with torch, which a folder without jobs does without
-    from tipping.experiment.record import InterpretRecord, TrainRecord
+def _check_same_sweep(
+    folder: Path,
+    options: DictConfig,
+    jobs: Sequence[Planned],
+    before: set[Path],
+    before_standings: Mapping[int, Standing],
+) -> None:
+    """Check that the jobs in a folder are those of the multirun, by the overrides recorded with each.
 
-    if not (job / records.RECORD).is_file():
+    Raises:
+        InputError: they are others.
+    """
+    name = _name_of(folder)
+    if name not in (None, options.hydra.job.name) and not options.replace:
+        raise InputError(f"hydra.sweep.dir={folder} holds a sweep of {name}.py: give another folder")
+    others = {path: _overrides(path) for path in sorted(before - {job.folder for job in jobs})}
+    for number, one in before_standings.items():
+        given = (one.record.overrides or _overrides(jobs[number].folder)) if one.record else []
+        if given and _deciding(given) != _deciding(jobs[number].overrides) and not options.replace:
+            others[jobs[number].folder] = given
+    for path, given in others.items():
+        text = " ".join(_deciding(given))
+        raise InputError(f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder")
+
+
+def _compared(
+    options: DictConfig, jobs: Sequence[Planned], before_standings: Mapping[int, Standing]
+) -> dict[int, Standing]:
+    """Compare what stands in the folders of jobs with the jobs, by number; compose only jobs that are not as recorded.
+
+    Composing a job takes a hundred times as long as reading its record.
+    """
+    from tipping.experiment.standing import compare, of_other_code  # imports torch
+    from tipping.network import file_digests
+
+    kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
+    digests = functools.cache(lambda text: file_digests(json.loads(text)))  # a checkpoint may be of many jobs
+    standings = dict(before_standings)
+    for number, one in before_standings.items():
+        job, record = jobs[number], one.record
+        if record is None:
+            continue
+        given, asked = Given(record.overrides or [], record.presets), Given(job.overrides, presets)
+        try:
+            if isinstance(record, kind) and record.overrides and _same(given, asked):
+                files = digests(json.dumps(record.config["model"]))
+                standings[number] = one._replace(why=of_other_code(record, conf, files))
+            else:
+                config = _parsed(composed_job(options, number, job.overrides))
+                standings[number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
+        except (
+            InputError,
+            OmegaConfBaseException,
+            OSError,
+        ) as error:  # the job will raise it again, and change nothing
+            standings[number] = one._replace(finished=False, why=f"it cannot be compared with what is there: {error}")
+    return standings
+
+
+def _same(given: Given, asked: Given) -> bool:
+    """Return whether two jobs, by what was given to each, must have the same options that decide their results."""
+    return asked.decides and given.presets == asked.presets and _deciding(given.overrides) == _deciding(asked.overrides)
+
+
+def _check_place(options: DictConfig) -> None:
+    """Check the options that say where jobs run, unless they are swept.
+
+    Raises:
+        InputError: there is no such device, or the store cannot be written to.
+    """
+    from tipping.experiment.network import pick_device  # imports torch
+    from tipping.experiment.store import Store
+
+    several = swept(options.hydra.overrides.task)
+    if "device" not in several:
+        require_device(options.device)
+        pick_device(options.device)
+    if "store.dir" not in several:
+        Store(options.store.dir)
+
+
+def check_run(options: DictConfig) -> None:
+    """Check a single job before Hydra writes into a folder that holds an earlier one.
+
+    Args:
+        options: the composed options, with Hydra's.
+
+    Raises:
+        InputError, omegaconf.errors.OmegaConfBaseException: the job could not run, or a finished job of other options,
+            code or files is there, which the options do not ask to replace.
+    """
+    folder = Path(options.hydra.run.dir)
+    if not (folder / RECORD).is_file():
+        return
+    config = _parsed(options)
+    _check_place(options)
+    if config.resume:
+        from tipping.experiment.standing import read_matching  # imports torch
+
+        read_matching(folder, config, _presets(options), _kind(options))
+
+
+def newer_than_records(folder: Path, names: Sequence[str]) -> bool:
+    """Return whether files in the folder of a multirun are there, and newer than the records of its jobs."""
+    paths = [folder / name for name in names]
+    if not paths or not all(path.is_file() for path in paths):
         return False
-    composed = GlobalHydra.instance().config_loader().load_sweep_config(options, list(overrides))
-    kind: type[Any] = TrainRecord if options.hydra.job.name == "train" else InterpretRecord
-    try:
-        own = parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
-        return records.read_own(job, own, _presets(options), kind) is not None
-    except (InputError, OmegaConfBaseException, OSError):  # the job will say it
-        return False
+    latest = max(path.stat().st_mtime_ns for path in folder.glob(f"*/{RECORD}"))
+    return all(path.stat().st_mtime_ns > latest for path in paths)
+
+
+def note(folder: Path, options: DictConfig) -> None:
+    """Write the file by which Hydra marks the folder of a multirun, for a multirun of which nothing is left to run."""
+    from tipping.files import replacing  # imports torch
+
+    with replacing(folder / "multirun.yaml") as part:
+        OmegaConf.save(options, part)
+
+
+def _say_why(reasons: Mapping[int, str], jobs: Sequence[Planned]) -> None:
+    """Print why jobs are run again: a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for number, why in reasons.items():
+        if (jobs[number].folder / RECORD).exists():
+            by_reason.setdefault(why or "resume=false", []).append(str(number))
+    for why, numbers in by_reason.items():
+        more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+        print(f"job {', '.join(numbers[:SHOWN])}{more}: run again, as {why}")
+
+
+def _parsed(composed: DictConfig) -> Config:
+    """Return the typed options of a job that Hydra has composed."""
+    return parse(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+
+
+def _kind(options: DictConfig) -> type[Record]:
+    """Return the class of the records of a multirun's jobs."""
+    from tipping.experiment.record import InterpretRecord, TrainRecord  # imports torch
+
+    return TrainRecord if options.hydra.job.name == "train" else InterpretRecord
 
 
 def _name_of(folder: Path) -> str | None:
-    """Return the script of the multirun in a folder."""
-    path = folder / "multirun.yaml"
-    return _kept(path, lambda held: OmegaConf.select(held, "hydra.job.name")) if path.exists() else None
+    """Return the script of the multirun in a folder; None if the folder does not say it."""
+    name = _kept(folder / "multirun.yaml", lambda held: held["hydra"]["job"]["name"])
+    return name if isinstance(name, str) else None
 
 
-def _overrides(path: Path) -> list[str]:
-    """Read the overrides of a job."""
-    return _kept(path, lambda held: [str(one) for one in held])
+def _overrides(job: Path) -> list[str]:
+    """Read the overrides that Hydra has kept in the folder of a job; return an empty list if it does not say them."""
+    held = _kept(job / HYDRA / "overrides.yaml", lambda held: held)
+    return [str(one) for one in held] if isinstance(held, list) else []
 
 
 def _kept(path: Path, pick: Callable[[Any], Any]) -> Any:
-    """Pick something of what Hydra has kept in a file.
+    """Return the part that `pick` takes from a file that Hydra has written.
 
-    Raises:
-        InputError: it holds something else.
+    Hydra does not write its files whole or not at all. A file that is missing or torn says nothing, and returns None:
+    the records say what is done.
     """
+    from tipping.files import read_yaml  # with torch, as above
+
     try:
-        return pick(OmegaConf.load(path))
-    except NO_YAML as error:
-        raise InputError(f"{path} cannot be read; give another hydra.sweep.dir") from error
+        return pick(read_yaml(path))  # as it stands: an interpolation may reveal, or run, anything
+    except (OSError, LookupError, *NO_YAML):
+        return None
 
 
 def _presets(options: DictConfig) -> Path:
@@ -103,5 +253,5 @@ def _presets(options: DictConfig) -> Path:
 
 
 def _deciding(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides of a job that decide what it does, not where or how it runs."""
+    """Return the overrides that decide the result of a job, not where or how the job runs."""
     return [one for one in overrides if one.lstrip("+~").split("=")[0].split(".")[0] not in ELSEWHERE]

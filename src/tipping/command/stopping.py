@@ -8,15 +8,15 @@ import signal
 import sys
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PERIOD = 0.5  # seconds between two looks at whether the end was lost
+PERIOD = 0.5  # seconds between two checks that the process ends
 
 
 class Stop:
-    """A handler of signals that ends the process in order: `SystemExit` with code 128 + n, so that what cleans up does.
+    """A handler of signals that ends the process in order, by `SystemExit` with code 128 + n, so that clean-up runs.
 
-    A library may swallow that exception, as some do that try whether a module can be imported, or make another of it,
-    as modules in C do. It is therefore raised again until the process ends or `settle` is called, but not while
-    something handles it: the end takes a moment, and neither a later signal nor this one may cut it short.
+    A library may swallow that exception, for instance where it tries to import a module, or turn it into another, as
+    modules in C do. The handler therefore raises the exception again until the process ends or `settle` is called. It
+    does not raise while the exception is being handled: neither a later signal nor the handler may cut the end short.
 
     Attributes:
         code: 128 + the number of the signal that came first; None before.
@@ -29,20 +29,20 @@ class Stop:
         """Handle the signals that stop a command."""
         for number in SIGNALS:
             signal.signal(number, self)
-        signal.signal(signal.SIGALRM, self._insist)  # now, as Lightning puts back all handlers it found
+        signal.signal(signal.SIGALRM, self._insist)  # set now, as Lightning restores the handlers that it finds
 
     def __call__(self, number: int, _: object) -> None:
-        if self.code is not None:  # also when Lightning has put this handler back
+        if self.code is not None:  # even if Lightning has restored this handler
             return
         self.code = 128 + number
         line = "\r\x1b[K" if os.isatty(2) else ""  # in place of a progress line
-        os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # print may not be called from within
+        os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # a handler may not call print
         signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
         atexit.register(self.settle)
         sys.exit(self.code)
 
     def settle(self) -> None:
-        """Stop raising the exception: it has arrived."""
+        """Stop raising the exception, because it has arrived."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _insist(self, *_: object) -> None:
@@ -51,13 +51,13 @@ class Stop:
 
 
 def _ends(error: BaseException | None) -> bool:
-    """Return whether what is handled now is an end, or comes of one."""
+    """Return whether an exception is a `SystemExit`, or was raised while one was handled."""
     while error is not None and not isinstance(error, SystemExit):
         error = error.__context__
     return error is not None
 
 
 def ignore_signals() -> None:
-    """Let no signal stop the command any more."""
+    """Ignore the signals that stop a command from now on."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

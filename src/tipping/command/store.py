@@ -1,4 +1,4 @@
-"""`tipping store`: what the store holds, whether it is whole, and what no job uses."""
+"""`tipping store`: list the items of the store, verify that they are whole, and prune those that no job uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Keep house from the command line; the exit code."""
+    """Run the command line: list, verify or prune the store. Return the exit code."""
     what = "What the store holds, whether it is whole, and what of it no job uses."
     parser = line.arguments("store", what, EXAMPLES)
     commands = parser.add_subparsers(required=True, dest="command")

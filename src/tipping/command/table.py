@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gather sweeps from the command line; the exit code."""
+    """Run the command line: write the table and the chart of sweeps. Return the exit code."""
     parser = line.arguments("table", "Write the table and the chart of each sweep.", EXAMPLES)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP_DIR", help="the folder of a multirun")
     parser.add_argument("--against", choices=["report"], help="print the report's numbers beside those of the sweeps")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _gather(given: argparse.Namespace) -> int:
     from tipping.results import tables
 
-    missing = [job for sweep in given.sweeps for job in tables.gather(sweep)]
+    missing = [job for sweep in given.sweeps for job in tables.write_table(sweep)]
     if given.differences:
         tables.print_differences(given.sweeps)
     if given.against:

@@ -1,1 +1,1 @@
-"""A job: its options, its network under a protocol, what is cached of it, its record; rooms are imported by name."""
+"""A job: its options, its network under a protocol, the results it caches, its record. Rooms are imported by name."""

@@ -1,4 +1,4 @@
-"""Lightning callbacks."""
+"""Lightning callbacks that measure a network during its training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Measured = TypeVar("Measured")
 
 
 class EveryFewEpochs(pl.Callback, Generic[Measured]):
-    """Measures something of a network when it is tested, or every few epochs of its training.
+    """A callback that measures a network when it is tested, and every few epochs of its training.
 
     Args:
-        measure: gives it for a network as it is now.
-        on_measured: called with each result and the epochs trained; 0 stands for a network that was tested.
-        every_n_epochs: after how many epochs of training to measure; 0 for never.
+        measure: measures a network as it is at that moment.
+        on_measured: called with each result and the number of epochs trained; 0 for a network that is tested.
+        every_n_epochs: the number of epochs of training between two measurements; 0 to measure after tests only.
     """
 
     def __init__(
@@ -32,11 +32,13 @@ class EveryFewEpochs(pl.Callback, Generic[Measured]):
         self.measure, self.on_measured, self.every_n_epochs = measure, on_measured, every_n_epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
+        """Measure the network, if this epoch is one of every `every_n_epochs`."""
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._measure(classifier, epoch)
 
     def on_test_end(self, trainer: pl.Trainer, classifier: pl.LightningModule) -> None:
+        """Measure the network that was tested."""
         self._measure(classifier, epoch=0)
 
     def _measure(self, classifier: pl.LightningModule, epoch: int) -> None:
@@ -45,8 +47,8 @@ class EveryFewEpochs(pl.Callback, Generic[Measured]):
 
 
 class AccuracyDropCurve(EveryFewEpochs[DropCurve]):
-    """The accuracy-drop curve."""
+    """A callback that measures the accuracy-drop curve."""
 
 
 class FilterPictures(EveryFewEpochs[dict[str, Picture]]):
-    """Pictures of relevant filters, and of images explained."""
+    """A callback that draws relevant filters, and explanations of images."""

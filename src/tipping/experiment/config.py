@@ -1,4 +1,4 @@
-"""Every option: its type and range. Defaults and units stand beside the options in ``conf/``."""
+"""The options of jobs and searches: their types and ranges. Their defaults and units are in ``conf/``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tipping.tracking import Tracking
 
 
 @dataclass
-class Data:
-    """The data set, and the folder that holds (or will hold) its files."""
+class DataOptions:
+    """Options of the data set: its name, and the folder of its files, which are downloaded if they are missing."""
 
     name: str
     root: str | None
 
 
 @dataclass
-class Trainer:
-    """Training by RMSprop on the cross-entropy."""
+class TrainerOptions:
+    """Options of training, by RMSprop on the cross-entropy."""
 
     max_epochs: int
     batch_size: int
@@ -41,7 +41,7 @@ class Trainer:
         require(self.precision in precisions, "trainer.precision", self.precision, f"give {', '.join(precisions)}")
 
 
-AXES = {  # of a protocol; docs/protocols.md says what each value means
+AXES = {  # the axes of a protocol; docs/protocols.md says what each value means
     "norm": ("frobenius", "spectral", "squared"),
     "maps": ("after_relu", "before_pooling", "all"),
     "labels": ("true", "predicted", "permuted"),
@@ -55,7 +55,7 @@ AXES = {  # of a protocol; docs/protocols.md says what each value means
 
 @dataclass
 class Protocol:
-    """How responses, labels, ablation and control are defined; a result always names it."""
+    """The definitions of responses, labels, ablation and control; each result names its protocol."""
 
     name: str
     norm: str
@@ -82,12 +82,12 @@ class Protocol:
 
 
 @dataclass
-class Selection:
-    """The mu-lasso solver and its stopping rules."""
+class SelectionOptions:
+    """Options of the mu-lasso solver, with its stopping rules."""
 
     solver: str
     tolerance: float
-    max_iterations: int | None = None  # of spg only
+    max_iterations: int | None = None  # for spg only
 
     def __post_init__(self) -> None:
         require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
@@ -97,8 +97,8 @@ class Selection:
 
 
 @dataclass
-class Curve:
-    """The accuracy-drop curve."""
+class CurveOptions:
+    """Options of the accuracy-drop curve."""
 
     points: int
     images: int
@@ -110,15 +110,15 @@ class Curve:
         require_whole("curve.every_n_epochs", self.every_n_epochs, 0)
 
 
-MOST_IMAGES = 50  # that a picture of a filter holds
-RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
-SEEDS = ("map", "maximum")  # they start from
-RESAMPLES = ("nearest", "none")  # in layers with a stride
+MOST_IMAGES = 50  # the largest number of images in a picture of a filter
+RULES = ("gradient", "deconvnet", "guided")  # for signals that go back; docs/visualize.md says what each means
+SEEDS = ("map", "maximum")  # from which signals start
+RESAMPLES = ("nearest", "none")  # of signals, in layers with a stride
 
 
 @dataclass
-class Visualize:
-    """Pictures of relevant filters, and of why images got their class."""
+class VisualizeOptions:
+    """Options of pictures: of relevant filters, and of why images got their class."""
 
     enabled: bool
     filters_per_class: int
@@ -146,15 +146,15 @@ class Visualize:
 
 
 @dataclass
-class Store:
-    """Where networks and Gram matrices are kept."""
+class StoreOptions:
+    """Options of the store, the folder of networks and Gram matrices."""
 
     dir: str
 
 
 @dataclass
-class Search:
-    """The search for the mu at which a network tips."""
+class SearchOptions:
+    """Options of the search for the mu at which a network tips."""
 
     low: float
     high: float
@@ -174,8 +174,8 @@ class Search:
 
 
 @dataclass
-class FewestFilters:
-    """The search for the fewest filters that tip a network, over several parameters."""
+class FewestFiltersOptions:
+    """Options of the search for the fewest filters that tip a network, over several parameters."""
 
     over: dict[str, Any]
     sampler: str
@@ -195,35 +195,46 @@ class FewestFilters:
         require_whole("search.trials", self.trials, 1)
 
 
-ELSEWHERE = ("store", "tracking", "device", "resume")  # options of where and how a job runs, not of what it finds
+ELSEWHERE = (
+    "store",
+    "tracking",
+    "device",
+    "resume",
+    "replace",
+)  # options that decide where and how a job runs, not its result
 
 
 @dataclass
 class Config:
-    """All options of one job. `model` is a class (`_target_`) and its arguments, which it checks itself; beside them,
-    `checkpoint` is a file of weights and `layers` names those that count, if not all."""
+    """All options of one job.
 
-    data: Data
+    Attributes:
+        model: the network's class (`_target_`) and its arguments, which the class checks. Besides, `checkpoint` is a
+            file of weights, and `layers` names the layers that count, if not all.
+    """
+
+    data: DataOptions
     model: dict[str, Any]
     protocol: Protocol
-    selection: Selection
+    selection: SelectionOptions
     tracking: Tracking
-    trainer: Trainer
-    curve: Curve
-    visualize: Visualize
-    store: Store
+    trainer: TrainerOptions
+    curve: CurveOptions
+    visualize: VisualizeOptions
+    store: StoreOptions
     mu: float
     seed: int
     randomize: str
     device: str
     resume: bool
+    replace: bool
 
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
         target = self.model.get("_target_")
         require(isinstance(target, str), "model._target_", target, "give the class of a network")
         for key in self.model:
-            strange = str(key).startswith("_") and key != "_target_"  # a word of Hydra's
+            strange = str(key).startswith("_") and key != "_target_"  # a key that Hydra reads
             require(not strange, f"model.{key}", self.model[key], "no network takes it; leave it out")
         checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
@@ -232,14 +243,19 @@ class Config:
         require_mu("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
-        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "give auto, cpu or cuda")
+        require_device(self.device)
+
+
+def require_device(device: object) -> None:
+    """Raise `InputError` unless the value names a device."""
+    require(device in ("auto", "cpu", "cuda"), "device", device, "give auto, cpu or cuda")
 
 
 def presets() -> Path:
     """Return the folder of the presets: ``conf/`` at the top of a checkout, and inside the package in a wheel.
 
-    In a checkout it stands in the package as a link, so that all of setuptools' ways (a wheel, one of a source
-    distribution, an editable install) find it where the package is.
+    In a checkout the package has a link to the folder. Therefore a wheel, a wheel of a source distribution and an
+    editable install all find the folder in the package.
     """
     package = Path(__file__).parents[1]
     inside = package / "conf"
@@ -264,31 +280,42 @@ def parse(composed: DictConfig) -> Config:
 
 
 def deciding(config: Config) -> dict[str, Any]:
-    """Return the options that decide what a job finds, as JSON gives them."""
+    """Return the options that decide the result of a job, as JSON values."""
     options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
-    return json.loads(json.dumps({**options, "data": config.data.name}))  # wherever it lies
+    return json.loads(json.dumps({**options, "data": config.data.name}))  # not its folder
 
 
-def key_of(config: Config, *options: Any) -> str:
-    """Return a hash of a job's options and a search's, but for those that do not decide the answer."""
-    own = {key: value for key, value in deciding(config).items() if key != "mu"}
-    return hashlib.sha256(json.dumps([own, *options], sort_keys=True).encode()).hexdigest()[:8]
+def search_key(config: Config, *options: Any) -> str:
+    """Return a hash of the options that decide the answer of a search.
+
+    Args:
+        config: the options of the search's jobs; mu does not count.
+        options: the options of the search that count.
+    """
+    shared = {key: value for key, value in deciding(config).items() if key != "mu"}
+    return hashlib.sha256(json.dumps([shared, *options], sort_keys=True).encode()).hexdigest()[:8]
 
 
-Options = TypeVar("Options", Search, FewestFilters)
+Options = TypeVar("Options", SearchOptions, FewestFiltersOptions)
 
 
 def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Options]:
-    """Return a composed configuration without the options of its search, and these.
+    """Split a composed configuration into the options of jobs and the options of their search.
+
+    Args:
+        kind: the class of the search's options.
+
+    Returns:
+        the configuration without the options of the search, and the checked options of the search.
 
     Raises:
-        InputError: an option of the search is out of its range, networks are to be randomised, or it is not to
-            go on.
+        InputError: an option of the search is out of its range, networks are to be randomised, or an earlier search
+            is not to be resumed.
     """
     remedy = "networks are searched as they are; leave it out"
     require(composed.randomize == "none", "randomize", composed.randomize, remedy)
     require(composed.resume is True, "resume", composed.resume, "a search goes on where it was; give another folder")
     typed = OmegaConf.create({"search": OmegaConf.structured(kind)})
-    own = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)
-    assert isinstance(own, kind)
-    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), own
+    options = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)
+    assert isinstance(options, kind)
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "search"]), options

@@ -1,4 +1,4 @@
-"""The job of interpret.py: which filters a network relies on, and what is left without them."""
+"""The job of interpret.py: which filters a network relies on, and its accuracy without these filters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tipping.ablation import drop_curve, evaluate_ablations
-from tipping.experiment import checks, outcome, records
+from tipping.experiment import checks, outcome, records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load, pick_device
-from tipping.experiment.pictures import check_resampling, compare, pictures
+from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.overrides import Given
+from tipping.experiment.pictures import check_pictures, compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -22,29 +23,30 @@ from tipping.tracking import track
 log = logging.getLogger(__name__)
 
 
-def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
-    """Data → network → responses → selection → ablation → record, for one mu.
+def job(config: Config, directory: Path, conf: Path, given: Given | None = None) -> InterpretRecord:
+    """Run the job: data → network → responses → selection → ablation → record, for one mu.
 
     Args:
-        directory: of the job.
+        directory: the folder of the job.
         conf: the folder of the presets.
+        given: what the command line gave to the job, for its record; None for a job of a search.
     """
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
     with stage("data"):
-        dataset, model = load(config, device)
+        dataset, model = load_dataset_and_model(config, device)
         images = dataset.split(config.protocol.evaluated_on)
         randomized = layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
-        untrained = Subject.of(model, dataset, config)
+        untrained = Subject.from_options(model, dataset, config)
         untrained.check()
-        check_resampling(untrained)
+        check_pictures(untrained)
 
-    with track(asdict(config), config.tracking, "interpret", directory) as run:
+    with staging.place_of(directory) as place, track(asdict(config), config.tracking, "interpret", directory) as run:
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = checks.as_trained(model, dataset, config, store)
-            checks.randomize(model, randomized, dataset.image_shape, config)
-        subject = Subject.of(model, dataset, config)
+            checks.randomize_layers(model, randomized, dataset.image_shape, config)
+        subject = Subject.from_options(model, dataset, config)
         with stage("responses"):
             problem, responses = subject.responses(store)
         with stage("selection"):
@@ -63,11 +65,12 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):
-                both = compare(*trained, subject, store)
+                both = compare_signals(*trained, subject, store)
 
         index = subject.filters.index
         record = InterpretRecord(
             **described,
+            **(given._asdict() if given else {}),
             **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
             overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
             signals_alike=both.similarity if both else {},
@@ -77,24 +80,26 @@ def job(config: Config, directory: Path, conf: Path) -> InterpretRecord:
                 "responses": responses.key,
                 "trained": trained[0].weights if trained else None,
             },
-            made={"network": not network.found, "responses": not responses.found},
+            trained_on=network.made_on,
+            made={"network": not network.existed, "responses": not responses.existed},
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],
+            self_test=outcome.self_test(subject.filters),
         )
-        records.write_selection(directory, selection, subject.filters)
-        records.write_predictions(directory, images, intact_N, predictions_AN, few, curve)
-        records.write(directory, record)
-        run.log_result(record.as_json(), outcome.relevant_filters(subject.filters, selection))
-        if config.visualize.enabled:  # when all else is safe
-            from tipping.visualize.draw import picture_beside  # with matplotlib
+        records.write_selection(place, selection, subject.filters)
+        records.write_predictions(place, images, intact_N, predictions_AN, few, curve)
+        records.write_record(place, record)
+        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
+        if config.visualize.enabled:  # after all other results are written
+            from tipping.visualize.draw import picture_beside  # imports matplotlib
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
-                drawn = pictures(subject, selection, few, explained, store)
+                drawn = draw_subject(subject, selection, few, explained, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
-                records.write_pictures(directory / records.PICTURES, drawn)
-            records.write(directory, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
+                records.write_pictures(place / records.PICTURES, drawn)
+            records.write_record(place, replace(record, pictures=sorted(drawn), seconds=stage.seconds))
             run.log_pictures(drawn)
     log.info("%s", outcome.sentence(record))
     return record

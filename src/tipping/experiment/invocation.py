@@ -1,4 +1,4 @@
-"""How a command is called from the working directory: as `tipping NAME`, or by its script or module."""
+"""The words that call a command from the working directory: `tipping NAME`, its script, or its module."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import os
 
 from tipping.experiment.config import presets
 
-SCRIPTS = {  # of sub-commands, beside the presets' folder in a checkout
+SCRIPTS = {  # of sub-commands; in a checkout they are beside the folder of the presets
     "train": "train.py",
     "interpret": "interpret.py",
     "search": "sweeps/tipping_point.py",
     "fewest": "sweeps/fewest_filters.py",
 }
-JOBS = {"tipping_point": "search", "fewest_filters": "fewest"}  # of Hydra, whose sub-commands are named otherwise
-used: list[str] = []  # the words that called the command `tipping` in this process, where it was
+JOBS = {"tipping_point": "search", "fewest_filters": "fewest"}  # by the name of the job in Hydra, the sub-command
+used: list[str] = []  # the words that called `tipping` in this process; empty for a script
 
 
 def words(name: str) -> list[str]:
-    """Return the words that call a sub-command, such as ``python interpret.py``, right from the working directory.
+    """Return the words that call a sub-command from the working directory, such as ``python interpret.py``.
 
-    In a checkout these are of its scripts, but where `tipping` was used; elsewhere there are none.
+    In a checkout the words name the script, unless this process was called as `tipping`. Elsewhere there are no
+    scripts, and the words are `tipping` and the name.
     """
     scripts = presets().parent
     if used or not (scripts / SCRIPTS["interpret"]).is_file():
@@ -30,6 +31,6 @@ def words(name: str) -> list[str]:
 
 
 def words_of_job(job: str) -> list[str]:
-    """Return the words that call the sub-command of a job of Hydra's, by the job's name."""
+    """Return the words that call the sub-command of a job, by the name that Hydra gives to the job."""
     name = JOBS.get(job, job)
-    return words(name) if name in SCRIPTS else ["python", f"{job}.py"]  # whose name was given, and is not ours
+    return words(name) if name in SCRIPTS else ["python", f"{job}.py"]  # a name that the user gave

@@ -1,4 +1,4 @@
-"""The options of records: as one level, and which of them differ between jobs."""
+"""The options in records: as one level, and the options that differ between jobs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
-# options that are no part of a result, or are shown anyway
+OWN = "own"  # the name that a user's network has by default
+RECORD = "result.json"  # the file of a record, in the folder of its job
+# options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
-    *("mu", "seed", "model._target_", "data.root", "device", "store.", "tracking.", "visualize."),
+    *("mu", "seed", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "resume",
+    "replace",
 )
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested configuration as one level of dotted options."""
+    """Return a nested configuration as one level of dotted options, each with `prefix`."""
     options: dict[str, Any] = {}
     for key, value in tree.items():
         options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -26,8 +29,25 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varying_options(records: Sequence[Record]) -> list[str]:
-    """Return the options that differ between jobs and tell what they compute, but for mu and seed."""
+    """Return the options that differ between the jobs of records and decide their results; mu and seed do not count."""
     configs = [flat(record.config) for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
-    return [option for option in different if not option.startswith(ELSEWHERE)]
+    classes = {(config.get("model.name"), config.get("model._target_")) for config in configs}
+    by_name = len(classes) == len({name for name, _ in classes})  # the name of a model tells its class
+    return [
+        option
+        for option in different
+        if not option.startswith(ELSEWHERE) and not (by_name and option == "model._target_")
+    ]
+
+
+def model_text(name: str, target: str | None, alone: bool) -> str:
+    """Name a model, with its class unless the name alone tells it: `own` never does.
+
+    Args:
+        name: the name of the model.
+        target: its class, with its module.
+        alone: whether all models of this name are of one class.
+    """
+    return f"{name} ({target})" if target and (name == OWN or not alone) else name

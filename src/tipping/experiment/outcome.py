@@ -1,4 +1,4 @@
-"""What came of a job, as its record, its table and a line say it."""
+"""The result of a job, for its record, its table and a line of its log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from tipping.ablation import DropCurve, accuracies, chance_of
 from tipping.data import Split
 from tipping.experiment import config
-from tipping.experiment.record import Accuracy, Certificate, CurvePoints, FilterCounts, InterpretRecord
+from tipping.experiment.record import Accuracy, Certificate, CurvePoints, FilterCounts, InterpretRecord, SelfTest
 from tipping.network import FilterIndex, Filters
 from tipping.selection import MATCHES, Selection
 
@@ -23,11 +23,14 @@ def outcome(
     predictions_AN: np.ndarray,
     curve: DropCurve,
 ) -> dict[str, Any]:
-    """Return what came of a selection, as the parts of an `InterpretRecord`.
+    """Return the result of a job, as the parts of an `InterpretRecord`.
 
     Args:
-        images: those evaluated.
-        predictions_AN: without the relevant filters, and without each control.
+        index: the index of the network's filters.
+        images: the images evaluated.
+        intact_N: the predictions of the intact network.
+        predictions_AN: the predictions without the relevant filters, then without the filters of each control.
+        curve: the accuracy-drop curve.
     """
     intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
     return {
@@ -52,7 +55,7 @@ def count_filters(index: FilterIndex, selection: Selection) -> FilterCounts:
 
 
 def certificate(solver: str, selection: Selection) -> Certificate:
-    """Return how good a selection's weights are."""
+    """Return the certificate of a selection's weights, which `solver` found."""
     solution = selection.solution
     return Certificate(
         solver=solver,
@@ -66,9 +69,17 @@ def certificate(solver: str, selection: Selection) -> Certificate:
     )
 
 
-def relevant_filters(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the table of relevant filters, strongest first: layer, channel, where it was measured, and
-    the weight of each class."""
+def self_test(filters: Filters) -> SelfTest | None:
+    """Return what the network's test of its own ablations has shown; None where the filters were given."""
+    proof = filters.proof
+    return SelfTest(proof.passes, list(proof.moved), list(proof.remarks)) if proof else None
+
+
+def relevant_filters_table(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and the rows of the table of relevant filters, the strongest filter first.
+
+    The columns are the layer, the channel, the module whose maps were measured, and the weight for each class.
+    """
     columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
     places = filters.places
     strongest = np.argsort(-selection.strength_F[filters.filter_R], kind="stable")

@@ -1,4 +1,4 @@
-"""The pictures of a job: what of a subject is shown, as its options say."""
+"""The pictures of a job: relevant filters of a subject, and explanations of images, by the subject's options."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from tipping.errors import InputError
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.selection import Selection
-from tipping.visualize import Beside, beside, explain, has_stride, portraits
+from tipping.visualize import Beside, beside, check_rules, explanations, has_stride, portraits
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 
-def pictures(
+def draw_subject(
     subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
 ) -> dict[str, Picture]:
-    """Draw the relevant filters of each class, and why some images got theirs: pictures by their names.
+    """Draw the relevant filters of each class, and explanations of the class that some images got.
 
     Args:
         evaluated: the images on which each filter is ablated alone.
-        explained: the images explained.
+        explained: the images to explain.
+        store: keeps the strongest images and mean activations; None to compute them anew.
+
+    Returns:
+        the pictures by their names.
     """
-    from tipping.visualize.draw import pictures as draw  # with matplotlib
+    from tipping.visualize.draw import draw_pictures  # with matplotlib
 
     options, filters = subject.options.visualize, subject.filters
     shown = portraits(
@@ -37,23 +41,34 @@ def pictures(
         options.filters_per_class,
         **subject.manner(store),
     )
-    return draw(shown, explain(filters, selection, explained, subject.measure, subject.backward))
+    return draw_pictures(shown, explanations(filters, selection, explained, subject.measure, subject.backward))
 
 
-def compare(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
-    """Compare the signals of a network's relevant filters with those of the same filters of another."""
+def compare_signals(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
+    """Compare the signals of relevant filters in one network with the signals of the same filters in another.
+
+    Args:
+        first: the network whose relevant filters are compared.
+        selection: the selection of `first`.
+        second: the other network.
+    """
     images_KR, _ = first.strongest(first.options.visualize.images, store)
     images_NCHW = first.train.images_NCHW
     return beside(first.filters, selection, second.filters, images_NCHW, images_KR[0], first.backward)
 
 
-def check_resampling(subject: Subject) -> None:
-    """Refuse to resample where there is nothing to resample.
+def check_pictures(subject: Subject) -> None:
+    """Check that the network has what the options of pictures ask for.
 
     Raises:
-        InputError: no convolution, or pooling, of the network has a stride.
+        InputError: resampling of convolutions, or of pooling, is asked for, and none of them has a stride; or a rule
+            does not fit the network's activations.
     """
     options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train.images_NCHW[:1]
+    try:
+        check_rules(model, image_1CHW, options.rules if options.enabled else ())
+    except InputError as error:
+        raise InputError(f"visualize.rules: {error}, or visualize=off") from error
     for pooling, asked in ((False, options.resample == "nearest"), (True, options.pooling)):
         if options.enabled and asked and not has_stride(model, image_1CHW, pooling):
             what, option = ("pooling", "pooling=true") if pooling else ("convolution", "resample=nearest")

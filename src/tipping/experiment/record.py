@@ -1,23 +1,26 @@
-"""What a job records: what was run and on what, and what came of it."""
+"""The record of a job: the job, the device and versions it ran on, and its result."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
+from tipping.files import fit_to_print
 from tipping.selection import Overlap
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracies, in [0, 1], on the images evaluated.
+    """The accuracies, in [0, 1], on the images evaluated.
 
     Attributes:
-        intact: of the network as it is.
+        intact: of the intact network.
         selected: without the relevant filters.
-        random: without each of the random controls.
-        chance: of always giving the most frequent class.
+        random: without the filters of each random control.
+        chance: of the most frequent class as the only answer.
     """
 
     intact: float
@@ -30,22 +33,22 @@ class Accuracy:
 class TestAccuracy:
     """The accuracy, in [0, 1], of a trained network on the test images."""
 
-    __test__ = False  # or pytest takes it for a test
+    __test__ = False  # or pytest takes the class for a test
 
     intact: float
 
 
 @dataclass(frozen=True)
 class FilterCounts:
-    """How many filters there are.
+    """The numbers of filters.
 
     Attributes:
-        total: of the network.
-        dead: that never respond.
-        relevant: with a weight for some class.
-        ablated: of the relevant ones, those that may be ablated.
-        shared: for each control, how many of its filters are among the ablated ones.
-        per_layer: the ablated ones by their layer.
+        total: all filters of the network.
+        dead: filters that never respond.
+        relevant: filters with a weight for some class.
+        ablated: relevant filters that may be ablated.
+        shared: for each control, the number of filters that the control shares with the ablated filters.
+        per_layer: the number of ablated filters in each layer.
     """
 
     total: int
@@ -58,14 +61,14 @@ class FilterCounts:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How good the weights are, for each class.
+    """The quality of the weights; lists have an entry for each class.
 
     Attributes:
-        solver: its name.
+        solver: the name of the solver.
         relative_gap: the relative duality gap.
         certified: whether every gap is within the tolerance.
-        unique: whether the support is the only one that reaches the minimum.
-        iterations: of the solver.
+        unique: whether no other support reaches the minimum.
+        iterations: the iterations of the solver.
         explained: the share of the variance of the labels that the weights explain.
         explainable: the share that any weights could explain.
         explainable_by_noise: the share that weights on noise would seem to explain.
@@ -83,13 +86,13 @@ class Certificate:
 
 @dataclass(frozen=True)
 class CurvePoints:
-    """An accuracy-drop curve: accuracies after so many filters are removed.
+    """The accuracy-drop curve: accuracies after filters are removed, at several numbers of filters.
 
     Attributes:
-        images: on how many it was measured.
-        removed: numbers of filters, rising from 0.
-        selected, weakest: accuracies without the relevant filters, strongest or weakest first.
-        random: the same without the filters of each control.
+        images: the number of images evaluated.
+        removed: the numbers of filters removed, rising from 0.
+        selected, weakest: the accuracies when relevant filters are removed, the strongest or the weakest first.
+        random: the accuracies when the filters of each control are removed.
     """
 
     images: int
@@ -101,27 +104,53 @@ class CurvePoints:
 
 @dataclass(frozen=True)
 class EpochCurve(CurvePoints):
-    """The accuracy-drop curve after some epochs of a training; `tips_at` filters tip the network there, if any do."""
+    """The accuracy-drop curve after some epochs of a training.
+
+    Attributes:
+        tips_at: the number of filters at which the network tips; None if the network does not tip.
+    """
 
     tips_at: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What any job records.
+@dataclass(frozen=True)
+class SelfTest:
+    """What the network's test of its own ablations has shown.
 
     Attributes:
-        schema: the version of this form.
+        passes: how many times an image passed the network.
+        moved: the layers whose filters are ablated earlier than where they would be measured best.
+        remarks: what a reader should know, in sentences.
+    """
+
+    passes: int
+    moved: list[str]
+    remarks: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The part of a record that all jobs have.
+
+    Attributes:
         config: all options.
-        mu, seed, model, data, protocol: those that name the job; the protocol's name says what differs from its preset.
-        model_files: SHA-256 of the files that decide the network beside its options.
-        device, versions: what it ran on, and with.
-        store: keys of what the store holds of it, and a digest of the network's weights.
-        made: what was made by this job, and not found in the store.
-        seconds: spent in each stage.
-        pictures: their names; None until they are drawn.
-        ended: the time of day.
-        job: the name of the job in its sweep, given by what reads it.
+        mu, seed, model, data, protocol: the options that name the job. The protocol's name says how the protocol
+            differs from its preset.
+        device, versions: the device, and the versions of the code and the packages.
+        store: the keys of the job's items in the store, and a digest of the network's weights.
+        made: for each item, whether this job made it; otherwise the item existed before.
+        seconds: the time of each stage.
+        model_files: the SHA-256 of each file that decides the network besides the options.
+        trained_on: the device that trained the network, in this job or an earlier one; None where it is not known, as
+            for a checkpoint.
+        pictures: the names of the pictures; None until the pictures are drawn.
+        ended: the date and time of the job's end.
+        schema: the version of the record's form.
+        files: the SHA-256 of each array file and picture, by its path in the job's folder.
+        overrides: the options given on the command line; None for a job of a search.
+        presets: a digest of the user's own presets; None without any.
+        digest: the SHA-256 of the record's other values; empty in records from before there were digests.
+        job: the name of the job in its sweep. The reader of the sweep gives the name; it is not written.
     """
 
     config: dict[str, Any]
@@ -136,23 +165,28 @@ class Record:
     made: dict[str, bool]
     seconds: dict[str, float]
     model_files: dict[str, str | None] = field(default_factory=dict)
+    trained_on: str | None = None
     pictures: list[str] | None = field(default_factory=list)
     ended: str = ""
     schema: int = schema.SCHEMA
+    files: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] | None = None
+    presets: str | None = None
+    digest: str = ""
     job: str = field(default="", compare=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as it is written."""
+        """Return the record as JSON values, as it is written: without `job`."""
         return {key: value for key, value in asdict(self).items() if key != "job"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRecord(Record):
-    """What a job of `train` records.
+    """The record of a job of `train`.
 
     Attributes:
-        accuracy: on the test images.
-        curves: by the number of epochs, as text.
+        accuracy: the accuracy on the test images.
+        curves: the accuracy-drop curves by the number of epochs, as text.
     """
 
     accuracy: TestAccuracy
@@ -161,11 +195,16 @@ class TrainRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpretRecord(Record):
-    """What a job of `interpret` records.
+    """The record of a job of `interpret`.
 
     Attributes:
-        overlap: of the selection with the trained network's, in a sanity check.
-        signals_alike: in one, by each rule how alike the signals of both networks are.
+        accuracy: the accuracies, intact and after ablation.
+        filters: the numbers of filters.
+        selection: the certificate of the selection.
+        curve: the accuracy-drop curve.
+        overlap: in a sanity check, the overlap of the selection with the selection of the trained network.
+        signals_alike: in a sanity check, the similarity of both networks' signals, by rule.
+        self_test: the test of the ablations; None in records from before there was one.
     """
 
     accuracy: Accuracy
@@ -174,17 +213,37 @@ class InterpretRecord(Record):
     curve: CurvePoints
     overlap: Overlap | None = None
     signals_alike: dict[str, float | None] = field(default_factory=dict)
+    self_test: SelfTest | None = None
+
+
+class OtherVersion(ValueError):
+    """The error for a record whose form is that of another version of the package."""
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON values of a record with their digest."""
+    content = {key: one for key, one in value.items() if key != "digest"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | InterpretRecord:
-    """Return the record that JSON holds.
+    """Return the record that JSON values hold, with texts that are fit to be printed.
+
+    Args:
+        value: the JSON values.
+        job: the name of the job in its sweep.
 
     Raises:
-        ValueError: it is of another version, or not whole.
-        LookupError, TypeError: it is no record.
+        OtherVersion: the record is of another version.
+        ValueError: the record is not whole, or has changed since it was written.
+        LookupError, TypeError: the values are no record.
     """
-    if value["schema"] != schema.SCHEMA:
-        raise ValueError("of another version")
+    if "digest" in value and sealed(value)["digest"] != value["digest"]:
+        raise ValueError("not whole: it has changed since it was written")
+    value = fit_to_print(value)
+    if value["schema"] not in (schema.WITHOUT_DIGESTS, schema.SCHEMA):
+        raise OtherVersion("of another version")
     if not schema.whole(value):
         raise ValueError("not whole")
     if "curves" in value:
@@ -194,6 +253,7 @@ def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | Interpre
     kinds = {"accuracy": Accuracy, "filters": FilterCounts, "selection": Certificate, "curve": CurvePoints}
     parts = {name: _parsed(kind, value[name]) for name, kind in kinds.items()}
     overlap = value["overlap"] and _parsed(Overlap, value["overlap"])
+    parts["self_test"] = value.get("self_test") and _parsed(SelfTest, value["self_test"])
     return InterpretRecord(**_common(value), **parts, overlap=overlap, signals_alike=value["signals_alike"], job=job)
 
 

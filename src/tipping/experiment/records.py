@@ -1,11 +1,9 @@
-"""One record per job, written whole: what was run and on what, and what came of it."""
+"""The files of a job in its folder: the record, the selection, the predictions and the pictures, each written whole."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-import math
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,81 +11,118 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from tipping.ablation import DropCurve
 from tipping.data import Split
-from tipping.errors import InputError
-from tipping.experiment import config
-from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record
-from tipping.experiment.versions import versions
-from tipping.files import parsing, replacing
-from tipping.network import Filters, file_digests
+from tipping.experiment.options import RECORD as RECORD  # for all that read records
+from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record, sealed
+from tipping.files import ARRAYS, load_arrays, opened, read_json, replacing
+from tipping.network import Filters
 from tipping.selection import Selection
 
 if TYPE_CHECKING:
-    from tipping.visualize.draw import Picture  # which takes matplotlib
+    from tipping.visualize.draw import Picture  # imports matplotlib
 
-log = logging.getLogger(__name__)
-RECORD, SELECTION, PREDICTIONS = "result.json", "selection.npz", "predictions.npz"
+SELECTION, PREDICTIONS = "selection.npz", "predictions.npz"
 PICTURES = "pictures"  # a folder
+STAGED, STAGED_RECORD = ".new", "record"  # the folder of files whose job is not finished, and the record in it
+ROUNDING = 1e-9  # how far an accuracy may be from the one recomputed
 DAMAGED = (ValueError, LookupError, TypeError, RecursionError)
 UNREADABLE = (OSError, *DAMAGED)
 Kind = TypeVar("Kind", bound=Record)
 
 
-def begin(directory: Path, composed: DictConfig, conf: Path, kind: type[Kind]) -> config.Config | None:
-    """Return the options of the job to do in a directory, which is emptied of other records; None where a job with
-    these options and this code has been done there.
-
-    Args:
-        conf: the folder of the presets.
-        kind: of record.
-
-    Raises:
-        InputError, omegaconf.errors.OmegaConfBaseException: as `parse`.
-        OSError: as `read_own`; what is there is left.
-    """
-    try:
-        options = config.parse(composed)
-        done = options.resume and read_own(directory, options, conf, kind) is not None
-    except (InputError, OmegaConfBaseException):
-        _clear(directory)
-        raise
-    if done:
-        log.info("done before: %s", directory)
-        return None
-    _clear(directory)
-    return options
-
-
 def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord:
-    """Read the record in a directory.
+    """Read the record in a directory, and check it against the job's files.
+
+    The arrays must be those that were written, and so must the pictures that are there. The accuracies must be those
+    of the predictions.
 
     Args:
-        job: what the job is called there.
+        directory: the folder of the job.
+        job: the name of the job in its sweep.
 
     Raises:
-        one of UNREADABLE: there is none, or it is not whole, or of another version.
+        one of UNREADABLE: there is no record, or the record is of another version, or it or its files are not whole.
     """
-    text = (directory / RECORD).read_text()
-    return parse_record(json.loads(text, parse_constant=_finite, parse_float=_finite), job)
+    record = parse_record(read_json(directory / RECORD), job)
+    for name, digest in record.files.items():
+        path = _inside(directory, name)
+        if (path.is_file() or name in (SELECTION, PREDICTIONS)) and _digest(path) != digest:
+            raise ValueError(f"{name} is not what was written")
+    if isinstance(record, InterpretRecord):
+        if record.digest and not {SELECTION, PREDICTIONS} <= record.files.keys():
+            raise ValueError("not whole: it names no arrays")
+        _check_numbers(record, load_arrays(directory / SELECTION), load_arrays(directory / PREDICTIONS))
+    return record
 
 
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no finite number")
-    return number
+def missing_picture(directory: Path, record: Record) -> str | None:
+    """Return the name of a picture that is not in a job's folder; None if all are there.
+
+    Args:
+        directory: the folder of the job.
+        record: the record of the job, whose pictures are drawn.
+    """
+    named = [f"{PICTURES}/{name}.png" for name in record.pictures or ()]
+    return next((name for name in [*named, *record.files] if not _inside(directory, name).is_file()), None)
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """Return the path of a file that a record names.
+
+    Raises:
+        ValueError: the file is outside the folder.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} is no file of a job")
+    return directory / name
+
+
+def _digest(path: Path) -> str:
+    with opened(path, ARRAYS) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _check_numbers(record: InterpretRecord, selection: dict[str, np.ndarray], held: dict[str, np.ndarray]) -> None:
+    """Recompute the numbers of a record that follow from its arrays.
+
+    Raises:
+        ValueError: a number of the record is another.
+        LookupError: an array is missing.
+    """
+    classes, accuracy, curve = _classes(held), record.accuracy, record.curve
+    labels_N = classes["labels"]
+    rows = np.vstack([classes["intact"], classes["selected"], classes["random"]])
+    shares = [accuracy.intact, accuracy.selected, *accuracy.random]
+    _same("accuracy", shares, (rows == labels_N).mean(-1))
+    _same("accuracy.chance", [accuracy.chance], np.unique(labels_N, return_counts=True)[1].max() / len(labels_N))
+    orders = [curve.selected, curve.weakest, *curve.random]
+    _same("curve", orders, (held["curve"] == held["curve_labels"]).mean(-1))
+    _same("curve.images", [curve.images], len(held["curve_labels"]))
+    if "order" in selection:  # records from before there were digests may do without
+        order_K = selection["order"]
+        shared = [len(np.intersect1d(order_K, control)) for control in selection["controls"]]
+        _same("filters.ablated", [record.filters.ablated], len(order_K))
+        _same("filters.shared", record.filters.shared, shared)
+
+
+def _same(name: str, values: Any, recomputed: Any) -> None:
+    values_A, recomputed_A = np.asarray(values, float), np.atleast_1d(np.asarray(recomputed, float))
+    if values_A.shape != recomputed_A.shape or not (abs(values_A - recomputed_A) <= ROUNDING).all():
+        raise ValueError(f"{name} is not that of the job's arrays")
 
 
 def read_predictions(directory: Path) -> dict[str, np.ndarray]:
-    """Read the predictions of a job for the images evaluated, and their labels.
+    """Read the classes that a job predicted for the images evaluated, and the images' labels, by name.
 
     Raises:
-        one of UNREADABLE: they are not there, or not whole.
+        one of UNREADABLE: there are no predictions, or they are not whole.
     """
-    held = _arrays(directory / PREDICTIONS)
+    return _classes(load_arrays(directory / PREDICTIONS, ("labels", "intact", "selected", "random")))
+
+
+def _classes(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     classes = {name: held[name] for name in ("labels", "intact", "selected", "random")}
     images = classes["labels"].shape
     whole = all(array.dtype.kind in "iu" and array.shape[-1:] == images for array in classes.values())
@@ -96,45 +131,13 @@ def read_predictions(directory: Path) -> dict[str, np.ndarray]:
     return classes
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a file; no code in it is run."""
-    with path.open("rb") as file, parsing(), np.load(file, allow_pickle=False) as held:
-        return dict(held)
-
-
-def read_own(directory: Path, options: config.Config, conf: Path, kind: type[Kind]) -> Kind | None:
-    """Read the record of a job with these options, files and code, if the directory holds one that is whole.
-
-    Raises:
-        OSError: what is there, or the checkpoint, cannot be read, for a reason that is none of its own.
-        InputError: the network's class cannot be imported.
-    """
-    try:
-        record = read_record(directory)
-        own = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
-        if not isinstance(record, kind) or {**own, "data": record.data} != config.deciding(options):
-            return None
-        for name in [SELECTION, PREDICTIONS] if kind is InterpretRecord else []:
-            _arrays(directory / name)
-        given, made_by, pictures = record.model_files, record.versions, record.pictures
-    except (FileNotFoundError, *DAMAGED):
-        return None
-    of_this_code = {**made_by, "commit": ""} == {**versions(conf), "commit": ""}
-    drawn = pictures is not None and all((directory / PICTURES / f"{name}.png").is_file() for name in pictures)
-    return record if of_this_code and drawn and given == file_digests(options.model) else None
-
-
-def _clear(directory: Path) -> None:
-    """Remove what an earlier job left in a directory, so that a job that fails has no record."""
-    for name in (RECORD, SELECTION, PREDICTIONS):
-        (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / PICTURES, ignore_errors=True)
-
-
 def write_selection(directory: Path, selection: Selection, filters: Filters) -> None:
-    """Write a job's ``selection.npz``: W (R, C), of each response the layer and channel of its filter, and the
-    submodule whose maps were measured; and the filters ablated, positions in the network's index: ``order`` (K,),
-    strongest first, and ``controls`` (draws, K)."""
+    """Write a job's ``selection.npz``.
+
+    The file holds ``weights`` (R, C); for each response, the ``layer`` and the ``channel`` of its filter, and the
+    submodule whose ``maps`` were measured; and the filters ablated, as positions in the network's index: ``order``
+    (K,), the strongest first, and ``controls`` (draws, K).
+    """
     layer_R, channel_R, map_R = zip(*filters.places, strict=True)
     arrays: dict[str, Any] = {"weights": selection.weights_RC, "layer": layer_R, "channel": channel_R, "maps": map_R}
     arrays |= {"order": selection.order_K, "controls": np.array(selection.controls)}
@@ -145,11 +148,18 @@ def write_selection(directory: Path, selection: Selection, filters: Filters) -> 
 def write_predictions(
     directory: Path, evaluated: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
 ) -> None:
-    """Write a job's ``predictions.npz``: the class predicted for each image, and its label.
+    """Write a job's ``predictions.npz``: the class predicted for each image, and the image's label.
 
-    ``intact`` (N,), ``selected`` (N,) and ``random`` (draws, N) for the images evaluated; ``curve`` (orders, points,
-    images) for those of the accuracy-drop curve, with the orders selected, weakest and random; ``labels`` and
-    ``curve_labels``.
+    The file holds ``intact`` (N,), ``selected`` (N,), ``random`` (draws, N) and ``labels`` (N,) for the images
+    evaluated. For the images of the accuracy-drop curve it holds ``curve_labels`` and ``curve`` (orders, points,
+    images), with the orders selected, weakest and random.
+
+    Args:
+        evaluated: the images evaluated.
+        intact_N: the predictions of the intact network.
+        predictions_AN: the predictions without the relevant filters, then without the filters of each control.
+        images: the images of the accuracy-drop curve.
+        curve: the accuracy-drop curve.
     """
     arrays = {
         "labels": evaluated.labels_N.cpu().numpy().astype(intact_N.dtype),
@@ -164,15 +174,24 @@ def write_predictions(
 
 
 def write_pictures(folder: Path, drawn: Mapping[str, Picture]) -> None:
-    """Write pictures, as PNG, into a folder."""
+    """Write pictures into a folder, as PNG files with the pictures' names."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in drawn.items():
         with replacing(folder / f"{name}.png") as part:
             picture.figure.savefig(part, format="png")
 
 
-def write(directory: Path, record: Record) -> None:
-    """Write a job's ``result.json``, its last file, with the time of day."""
-    ended = replace(record, ended=time.strftime("%Y-%m-%d %H:%M:%S"))
-    with replacing(directory / RECORD) as part:
-        part.write_text(json.dumps(ended.as_json(), indent=1, allow_nan=False) + "\n")
+def write_record(directory: Path, record: Record) -> None:
+    """Write a job's ``result.json``, with the date and time and the digests of the job's files.
+
+    The file is the last that a job must write.
+    """
+    names = [SELECTION, PREDICTIONS] if isinstance(record, InterpretRecord) else []
+    names += sorted(path.relative_to(directory).as_posix() for path in (directory / PICTURES).rglob("*.png"))
+    ended = replace(
+        record,
+        ended=time.strftime("%Y-%m-%d %H:%M:%S"),
+        files={name: _digest(directory / name) for name in names},
+    )
+    with replacing(directory / (STAGED_RECORD if directory.name == STAGED else RECORD)) as part:
+        part.write_text(json.dumps(sealed(ended.as_json()), indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""What a record must hold for tables, charts and pages to be made of it."""
+"""The form that a record must have for tables, charts and pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from tipping.experiment.config import AXES
 
-SCHEMA = 6  # goes up with each change of what a record holds
-Kind = Callable[[Any], bool]  # whether a value, as JSON gives it, is of a kind
+SCHEMA = 7  # goes up with each change of the form
+WITHOUT_DIGESTS = 6  # the form before digests, which is still read
+Kind = Callable[[Any], bool]  # a check whether a JSON value is of a kind
 
 
 def _has(**kinds: Kind) -> Kind:
@@ -17,12 +18,12 @@ def _has(**kinds: Kind) -> Kind:
 
 
 def _some(kind: Kind) -> Kind:
-    """Return the check for a list of at least one such value."""
+    """Return the check for a list of at least one value of a kind."""
     return lambda values: type(values) is list and bool(values) and all(map(kind, values))
 
 
 def _named(kind: Kind) -> Kind:
-    """Return the check for a dictionary of such values."""
+    """Return the check for a dictionary whose values are of a kind."""
     return lambda values: type(values) is dict and all(map(kind, values.values()))
 
 
@@ -59,7 +60,7 @@ def _dictionary(value: Any) -> bool:
 
 
 def _curve(value: Any) -> bool:
-    """Return whether a value is a drop curve: rising counts from 0, and as many accuracies of each order."""
+    """Return whether a value is a drop curve: counts that rise from 0, and an accuracy of each order at each count."""
     lines = _has(selected=_some(_share), weakest=_some(_share), random=_some(_some(_share)))
     if not (_has(images=_count, removed=_some(_count))(value) and lines(value)):
         return False
@@ -91,12 +92,12 @@ _common = _has(
     store=_has(weights=_text),
     made=_has(network=_flag),
     seconds=_named(_number),
-    pictures=_or_none(lambda value: type(value) is list and all(map(_text, value))),  # none until they are drawn
+    pictures=_or_none(lambda value: type(value) is list and all(map(_text, value))),  # None until pictures are drawn
 )
-_of_training = _has(
+_training = _has(
     curves=_named(lambda value: _curve(value) and _has(tips_at=_or_none(_number))(value)),
 )
-_of_interpreting = _has(
+_interpreting = _has(
     accuracy=_has(intact=_share, selected=_share, random=_some(_share), chance=_share),
     filters=_has(
         total=lambda value: _count(value) and value > 0,
@@ -121,12 +122,37 @@ _of_interpreting = _has(
     signals_alike=_named(_or_none(_number)),
     curve=_curve,
 )
+_sealed = _has(
+    files=_named(_text),
+    overrides=_or_none(lambda value: type(value) is list and all(map(_text, value))),
+    presets=_or_none(_text),
+    digest=_text,
+)
+
+
+def _said_twice(record: dict[str, Any]) -> bool:
+    """Return whether what a record says both apart and among its options is the same."""
+    options, protocol = record["config"], record["protocol"]
+    apart = {key: record[key] for key in ("mu", "seed", "model")} | {"data": {"name": record["data"]}}
+    among = {key: options.get(key) for key in ("mu", "seed", "model")} | {"data": {"name": options["data"]["name"]}}
+    axes = {axis: value for axis, value in options["protocol"].items() if axis != "name"}
+    return apart == among and axes.items() <= protocol.items()
+
+
+_self_test = _or_none(
+    _has(
+        passes=_count,
+        **dict.fromkeys(("moved", "remarks"), lambda value: type(value) is list and all(map(_text, value))),
+    )
+)
 
 
 def whole(record: dict[str, Any]) -> bool:
-    """Return whether a record, of train.py or of interpret.py, holds all that it should, of the right kinds."""
-    if not _common(record):
+    """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
+    if not (_common(record) and _said_twice(record)) or not _or_none(_text)(record.get("trained_on")):
+        return False  # records made before lack the device that trained the network
+    if record["schema"] != WITHOUT_DIGESTS and not _sealed(record):
         return False
     if "curves" in record:
-        return _of_training(record) and all(epoch.isdecimal() for epoch in record["curves"])
-    return _of_interpreting(record)
+        return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])
+    return _interpreting(record) and _self_test(record.get("self_test"))  # older records have no self-test

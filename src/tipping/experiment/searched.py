@@ -1,4 +1,4 @@
-"""A network whose tipping point is searched: its level, and where its relevant filters change."""
+"""A network whose tipping point is searched: its level, and the values of mu at which its relevant filters change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 from tipping.ablation import accuracies, chance_of
 from tipping.errors import InputError
-from tipping.experiment.config import Config, Search
-from tipping.experiment.network import find_or_train, load
+from tipping.experiment.config import Config, SearchOptions
+from tipping.experiment.network import find_or_train, load_dataset_and_model
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.mu_lasso import SolutionPath, homotopy
@@ -23,12 +23,14 @@ from tipping.tipping_points import Bracketing, breakpoints
 
 @dataclass(frozen=True)
 class Searched:
-    """A network, trained now or before.
+    """A trained network whose tipping point is searched.
 
     Attributes:
-        path: its selections at every mu.
+        subject: the network under its protocol.
+        store: the store of the network and its responses.
+        path: the solutions of the mu-lasso at every mu.
         level: the accuracy midway between intact and chance.
-        bracketing: which mu to evaluate, between the values at which its relevant filters change.
+        bracketing: the search, with the values of mu at which the relevant filters change as breakpoints.
         saturation: the mu from which the bound no longer binds.
     """
 
@@ -40,15 +42,20 @@ class Searched:
     saturation: float
 
     @classmethod
-    def of(cls, config: Config, options: Search, device: torch.device) -> Searched:
-        """Return the network of a job's options.
+    def from_options(cls, config: Config, options: SearchOptions, device: torch.device) -> Searched:
+        """Return the network of a job's options, trained if the store does not hold its weights.
+
+        Args:
+            config: the options of the job.
+            options: the options of the search.
+            device: the device of the network and the images.
 
         Raises:
-            InputError: ties between its filters hide where relevant filters change.
+            InputError: ties between filters hide where the relevant filters change.
         """
-        store, (dataset, model) = Store(config.store.dir), load(config, device)
+        store, (dataset, model) = Store(config.store.dir), load_dataset_and_model(config, device)
         find_or_train(model, dataset, config, store)
-        subject, images = Subject.of(model, dataset, config), dataset.split(config.protocol.evaluated_on)
+        subject, images = Subject.from_options(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
         (intact,) = accuracies(subject.intact(images, store)[None], images.labels_N)
         try:
@@ -61,8 +68,14 @@ class Searched:
         return cls(subject, store, path, (intact + chance_of(images)) / 2, bracketing, saturation)
 
     def facts(self, known: dict[float, float]) -> dict[str, Any]:
-        """Return what the table has besides: the level, saturation mu, and how stable the selection is at the first
-        crossing: Nogueira's index over live filters, and how often each filter is selected."""
+        """Return further facts for the note of the search: the level, the saturation mu, and stability.
+
+        Stability is that of the selection at the first crossing, if there is a crossing: Nogueira's index over live
+        filters, and the frequency with which each filter is selected.
+
+        Args:
+            known: accuracy minus the level at each mu evaluated.
+        """
         facts: dict[str, Any] = {"level": self.level, "saturation_mu": self.saturation}
         crossings = self.bracketing.brackets(known)
         if crossings:

@@ -1,4 +1,4 @@
-"""Seconds spent in each stage of a job."""
+"""A stopwatch for the stages of a job."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from tqdm import tqdm
 
 
 class Stopwatch:
-    """Seconds spent in each stage of a job; on a terminal, a line names the stages so far."""
+    """A stopwatch for the stages of a job. On a terminal, a line names the stages so far.
+
+    Attributes:
+        seconds: the time of each finished stage, by the stage's name.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time what runs within it."""
+        """Time a stage, which runs within the context."""
         start = time.perf_counter()
         with tqdm(desc=" > ".join([*self.seconds, name]), bar_format="{desc}", leave=False, disable=None):
             yield

@@ -1,4 +1,4 @@
-"""Networks and Gram matrices, kept under a hash of what decides them, so that no job makes one twice."""
+"""A store of networks and Gram matrices, under a hash of their recipe, so that no job makes the same tensors twice."""
 
 from __future__ import annotations
 
@@ -16,23 +16,33 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tipping.errors import InputError
-from tipping.files import digest, is_state, load_saved, replacing
+from tipping.files import digest, is_plain, is_state, load_saved, replacing
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # goes up when the same recipe would give something else
+FORMAT = 1  # goes up when the same recipe gives other tensors
 
 
 class Item(NamedTuple):
-    """What the store holds for a recipe."""
+    """The tensors of a recipe, and their place in the store.
+
+    Attributes:
+        tensors: the tensors by name.
+        key: the hash of the recipe; for weights from elsewhere, their origin.
+        path: the file of the tensors.
+        existed: whether the tensors existed before; false if they were made just now.
+        made_on: the name of the device that made them; None where it is not kept.
+    """
 
     tensors: dict[str, Tensor]
     key: str
     path: Path
-    found: bool  # false when it was made just now
+    existed: bool
+    made_on: str | None = None
 
 
 class Store:
-    """A folder of tensors by recipe: written atomically, read without pickles, made once by concurrent jobs.
+    """A folder of tensors by recipe. Files are written atomically and read without pickles; concurrent jobs make each
+    once.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -48,31 +58,38 @@ class Store:
             raise InputError(f"store.dir={folder}: cannot be written to ({error}); give another folder") from error
 
     def fetch(
-        self, kind: str, recipe: dict[str, Any], make: Callable[[], dict[str, Tensor]], anew: bool = False
+        self,
+        kind: str,
+        recipe: dict[str, Any],
+        make: Callable[[], dict[str, Tensor]],
+        anew: bool = False,
+        made_on: str | None = None,
     ) -> Item:
-        """Return the tensors of a recipe: read when they are there, else made and kept.
+        """Return the tensors of a recipe: read from their file, or made now and kept.
 
         Args:
             kind: the subfolder.
-            recipe: what decides the tensors, as JSON values.
-            make: makes them; runs in one job at a time for each recipe.
-            anew: make them also when they are there.
+            recipe: the values that decide the tensors, as JSON values.
+            make: makes the tensors; only one job at a time runs it for a recipe.
+            anew: make the tensors even if their file exists.
+            made_on: the name of this device, kept with tensors that are made now.
 
         Raises:
             InputError: the file is truncated, or of another recipe.
-            OSError: it cannot be read, for a reason that is none of its own.
+            OSError: the file cannot be read, though it may be whole.
         """
         recipe = {"format": FORMAT, **recipe}
         text = json.dumps(recipe, sort_keys=True)
-        key = key_of(text)
+        key = recipe_key(text)
         path = self.folder / kind / f"{key}.pt"
         path.parent.mkdir(exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not anew:
-                return Item(_read(path, text), key, path, found=True)
+                tensors, earlier = _read(path, text)
+                return Item(tensors, key, path, existed=True, made_on=earlier)
             tensors = {name: tensor.detach().cpu() for name, tensor in make().items()}
-            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors)})
-            return Item(tensors, key, path, found=False)
+            self._write(path, {"recipe": text, "tensors": tensors, "digest": digest(tensors), "made_on": made_on})
+            return Item(tensors, key, path, existed=False, made_on=made_on)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
@@ -82,17 +99,24 @@ class Store:
             raise InputError(f"store.dir={self.folder}: cannot write {path.name} ({error}); is it full?") from error
 
 
-def key_of(text: str) -> str:
-    """Return the name of what a recipe gives."""
+def recipe_key(text: str) -> str:
+    """Return the key of a recipe, which is the name of its file, by the recipe's JSON text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
+def read_item(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
     """Return the recipe and the tensors in a file of a store.
 
     Raises:
-        OSError, ValueError: as `load_saved`, or it is none.
+        OSError, ValueError: `load_saved` raises it.
+        ValueError: the file is none of a store, or its tensors differ from those that were written.
     """
+    content = _content(file)
+    return content["recipe"], content["tensors"]
+
+
+def _content(file: Path | IO[bytes]) -> dict[str, Any]:
+    """Return all entries of a file of a store; raise as `read_item`."""
     content = load_saved(file)
     if (
         not isinstance(content, dict)
@@ -100,10 +124,11 @@ def read(file: Path | IO[bytes]) -> tuple[str, dict[str, Tensor]]:
         or not is_state(content.get("tensors"))
     ):
         raise ValueError("nothing of the store's")
-    recipe, tensors = content["recipe"], content["tensors"]
-    if content.get("digest", found := digest(tensors)) != found:  # the zip's sums are not of all its bytes
+    if not all(map(is_plain, content["tensors"].values())):
+        raise ValueError("tensors of another layout than are written here")
+    if content.get("digest", actual := digest(content["tensors"])) != actual:  # sums in the zip do not cover all bytes
         raise ValueError("other tensors than were written")
-    return recipe, tensors
+    return content
 
 
 @contextmanager
@@ -120,13 +145,15 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(path: Path, text: str) -> dict[str, Tensor]:
+def _read(path: Path, text: str) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a recipe, and the name of the device that made them; files made before lack the name."""
     try:
-        recipe, tensors = read(path)
+        content = _content(path)
     except ValueError as error:
         raise InputError(
             f"{path} cannot be read (truncated, or damaged?): delete it, and the next job makes it anew"
         ) from error
-    if recipe != text:
+    if content["recipe"] != text:
         raise InputError(f"{path} is of another network or recipe: delete it, and the next job makes it anew")
-    return tensors
+    made_on = content.get("made_on")
+    return content["tensors"], made_on if isinstance(made_on, str) else None

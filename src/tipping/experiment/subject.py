@@ -1,4 +1,4 @@
-"""A network under a protocol: its responses, its relevant filters, and how these are ablated."""
+"""A network under a protocol: its responses, its relevant filters and their ablation, and the results it caches."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tipping.network import Filters, evaluating
 from tipping.selection import Draws, Measure, Selection, collect, mean_activations, response_batches, select_each
 from tipping.visualize import Backward, strongest_images
 
-TRIED = 4  # images
+TRIED = 4  # images whose logits are part of the digest of a network
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, and how the configured protocol treats it.
+    """A network under the protocol of a job.
 
     Attributes:
-        filters: what of it is measured and ablated.
-        weights: a digest of its tensors, and of what it makes of some images.
-        options: of the job.
-        train: the images it is measured on.
+        filters: the filters that are measured and ablated.
+        weights: a digest of the network's tensors, and of its logits for some images.
+        options: the options of the job.
+        train: the images on which the filters are measured.
     """
 
     filters: Filters
@@ -43,26 +43,31 @@ class Subject:
     train: Split
 
     @classmethod
-    def of(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
-        """Return a network as it is now.
+    def from_options(cls, model: nn.Module, dataset: Dataset, options: config.Config) -> Subject:
+        """Return the subject of a network, with the weights that the network has now.
+
+        Args:
+            model: the network.
+            dataset: the data set whose training images the filters are measured on.
+            options: the options of the job.
 
         Raises:
-            InputError: it has no filters of the kind wanted.
+            InputError: the network has no filters of the kind that the options ask for.
         """
         protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
         only = options.model.get("layers")
         filters = Filters.of(
             model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only
         )
-        with evaluating(model), torch.no_grad():  # other code may make something else of the same weights
+        with evaluating(model), torch.no_grad():  # other code may compute other logits from the same weights
             logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
         return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
 
     def check(self) -> None:
-        """Try on an image whether the network can be measured and ablated as the protocol says.
+        """Check with one image that the network can be measured and ablated under the protocol.
 
         Raises:
-            InputError: it cannot.
+            InputError: the protocol does not suit the network.
         """
         protocol, everything = self.options.protocol, np.arange(len(self.filters.ablatable_F))
         try:
@@ -73,19 +78,19 @@ class Subject:
 
     @property
     def measure(self) -> Measure:
-        """What is measured of it."""
+        """The measure of the filters' responses."""
         protocol = self.options.protocol
         return Measure(protocol.norm, protocol.labels, self.options.seed)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
-        """Find the mu-lasso problem of its responses in the store, or collect it now and keep it there.
+        """Return the mu-lasso problem of the responses, and its item of the store; a new problem is kept there.
 
         Raises:
             InputError: a response is not finite, or the stored problem cannot be read.
         """
         make = self.fresh_responses
         item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), lambda: asdict(make()))
-        log.info("responses %s: %s", item.key, "found in the store" if item.found else "collected")
+        log.info("responses %s: %s", item.key, "found in the store" if item.existed else "collected")
         try:
             problem = MuLassoProblem(**item.tensors)
         except ValueError as error:
@@ -93,7 +98,12 @@ class Subject:
         return problem.to(self.train.labels_N.device), item
 
     def responses_of_parts(self, store: Store, parts: int = 20) -> list[MuLassoProblem]:
-        """Find, or collect, the same of equal parts of the images, of every so manieth."""
+        """Return the mu-lasso problems of equal parts of the images; new problems are kept in the store.
+
+        Args:
+            store: the store.
+            parts: the number of parts; part p has the images p, p + parts, p + 2 parts, …
+        """
 
         def make() -> dict[str, Tensor]:
             each = [asdict(collect(self.filters, self.train[start::parts], self.measure)) for start in range(parts)]
@@ -104,9 +114,13 @@ class Subject:
         return [MuLassoProblem(**problem).to(self.train.labels_N.device) for problem in problems]
 
     def strongest(self, count: int, store: Store | None = None) -> tuple[Tensor, Tensor]:
-        """Find the training images on which each response is largest, and its values, (count, R) each: in the store, if
-        there is one, or now, and keep there as many as any picture takes."""
-        measure = replace(self.measure, labels="true")  # none matter
+        """Return the training images on which each response is largest, and the responses, both (count, R).
+
+        Args:
+            count: the number of images for each response.
+            store: keeps the largest number of images that a picture takes; None to find the images anew.
+        """
+        measure = replace(self.measure, labels="true")  # labels do not matter
         most = config.MOST_IMAGES
 
         def make() -> dict[str, Tensor]:
@@ -118,13 +132,13 @@ class Subject:
         return tensors["images"][:count], tensors["values"][:count]
 
     def means(self, store: Store) -> Tensor:
-        """Find its filters' mean activations, or measure them now and keep them."""
+        """Return the mean activations of the filters; new ones are kept in the store."""
         recipe = self._recipe(maps=list(self.filters.sites.items()))
         item = store.fetch("means", recipe, lambda: {"means": mean_activations(self.filters, self.train)})
         return item.tensors["means"].to(next(self.filters.model.parameters()))
 
     def intact(self, split: Split, store: Store) -> np.ndarray:
-        """Find the intact network's predictions (N,) for some images, or make them now and keep them."""
+        """Return the predictions (N,) of the intact network for some images; new ones are kept in the store."""
 
         def make() -> dict[str, Tensor]:
             (predictions_N,) = evaluate_ablations(self.filters, split, [np.array([], dtype=int)])
@@ -134,29 +148,29 @@ class Subject:
         return store.fetch("predictions", recipe, make).tensors["predictions"].numpy()
 
     def _recipe(self, **more: Any) -> dict[str, Any]:
-        """Return what decides something made of its training images."""
+        """Return the recipe of a result for the training images, with further entries."""
         return {"weights": self.weights, "images": self.train.fingerprint, **more}
 
     def fresh_responses(self) -> MuLassoProblem:
-        """Collect the mu-lasso problem of the subject's responses now."""
+        """Collect the mu-lasso problem of the responses anew, without a store."""
         return collect(self.filters, self.train, self.measure)
 
     @property
     def draws(self) -> Draws:
-        """The controls of its selections."""
+        """The random controls of selections."""
         protocol = self.options.protocol
         return Draws(protocol.draws, protocol.control, self.options.seed)
 
     def select(self, problem: MuLassoProblem) -> Selection:
-        """Select at the configured mu."""
+        """Select the relevant filters at the configured mu."""
         return self.select_each(problem, [self.options.mu])[0]
 
     def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
-        """Select at several mu in place of the configured one, by the configured solver."""
+        """Select the relevant filters at each of several values of mu, by the configured solver."""
         return select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws)
 
     def solve(self, problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
-        """Solve the mu-lasso at some mu, by the configured solver.
+        """Solve the mu-lasso at several values of mu, by the configured solver.
 
         Raises:
             InputError: ties between filters lead homotopy's path in circles.
@@ -172,13 +186,17 @@ class Subject:
 
     @property
     def backward(self) -> Backward:
-        """How signals are sent back for its pictures."""
+        """The rules by which signals go back, for pictures."""
         options = self.options.visualize
         resample = "none" if options.resample == "none" else "nearest"
         return Backward(tuple(options.rules), options.seed, resample, options.pooling)
 
     def manner(self, store: Store | None = None) -> dict[str, Any]:
-        """Return how `ablated` ablates its filters; means of activations are from the store, if there is one."""
+        """Return the keyword arguments with which `ablated` ablates the filters.
+
+        Args:
+            store: keeps mean activations; None to measure them anew.
+        """
         protocol, value = self.options.protocol, None
         if protocol.value == "mean" and store:
             value = self.means(store)

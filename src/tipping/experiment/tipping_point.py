@@ -8,45 +8,48 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tipping.experiment import interpret, records
-from tipping.experiment.config import Config, Search, key_of
+from tipping.experiment import interpret
+from tipping.experiment.config import Config, SearchOptions, search_key
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
-from tipping.experiment.search_note import EVALUATIONS, write_search
+from tipping.experiment.search_note import EVALUATIONS, folder_name, write_search
 from tipping.experiment.searched import Searched
+from tipping.experiment.standing import read_matching
 from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work
 
 
-def job(config: Config, options: Search, sweep: Path, conf: Path) -> None:
-    """Network → its breakpoints and level → evaluations, until accuracy crosses between two neighbouring supports.
+def job(config: Config, options: SearchOptions, sweep: Path, conf: Path) -> None:
+    """Run the search: network → breakpoints and level → evaluations, until each crossing is between two breakpoints.
 
     Args:
-        sweep: the folder of searches, which gets one for this network.
+        config: the options of the job; the search chooses mu.
+        options: the options of the search.
+        sweep: the folder of searches; this search gets a folder there.
         conf: the folder of the presets.
     """
-    key = key_of(config, options.low, options.high, options.grid, options.precision)
-    directory = sweep / f"{config.model['name']},seed={config.seed},{key}"
+    key = search_key(config, options.low, options.high, options.grid, options.precision)
+    directory = sweep / folder_name(config.model["name"], f"seed={config.seed}", key)
     directory.mkdir(parents=True, exist_ok=True)
-    network = Searched.of(config, options, pick_device(config.device))
+    network = Searched.from_options(config, options, pick_device(config.device))
     study = open_study(options.storage, directory, network.subject.weights)
 
     def evaluate(chosen: dict[str, float]) -> tuple[float, dict[str, float]]:
-        folder, own = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
+        folder, evaluated = directory / EVALUATIONS / f"{chosen['mu']!r}", replace(config, mu=chosen["mu"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = records.read_own(folder, own, conf, InterpretRecord) or interpret.job(own, folder, conf)
+        record = read_matching(folder, evaluated, conf, InterpretRecord) or interpret.job(evaluated, folder, conf)
         excess = record.accuracy.selected - network.level
         return abs(excess), {EXCESS: excess}
 
     sampler = BracketingSampler(network.bracketing)
-    with found_again():
+    with quiet_lookups():
         find_again(study, evaluate, directory)
         work(study, {"mu": (options.low, options.high)}, evaluate, lambda _: sampler, directory, options.trials)
     write_search(directory, network.bracketing, known(study), **network.facts(known(study)))
 
 
 @contextmanager
-def found_again() -> Iterator[None]:
-    """Keep quiet that each evaluation finds its network and responses in the store."""
+def quiet_lookups() -> Iterator[None]:
+    """Silence the log lines that say, for each evaluation, that its network and responses are in the store."""
     rooms = [logging.getLogger(f"tipping.experiment.{room}") for room in ("network", "subject")]
     for room in rooms:
         room.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The job of train.py: a network, its test accuracy, and curves and pictures on the way."""
+"""The job of train.py: a network, its test accuracy, and curves and pictures during its training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import nn
 
 from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
-from tipping.experiment import records
+from tipping.experiment import records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load, pick_device
-from tipping.experiment.pictures import check_resampling, pictures
+from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.overrides import Given
+from tipping.experiment.pictures import check_pictures, draw_subject
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
@@ -33,24 +34,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def job(config: Config, directory: Path, conf: Path) -> None:
-    """Data → network, in the store → test accuracy; on the way, curves and pictures every few epochs.
+def job(config: Config, directory: Path, conf: Path, given: Given | None = None) -> None:
+    """Run the job: data → network, kept in the store → test accuracy; with curves and pictures every few epochs.
 
     Args:
-        directory: of the job.
+        directory: the folder of the job.
         conf: the folder of the presets.
+        given: what the command line gave to the job, for its record.
     """
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
-    dataset, model = load(config, device)
+    dataset, model = load_dataset_and_model(config, device)
 
     images = dataset.split(config.protocol.evaluated_on).spread(config.curve.images)
     curves: dict[str, EpochCurve] = {}
 
-    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share it
+    @lru_cache(maxsize=1)  # the curve and the pictures of an epoch share the selection
     def interpreted(weights: str) -> tuple[Subject, Selection]:
-        subject = Subject.of(model, dataset, config)
+        subject = Subject.from_options(model, dataset, config)
         return subject, subject.select(subject.fresh_responses())
 
     def curve(model: nn.Module) -> DropCurve:
@@ -59,16 +61,16 @@ def job(config: Config, directory: Path, conf: Path) -> None:
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return pictures(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+        return draw_subject(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
 
-    with track(asdict(config), config.tracking, "train", directory) as run:
+    with staging.place_of(directory) as place, track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
         every_picture = config.visualize.every_n_epochs if config.visualize.enabled else 0
         if every_picture:
-            check_resampling(Subject.of(model, dataset, config))
+            check_pictures(Subject.from_options(model, dataset, config))
 
         def keep_curve(curve: DropCurve, epoch: int) -> None:
-            from tipping.tipping_points import half_drop  # with scipy
+            from tipping.tipping_points import half_drop  # imports scipy
 
             tips_at = half_drop(curve.removed, curve.selected, chance_of(images))
             curves[str(epoch)] = EpochCurve(**curve.record(), tips_at=tips_at)
@@ -77,34 +79,36 @@ def job(config: Config, directory: Path, conf: Path) -> None:
             log.info("epoch %d: %s %d relevant filters", epoch, where, curve.removed[-1])
 
         def keep_pictures(pictures: dict[str, Picture], epoch: int) -> None:
-            records.write_pictures(directory / records.PICTURES / f"epoch_{epoch}", pictures)
+            records.write_pictures(place / records.PICTURES / f"epoch_{epoch}", pictures)
             run.log_pictures(pictures, epoch)
 
         def callbacks() -> list[Callback]:
-            from tipping.experiment.callbacks import AccuracyDropCurve, FilterPictures  # with Lightning
+            from tipping.experiment.callbacks import AccuracyDropCurve, FilterPictures  # imports Lightning
 
             return [
                 AccuracyDropCurve(curve, keep_curve, every),
                 FilterPictures(drawn, keep_pictures, every_picture),
             ]
 
-        anew = every + every_picture > 0  # curves and pictures of a training can only be had by training
+        anew = every + every_picture > 0  # only a training gives the curves and pictures
         with stage("network"):
             watching, metrics = callbacks() if anew else [], run.log_metrics
             network = find_or_train(model, dataset, config, store, callbacks=watching, on_metrics=metrics, anew=anew)
         with stage("test"):
-            from tipping.network.training import evaluate  # with Lightning, which is not waited for until here
+            from tipping.network.training import evaluate  # imports Lightning, which takes seconds
 
             accuracy = evaluate(model, dataset)
         record = TrainRecord(
             **described,
+            **(given._asdict() if given else {}),
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},
-            made={"network": not network.found},
+            trained_on=network.made_on,
+            made={"network": not network.existed},
             seconds=stage.seconds,
-            pictures=[],  # of the network as it is in the end
+            pictures=[],  # those of epochs are among the record's files alone
         )
-        records.write(directory, record)
+        records.write_record(place, record)
         run.log({"test/accuracy": accuracy})
     log.info("test accuracy %.2f %%: %s", 100 * accuracy, network.path)

@@ -1,4 +1,4 @@
-"""What a job runs, and on what: its options, device, code and versions."""
+"""The description of a job in its record: options, device, code and versions."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ from tipping.experiment import config
 from tipping.network import file_digests
 
 PACKAGE = Path(__file__).parents[1]
-SCRIPTS = ("train.py", "interpret.py")  # beside the presets
+SCRIPTS = ("train.py", "interpret.py")  # beside the folder of the presets
 PACKAGES = ("tipping", "torch", "numpy", "pytorch-lightning", "hydra-core", "wandb")
 
 
 def describe(options: config.Config, device: torch.device, conf: Path) -> dict[str, Any]:
-    """Describe what is run, and on what, as any record begins. The job calls it first: code and files may change
-    meanwhile.
+    """Describe a job: return the part of its record that is known before it runs.
+
+    A job calls this function first, because code and files may change while the job runs.
 
     Args:
+        options: the options of the job.
+        device: the device of the job.
         conf: the folder of the presets.
 
     Raises:
         InputError: the checkpoint cannot be read, or the network's class cannot be imported.
     """
-    cpu = f"cpu, {torch.get_num_threads()} threads ({_processor()})"
     try:
         files = file_digests(options.model)
     except OSError as error:
@@ -53,13 +55,20 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "model_files": files,
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "device": name_of(device),
         "versions": versions(conf),
     }
 
 
+def name_of(device: torch.device) -> str:
+    """Return the name of a device as records give it: that of the GPU, or of the processor with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads ({_processor()})"
+
+
 def _processor() -> str:
-    """Return the processor's name, as far as the system tells."""
+    """Return the name of the processor; the machine's name where the system does not give the processor's."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -69,7 +78,7 @@ def _processor() -> str:
 
 
 def _full_name(protocol: config.Protocol, conf: Path) -> str:
-    """Return a preset's name with the axes that were set otherwise, such as ``described, control=live``."""
+    """Return a preset's name with the axes that differ from the preset, such as ``described, control=live``."""
     preset = _protocol_preset(protocol.name, conf)
     if preset is None:
         return protocol.name
@@ -79,8 +88,10 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
 
 
 def _protocol_preset(name: str, conf: Path) -> Any:
-    """Return the protocol of a preset of this name, ours or, in a job of Hydra's, the user's own; None where there is
-    none."""
+    """Return the protocol of a preset; None if there is no such preset.
+
+    The preset is in the folder `conf` or, in a job that Hydra runs, in a folder of the user's.
+    """
     path = conf / "protocol" / f"{name}.yaml"
     if path.is_file():
         preset: Any = OmegaConf.load(path)
@@ -88,14 +99,18 @@ def _protocol_preset(name: str, conf: Path) -> Any:
     if not GlobalHydra.instance().is_initialized():
         return None
     try:
-        return compose("config", [f"protocol={name}"]).protocol  # which may build on another preset
+        return compose("config", [f"protocol={name}"]).protocol  # composed, as a preset may build on another
     except (HydraException, OmegaConfBaseException):
         return None
 
 
 @cache
 def versions(conf: Path) -> dict[str, str | None]:
-    """Return the versions of Python, the main packages and the code, and the commit when run from a git checkout."""
+    """Return the versions of Python, the main packages and the code, and the commit in a git checkout, else None.
+
+    Args:
+        conf: the folder of the presets.
+    """
     root = PACKAGE.parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -108,8 +123,7 @@ def versions(conf: Path) -> dict[str, str | None]:
 
 
 def _version(package: str) -> str | None:
-    """Return the version of an installed package; None where it is not installed, as where ours runs from its
-    folder."""
+    """Return the version of a package; None if it is not installed, as `tipping` may run from its folder."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -117,11 +131,12 @@ def _version(package: str) -> str | None:
 
 
 def _code(conf: Path) -> str:
-    """Return a hash of the package, the presets and the scripts beside them, which a wheel does without."""
-    of = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
-    of |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
-    of |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
+    """Return a hash of the package, the presets and the scripts; a wheel has no scripts."""
+    files = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
+    files |= {path.relative_to(conf): path for path in conf.rglob("*.yaml")}
+    files |= {Path(name): conf.parent / name for name in SCRIPTS if (conf.parent / name).is_file()}
     content = hashlib.sha256()
-    for name, path in sorted(of.items()):
+    files = {name: path for name, path in files.items() if path.is_file()}  # locks of editors are links to nothing
+    for name, path in sorted(files.items()):
         content.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
     return content.hexdigest()[:16]

@@ -2,9 +2,11 @@
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps
-from tipping.network.hooks import ACTIVATIONS, MIXING, NORMALISING, Hook, evaluating, hooked
-from tipping.network.loading import OURS, build, file_digests, load_checkpoint, source_digest
-from tipping.network.randomize import layers_to_randomize, randomize
+from tipping.network.hooks import Hook, evaluating, hooked, unchecked
+from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
+from tipping.network.loading import OURS, build, load_checkpoint
+from tipping.network.randomize import copy_of, layers_to_randomize, randomize
+from tipping.network.source import file_digests, source_digest
 
 __all__ = [
     "ACTIVATIONS",
@@ -18,6 +20,7 @@ __all__ = [
     "Maps",
     "NotAChain",
     "build",
+    "copy_of",
     "evaluating",
     "file_digests",
     "hooked",
@@ -25,5 +28,6 @@ __all__ = [
     "load_checkpoint",
     "randomize",
     "source_digest",
+    "unchecked",
     "up_to_last",
 ]

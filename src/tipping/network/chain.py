@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.fx import Tracer
 
 from tipping.network.filters import Filters
-from tipping.network.hooks import ACTIVATIONS, MIXING, PASSING, POOLING
+from tipping.network.hooks import restored
+from tipping.network.kinds import ACTIVATIONS, MIXING, PASSING, POOLING
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # PReLU may have a slope for each channel
 KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
@@ -105,7 +106,8 @@ def _traced(model: nn.Module) -> list[str]:
         if module._forward_hooks or module._forward_pre_hooks:
             raise NotAChain(f"{name or 'the network'} has hooks")
     try:
-        graph = Tracer().trace(model)
+        with restored(model):
+            graph = Tracer().trace(model)
     except Exception as error:  # whatever the network's own code raises when it is given no tensor
         raise NotAChain(f"torch.fx cannot trace it ({str(error).splitlines()[0]})") from error
     *nodes, output = graph.nodes

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from tipping.errors import InputError
-from tipping.network.discovery import find, modular
-from tipping.network.hooks import evaluating
+from tipping.network.discovery import watch
+from tipping.network.modular import modular
+from tipping.network.proof import Proof, leaves_image, prove
 
+log = logging.getLogger(__name__)
 Maps = tuple[tuple[str, str], ...]  # pairs of a layer and a submodule whose output holds the maps of the layer
 
 
@@ -39,6 +41,7 @@ class Filters:
         ablatable_F: whether each filter may be ablated.
         classes: the number of logits.
         given: the network in which the filters were found. It is `model`, or shares its modules with `model`.
+        proof: what the test of ablations by the network itself has shown; None where the sites were given.
     """
 
     model: nn.Module
@@ -47,6 +50,7 @@ class Filters:
     ablatable_F: np.ndarray
     classes: int
     given: nn.Module
+    proof: Proof | None = None
 
     @classmethod
     def of(
@@ -69,21 +73,27 @@ class Filters:
 
         Raises:
             InputError: a name in `only` is no layer with filters, the network has no layer with filters, or only dense
-                layers where `dense` is false.
+                layers where `dense` is false; filters of a layer cannot be ablated as a whole, or layers are out of
+                reach of hooks.
         """
         given, model = model, modular(model, image_1CHW)
-        every_layer = find(model, image_1CHW, only)
+        watched = watch(model, image_1CHW)
+        every_layer = watched.layers(only)
         layers = [layer for layer in every_layer if dense or isinstance(model.get_submodule(layer.name), nn.Conv2d)]
         if only and len(layers) < len(every_layer):
             raise InputError("protocol.dense=false: model.layers names dense layers; give true")
         if not layers:
             raise InputError("protocol.dense=false: the network's only filters are dense units; give true")
+        proof = prove(model, layers, image_1CHW)
+        if not only:
+            proof = replace(proof, remarks=(*proof.remarks, *_missed(model, watched.unseen(dense), proof, image_1CHW)))
+        for remark in proof.remarks:
+            _say_once(remark)
+        layers = [replace(layer, activation=proof.sites[layer.name]) for layer in layers]
         measured = tuple((layer.name, module) for layer in layers for module in layer.measured(maps))
-        with evaluating(model), torch.no_grad():
-            classes = model(image_1CHW.clone()).shape[-1]
-        whole = cls.at(model, {layer.name: layer.activation for layer in layers}, classes=classes, maps=measured)
+        whole = cls.at(model, proof.sites, classes=watched.classes, maps=measured)
         ablatable = np.array([sites == "conv+dense" or not layer.single for layer in layers])
-        return replace(whole, ablatable_F=ablatable[whole.index.layer_F], given=given)
+        return replace(whole, ablatable_F=ablatable[whole.index.layer_F], given=given, proof=proof)
 
     @classmethod
     def at(cls, model: nn.Module, sites: Mapping[str, str], *, classes: int, maps: Maps | None = None) -> Filters:
@@ -119,6 +129,24 @@ class Filters:
         modules = [module for layer, module in self.maps for _ in range(sizes[layers.index(layer)])]
         names = [layers[layer] for layer in layer_F[self.filter_R]]
         return list(zip(names, channel_F[self.filter_R].tolist(), modules, strict=True))
+
+
+@cache  # a job finds the filters of a network before and after its training
+def _say_once(remark: str) -> None:
+    log.warning(remark)
+
+
+def _missed(model: nn.Module, unseen: Sequence[str], proof: Proof, image_1CHW: Tensor) -> list[str]:
+    """Return remarks on what of a network is neither measured nor ablated, beside the layer that gives the classes."""
+    if unseen:
+        names = ", ".join(unseen)
+        why = "they are no nn.Conv2d or nn.Linear called as modules with (N, C, H, W) or (N, C)"
+        return [f"{names}: neither measured nor ablated, since {why}"]
+    if leaves_image(model, proof.sites, image_1CHW):
+        return [
+            "with all filters ablated the logits still depend on the image, which also reaches them past the filters"
+        ]
+    return []
 
 
 def _sizes(model: nn.Module, layers: Iterable[str]) -> list[int]:

@@ -1,28 +1,25 @@
-"""The effect of kinds of modules on channels; networks in eval mode; hooks on the maps of layers."""
+"""Networks in eval mode and run as they are written; hooks that watch or replace the maps of layers."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
-MIXING = (nn.Conv2d, nn.Linear)
-PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
-ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid),
-    *(nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
-)
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
+ORIGINAL = "_tipping_original"  # the attribute of a copy that names the tensor copied
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the network in eval mode within the context, and switch TF32 and autocast off; restore all afterwards."""
+    """Put the network in eval mode within the context, and switch TF32, autocast and compilation off; restore all
+    afterwards."""
     training = [module for module in model.modules() if module.training]
     cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
     model.eval()
@@ -32,6 +29,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False),
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
+            uncompiled(),
         ):
             yield
     finally:
@@ -41,11 +39,62 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes of a network's modules after the context, in which torch.fx runs their code.
+
+    A network that keeps what it computes would keep a proxy of it.
+    """
+    holders = [vars(module) for module in model.modules()]
+    holders += [part for holder in holders for part in (holder["_parameters"], holder["_buffers"], holder["_modules"])]
+    before = [dict(holder) for holder in holders]
+    try:
+        yield
+    finally:
+        for holder, content in zip(holders, before, strict=True):
+            holder.clear()
+            holder.update(content)
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Return a context in which compiled parts of networks run as they are written: compiled, they run no hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing has been compiled yet, and loading it takes a second
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Keep all maps within the context, also those of parts that are checkpointed, which autograd would compute anew.
+
+    Hooks would run again as signals go back, and see maps of another pass.
+    """
+    before = checkpoint.CheckpointFunction, checkpoint._checkpoint_without_reentrant_generator
+
+    class Plain:
+        """A call that keeps its maps, in place of a checkpointed one."""
+
+        @staticmethod
+        def apply(function: Callable[..., Any], _: bool, *args: Any) -> Any:
+            return function(*args)
+
+    def plain(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    checkpoint.CheckpointFunction = Plain  # type: ignore[misc, assignment]
+    checkpoint._checkpoint_without_reentrant_generator = plain
+    try:
+        yield
+    finally:
+        checkpoint.CheckpointFunction, checkpoint._checkpoint_without_reentrant_generator = before  # type: ignore[misc]
+
+
+@contextmanager
 def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator[None]:
     """Attach hooks to the maps of layers within the context, and remove them afterwards.
 
     A hook acts on the first call of its submodule after each call of its layer, since other layers may share that
-    submodule.
+    submodule. Where the submodule works in place, so does the replacement of its maps: whatever reads the overwritten
+    maps again gets the replaced ones.
 
     Args:
         hooks: for each hook, the name of the layer, the name of the submodule whose output is watched or replaced, and
@@ -59,11 +108,55 @@ def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator
                 forget, note, hook = _after_layer(hook)
                 handles.append(model.register_forward_pre_hook(forget))  # a pass that failed may have left a note
                 handles.append(source.register_forward_hook(note))
-            handles.append(site.register_forward_hook(hook))
-        yield
+            before, after = _around(hook)
+            handles.append(site.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(site.register_forward_hook(after, with_kwargs=True))
+        with uncompiled():
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _around(hook: Hook) -> tuple[Callable[..., Any], Callable[..., Tensor | None]]:
+    """Return a hook before and a hook after a module, which give `hook` its maps and write what it returns in place
+    where the module works in place.
+
+    Where gradients are wanted, the module gets a copy: autograd may keep the maps that the module has written.
+    """
+    versions: list[int] = []  # of the tensor that the module is given
+
+    def before(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        first, swap = _first(inputs, named), None
+        if first is not None and torch.is_grad_enabled() and first.requires_grad and not hasattr(first, ORIGINAL):
+            copied = first.clone()
+            setattr(copied, ORIGINAL, first)
+            swap = tuple(copied if tensor is first else tensor for tensor in inputs)
+            swap = swap, {name: copied if value is first else value for name, value in named.items()}
+            first = copied
+        versions[:] = [] if first is None or first.is_inference() else [first._version]
+        return swap
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], maps: Tensor) -> Tensor | None:
+        new, first = hook(module, inputs, maps), _first(inputs, named)
+        if first is None or (versions and first._version == versions[0]):  # nothing was overwritten
+            return new
+        original = getattr(first, ORIGINAL, first)
+        if _share(original, maps):
+            return None if new is None else maps.copy_(new)
+        return original.copy_(maps if new is None else new) if _share(first, maps) else new
+
+    return before, after
+
+
+def _first(inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor | None:
+    """Return the first tensor that a module is given."""
+    return next((value for value in (*inputs, *named.values()) if isinstance(value, Tensor)), None)
+
+
+def _share(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors share their memory."""
+    return isinstance(other, Tensor) and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _after_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from tipping import models
 from tipping.errors import InputError
 from tipping.files import is_state, load_saved
 from tipping.network.hooks import evaluating
+from tipping.network.source import class_of
 
 OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
 
@@ -40,28 +37,34 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     known = {"image_shape": image_shape, "classes": classes}
     for option in known.keys() & arguments.keys():
         raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
-    taken = inspect.signature(_class(options["_target_"])).parameters
+    taken = inspect.signature(class_of(options["_target_"])).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         known = {key: value for key, value in known.items() if key in taken}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = instantiate(arguments, **known)
-    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # much faster on a CPU
-    _try(channels_last, options, image_shape, classes)
-    return channels_last
+        if any(map(is_lazy, _tensors(model))):  # weights are drawn when it first takes an image
+            _try(model, options, image_shape, classes)
+    _check_tensors(model, options)
+    if all(tensor.ndim < 5 for tensor in _tensors(model)):  # torch refuses others
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # much faster on a CPU
+    _try(model, options, image_shape, classes)
+    return model
 
 
-def _class(path: str) -> type[nn.Module]:
-    """Import a network's class by its dotted path; the working directory is searched too."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        network_class = get_class(path)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"model._target_={path}: cannot be imported ({error}); give the path of a class") from error
-    if not issubclass(network_class, nn.Module):
-        raise InputError(f"model._target_={path}: is no torch.nn.Module")
-    return network_class
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _check_tensors(model: nn.Module, options: dict[str, Any]) -> None:
+    """Raise `InputError` unless a network's state is tensors of known sizes, of plain numbers."""
+    title = f"model={options.get('name', options['_target_'])}"
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise InputError(f"{title}: no image reaches {name}, whose size is so not known; give its layer sizes")
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor) or value.is_quantized or value.layout != torch.strided:
+            raise InputError(f"{title}: its {name} is quantised, sparse, or no tensor; give a network of plain tensors")
 
 
 def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:
@@ -76,45 +79,6 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
-
-
-def source_digest(path: str) -> str | None:
-    """Return the SHA-256 of the file that defines a network's class; None for the classes of `tipping.models`, and
-    where there is no file.
-
-    The digest tells when the network's weights may have changed.
-    """
-    network_class: Any = _class(path)  # Any, since mypy does not take a type for hashable
-    return _source_digest(network_class)
-
-
-@functools.cache  # the class was imported once: later changes of the file do not count
-def _source_digest(network_class: Any) -> str | None:
-    if network_class.__module__ == models.__name__:
-        return None
-    try:
-        text = Path(inspect.getfile(network_class)).read_bytes()
-    except (OSError, TypeError):  # a class of an interactive session has no file
-        return None
-    return hashlib.sha256(text).hexdigest()
-
-
-def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the SHA-256 of the files that decide a network beside its options.
-
-    Returns:
-        `source`: the file of the class, as `source_digest` gives it; `checkpoint`: the file of weights. None where
-            there is no such file.
-
-    Raises:
-        InputError: the class cannot be imported.
-        OSError: the checkpoint cannot be read.
-    """
-    checkpoint = options.get("checkpoint")
-    return {
-        "source": source_digest(options["_target_"]),
-        "checkpoint": checkpoint and hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
-    }
 
 
 def load_checkpoint(model: nn.Module, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -61,6 +62,19 @@ def randomize(model: nn.Module, layers: Sequence[str], anew: nn.Module) -> bool:
                 changed = changed or not torch.equal(tensor, theirs[name].to(tensor))
                 tensor.copy_(theirs[name])
     return changed
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy of a network that shares nothing with it.
+
+    Tensors that modules keep beside parameters and buffers are detached, in the network too: torch copies none that a
+    pass with gradients has made, such as the weights of pruned layers and of older forms of weight normalisation.
+    """
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
+    return copy.deepcopy(model)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

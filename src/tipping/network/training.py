@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -12,13 +12,15 @@ import torch
 from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from tqdm import tqdm
 
-from tipping.data import Batches, Dataset, evaluation_batches
+from tipping.data import Batches, Dataset, Split, evaluation_batches
 from tipping.errors import InputError
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints
+log = logging.getLogger(__name__)
 
 
 class Metrics(Logger):
@@ -54,8 +56,8 @@ class Classifier(pl.LightningModule):
         self.model, self.learning_rate = model, learning_rate
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Return the logits (N, C)."""
-        return self.model(images_NCHW)
+        """Return the logits (N, C), also of a network that in training gives others beside them."""
+        return _logits(self.model(images_NCHW), images_NCHW, self.model)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the cross-entropy of a batch, and log it."""
@@ -73,6 +75,74 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return RMSprop with Keras's decay and epsilon."""
         return torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)
+
+
+def _logits(given: Any, images_NCHW: Tensor, model: nn.Module) -> Tensor:
+    """Return the logits among what a network gives: itself, its entry `logits`, or the first of several, as of networks
+    with auxiliary heads.
+
+    Raises:
+        InputError: they are no logits (N, C).
+    """
+    if isinstance(given, Mapping):
+        logits = given.get("logits")
+    elif isinstance(given, (tuple, list)):
+        logits = getattr(given, "logits", given[0] if given else None)
+    else:
+        logits = given
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images_NCHW):
+        raise InputError(
+            f"{type(model).__name__} in training gives a {type(given).__name__} without logits (N, C): give them alone "
+            "or first, or train it elsewhere and give model.checkpoint"
+        )
+    return logits
+
+
+class _WithoutSingle(Batches):
+    """Batches without a last one of a single image."""
+
+    def __len__(self) -> int:
+        return super().__len__() - 1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (batch for batch in super().__iter__() if len(batch[1]) > 1)
+
+
+def _batches(model: nn.Module, split: Split, size: int, seed: int) -> Batches:
+    """Return the batches of a training, without a last one of a single image if the network cannot be trained on one.
+
+    Raises:
+        InputError: every batch is of a single image, and the network cannot be trained on one.
+    """
+    if len(split) % size > 1 or (len(split) % size == 0 and size > 1) or _takes_one(model, split.images_NCHW[:1]):
+        return Batches(split, size, seed)
+    if size == 1 or len(split) == 1:
+        raise InputError(f"trainer.batch_size={size}: normalisation over a batch needs more images; give more")
+    log.info("the last image of each epoch is left out: it would be a batch by itself, which cannot be normalised")
+    return _WithoutSingle(split, size, seed)
+
+
+def _takes_one(model: nn.Module, image_1CHW: Tensor) -> bool:
+    """Return whether a network can be trained on a single image, which batch normalisation of 1x1 maps refuses."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running means are left as they are
+    device = next((weight.device for weight in model.parameters()), image_1CHW.device)  # it may not have been moved yet
+    try:
+        with torch.random.fork_rng(_cards(device)), torch.no_grad():
+            functional_call(model.train(), buffers, (image_1CHW.to(device, copy=True),))
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):  # by torch
+            return False
+        raise
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return True
+
+
+def _cards(device: torch.device) -> list[torch.device]:
+    """Return the devices, beside the CPU, whose random numbers a training draws."""
+    return [device] if device.type == "cuda" else []
 
 
 def train(
@@ -99,10 +169,11 @@ def train(
         on_metrics: a function called with metrics of the training and their step.
 
     Raises:
-        InputError: the weights are not finite after training, or `tf32` is asked for without a GPU.
+        InputError: the weights are not finite after training, `tf32` is asked for without a GPU, the network gives no
+            logits in training, or it cannot be trained on batches of this size.
     """
     device = dataset.train.labels_N.device
-    batches = Batches(dataset.train, batch_size, seed)
+    batches = _batches(model, dataset.train, batch_size, seed)
     if precision == "tf32" and device.type != "cuda":
         raise InputError("trainer.precision=tf32: only a GPU has it; give float32 or bf16")
     mode: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16" else "32-true"
@@ -113,7 +184,7 @@ def train(
     logger = Metrics(on_metrics) if on_metrics else None
     trainer = _trainer(device, [progress, *callbacks], logger, max_epochs, every, mode)
     tf32 = precision == "tf32"
-    with line, torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(tf32):
+    with line, torch.random.fork_rng(_cards(device)), _deterministic(tf32):
         torch.manual_seed(seed)
         trainer.fit(Classifier(model, learning_rate), batches)
     if not all(weight.isfinite().all() for weight in model.parameters()):

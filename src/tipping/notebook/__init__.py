@@ -1,4 +1,4 @@
-"""What `import tipping` gives beside the method: results of any network and loader, as objects that show themselves."""
+"""The functions for notebooks: results of any network and loader, as objects that show themselves."""
 
 from tipping.notebook.measuring import drop_curve, relevant_filters, tipping_point
 from tipping.notebook.pictures import Explained, Gallery, explain, gallery

@@ -1,4 +1,4 @@
-"""Batches of images and labels from any loader, checked one by one, and tried on the network."""
+"""Batches of images and labels from any loader, checked one by one and tried on the network."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model: that of its first parameter, the CPU if it has none."""
+    """Return the device of a model's first parameter; the CPU if the model has no parameter."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def checked(batches: Batches, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of a loader that hold images, on the device of the model that they are for.
+    """Yield the batches of a loader that hold images, on the device of the model.
+
+    Args:
+        batches: the loader.
+        model: the network that takes the images.
 
     Raises:
-        InputError: there are none, or one is no pair of images and whole labels, or of another size than the first; or
-            as `try_on`.
+        InputError: there are no images; a batch is no pair of images and whole labels, or its images are of another
+            size than the first; or as `try_on`.
     """
     device, shape, tried = device_of(model), None, False
     for number, batch in enumerate(_outside_inference(batches)):
@@ -52,7 +56,7 @@ def try_on(model: nn.Module, image_1CHW: Tensor) -> None:
     """Give a model one image, in eval mode.
 
     Raises:
-        InputError: the model cannot take it, or gives something else than logits (1, C).
+        InputError: the model cannot take the image, or gives something else than logits (1, C).
     """
     name, what = type(model).__name__, f"images of shape {tuple(image_1CHW.shape[1:])} and {image_1CHW.dtype}"
     with evaluating(model), torch.no_grad():
@@ -68,7 +72,7 @@ def try_on(model: nn.Module, image_1CHW: Tensor) -> None:
 
 
 def _outside_inference(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches, whose loader may keep its tensors for a training: none is made in inference mode."""
+    """Yield the batches of a loader, made outside inference mode, since the loader may use its tensors for training."""
     try:
         iterator = iter(batches)
     except TypeError as error:
@@ -83,10 +87,10 @@ def _outside_inference(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def with_labels_below(batches: Batches, classes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches whose labels are classes of a network.
+    """Yield batches, and check that their labels are classes of a network.
 
     Raises:
-        InputError: a label is none.
+        InputError: a label is not from 0 to classes - 1.
     """
     for images_NCHW, labels_N in batches:
         if not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes:
@@ -95,7 +99,7 @@ def with_labels_below(batches: Batches, classes: int) -> Iterator[tuple[Tensor, 
 
 
 def gathered(batches: Batches, model: nn.Module, classes: int) -> Split:
-    """Put the batches of a loader together, on a model's device.
+    """Put all batches of a loader together, on the device of a model.
 
     Raises:
         InputError: as `checked` and `with_labels_below`.

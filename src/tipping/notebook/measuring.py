@@ -1,4 +1,4 @@
-"""Relevant filters of any network and loader, what is left without them, and where it tips."""
+"""Functions for any network and loader: its relevant filters, its accuracy without them, and where accuracy tips."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, select_eac
 @overload
 def relevant_filters(
     network: Filters | nn.Module, batches: Batches, mu: float = 100, *, draws: Draws = LAYER_MATCHED
-) -> RelevantFilters: ...
+) -> RelevantFilters:
+    """Find the relevant filters at one mu."""
+
+
 @overload
 def relevant_filters(
     network: Filters | nn.Module, batches: Batches, mu: Sequence[float], *, draws: Draws = LAYER_MATCHED
-) -> list[RelevantFilters]: ...
+) -> list[RelevantFilters]:
+    """Find the relevant filters at several mu."""
+
+
 def relevant_filters(
     network: Filters | nn.Module,
     batches: Batches,
@@ -34,17 +40,20 @@ def relevant_filters(
     *,
     draws: Draws = LAYER_MATCHED,
 ) -> RelevantFilters | list[RelevantFilters]:
-    """Find the relevant filters of a network by the mu-lasso [oramas2019]: those with a weight for some class.
+    """Find the relevant filters of a network, those with a weight for some class, by the mu-lasso [oramas2019].
 
-    For each class c, min ½‖X w − l_c‖² subject to ‖w‖₁ ≤ mu, with the responses X (N, R) of the filters to the images
-    and one-hot labels l_c, by the exact path in mu.
+    For each class c, the mu-lasso solves min ½‖X w − l_c‖² subject to ‖w‖₁ ≤ mu, with the responses X (N, R) of the
+    filters to the images and the one-hot labels l_c. The exact path in mu is followed.
 
     Args:
-        network: its filters, or a model, whose filters are then found by watching the first image.
+        network: the filters of a network, or a model, whose filters are found by watching the first image.
         batches: any iterable of images (N, C, H, W) and integer labels (N,), such as a DataLoader of the training
-            images; they are gone through once, and moved to the model's device, a few batches at a time.
-        mu: one value, or several: a list is then returned, for which the path is followed once.
-        draws: of the random controls that `drop_curve` compares with.
+            images. It is gone through once; a few batches at a time are moved to the model's device.
+        mu: the L1 radius of each class: one value, or several, for which the path is followed once.
+        draws: the random controls with which `drop_curve` compares.
+
+    Returns:
+        the relevant filters; a list of them if mu is several values.
 
     Raises:
         InputError: the network has no filters, or does not give logits; the batches hold something else; mu or draws
@@ -65,7 +74,7 @@ def relevant_filters(
 
 
 def _values(mu: float | Sequence[float]) -> list[float]:
-    """Return the values of mu, one or more."""
+    """Return the values of mu in a list, checked."""
     try:
         mu_M = np.atleast_1d(np.asarray(mu, dtype=float))
     except (TypeError, ValueError) as error:
@@ -77,7 +86,7 @@ def _values(mu: float | Sequence[float]) -> list[float]:
 
 
 def _opened(network: Filters | nn.Module, batches: Batches) -> tuple[Filters, Iterator[tuple[Tensor, Tensor]]]:
-    """Return the filters of a network, found by watching the first image if need be, and the batches, all of them."""
+    """Return the filters of a network, found by watching the first image if need be, and all batches, checked."""
     model = network.given if isinstance(network, Filters) else network
     pairs = checked(batches, model)
     first = next(pairs)
@@ -90,12 +99,15 @@ def _exactly(problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
 
 
 def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> Curve:
-    """Measure accuracy as the relevant filters go, strongest first, beside as many random ones of the same layers.
+    """Measure accuracy as the relevant filters are ablated, strongest first, beside as many random ones.
+
+    The random filters are the controls of the selection, by default from the same layers.
 
     Args:
-        batches: of the test images, as in `relevant_filters`; they are gone through once and put together in memory,
-            as each is needed for many ablations.
-        points: at so many counts, evenly spaced.
+        relevant: the relevant filters.
+        batches: the test images with labels, as in `relevant_filters`. They are gone through once and put together in
+            memory, since each image is needed for many ablations.
+        points: the number of counts of filters, evenly spaced, at which accuracy is measured.
 
     Raises:
         InputError: the batches hold something else, or points is not over 0.
@@ -109,7 +121,10 @@ def drop_curve(relevant: RelevantFilters, batches: Batches, points: int = 8) -> 
 
 
 def tipping_point(curve: Curve) -> Tipping:
-    """Estimate at how many filters removed accuracy tips, for the relevant and for random filters.
+    """Estimate how many filters have to be removed until accuracy tips, for the relevant and for random filters.
+
+    Args:
+        curve: the curve that `drop_curve` returns.
 
     Raises:
         InputError: no filter is removed along the curve, as none is relevant.

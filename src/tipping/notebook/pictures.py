@@ -1,4 +1,4 @@
-"""What relevant filters see, and why an image got its class, as objects that show themselves."""
+"""Pictures of what relevant filters see and of why an image got its class, as objects that show themselves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tipping.notebook.loader import Batches, gathered
 from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, Tabular, picture_html, table_html
 from tipping.selection import Measure
-from tipping.visualize import Backward, Explanation, Portrait, portraits, strongest_images
-from tipping.visualize import explain as explanations
+from tipping.visualize import Backward, Explanation, Portrait, explanations, portraits, strongest_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Pictured(Tabular):
-    """A result that can be had as pictures too."""
+    """A result that can be drawn as pictures, besides being a table."""
 
     @abstractmethod
     def pictures(self) -> dict[str, Picture]:
-        """Draw the result: pictures with captions, by their names."""
+        """Draw the result as pictures with captions, by name."""
 
     def plot(self) -> dict[str, Figure]:
-        """Draw the result: the figures of `pictures`."""
+        """Draw the result, and return the matplotlib figures of `pictures` by name."""
         return {name: picture.figure for name, picture in self.pictures().items()}
 
     def _repr_html_(self) -> str:
@@ -44,23 +43,23 @@ class Gallery(Pictured):
     """Portraits of the strongest relevant filters of each class.
 
     Attributes:
-        portraits: class after class, the strongest filter of each first.
+        portraits: the portraits, class after class, the strongest filter of each first.
     """
 
     portraits: Sequence[Portrait]
 
     def rows(self) -> list[Row]:
-        """List the portraits: class, filter, weight, and by how much accuracy falls without the filter alone."""
+        """List the portraits: class, filter, weight, and by how much accuracy falls if this filter alone is ablated."""
         return [
             {"class": one.label, "layer": one.layer, "channel": one.channel, "weight": one.weight, "drop": one.drop}
             for one in self.portraits
         ]
 
     def pictures(self) -> dict[str, Picture]:
-        """Draw each class: of each filter the average of its crops, the crops, and what it sees there."""
-        from tipping.visualize.draw import pictures  # with matplotlib
+        """Draw a picture for each class: the average of each filter's crops, the crops, and the signals there."""
+        from tipping.visualize.draw import draw_pictures  # with matplotlib
 
-        return pictures(self.portraits, [])
+        return draw_pictures(self.portraits, [])
 
     def __repr__(self) -> str:
         classes = len({one.label for one in self.portraits})
@@ -72,10 +71,10 @@ class Gallery(Pictured):
 
 @dataclass(frozen=True)
 class Explained(Pictured):
-    """Why each of some images got its class [oramas2019].
+    """The reasons why images got their classes [oramas2019].
 
     Attributes:
-        images: an explanation of each.
+        images: an explanation of each image.
     """
 
     images: Sequence[Explanation]
@@ -89,10 +88,10 @@ class Explained(Pictured):
         ]
 
     def pictures(self) -> dict[str, Picture]:
-        """Draw each image: the heat map of each filter that contributes, and of all together."""
-        from tipping.visualize.draw import pictures  # with matplotlib
+        """Draw a picture for each image: the heat maps of the filters that contribute, one by one and together."""
+        from tipping.visualize.draw import draw_pictures  # with matplotlib
 
-        return pictures([], self.images)
+        return draw_pictures([], self.images)
 
     def __repr__(self) -> str:
         words = (f"image {number}: {_because(one)}" for number, one in enumerate(self.images))
@@ -111,15 +110,17 @@ def gallery(
     images: int = 6,
     backward: Backward | None = None,
 ) -> Gallery:
-    """Portray the strongest relevant filters of each class in the images they respond to most.
+    """Portray the strongest relevant filters of each class in the images to which they respond most.
+
+    Filters that respond to none of the images are left out.
 
     Args:
-        batches: of images, as in `relevant_filters`; they are gone through once and put together in memory, as each
-            is needed for many ablations: accuracy without each filter alone is measured on them. Filters that respond
-            to none of them are left out.
-        per_class: filters of each class at most.
-        images: shown of each filter.
-        backward: how signals are sent back; by guided backpropagation and deconvnet by default.
+        relevant: the relevant filters.
+        batches: images with labels, as in `relevant_filters`. They are gone through once and put together in memory,
+            since accuracy without each filter alone is measured on all of them.
+        per_class: the number of filters of each class, at most.
+        images: the number of images shown for each filter.
+        backward: how signals are sent back; by default, by guided backpropagation and deconvnet.
 
     Raises:
         InputError: the batches hold something else, or a number is not over 0.
@@ -140,17 +141,16 @@ def explain(
     *,
     backward: Backward | None = None,
 ) -> Explained:
-    """Explain why images got their classes: by the filters that contribute most, and where in the image [oramas2019].
-
-    As everywhere here, the relevant filters come first, then what they are looked at on.
+    """Explain why images got their classes, by the filters that contribute most and by where they look [oramas2019].
 
     Args:
-        images: one (C, H, W), or several (N, C, H, W).
-        labels: the class of each, if known; for the table and the titles of the pictures only.
-        backward: how signals are sent back, by its first rule; by guided backpropagation by default.
+        relevant: the relevant filters.
+        images: one image (C, H, W), or several (N, C, H, W).
+        labels: the class of each image, if known; only the table and the titles of the pictures show the labels.
+        backward: how signals are sent back; only the first rule is used, by default guided backpropagation.
 
     Raises:
-        InputError: the images are none, or not such as the network takes; there is not a label for each.
+        InputError: there is no image, or the network cannot take the images; or there is not one label for each image.
     """
     require_kind(relevant, RelevantFilters, "what relevant_filters returns for one mu")
     require_kind(images, Tensor, "images as a tensor, one (C, H, W), or several (N, C, H, W)")

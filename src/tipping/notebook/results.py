@@ -1,4 +1,4 @@
-"""What a notebook gets, as objects that show themselves: relevant filters, curves, tipping points."""
+"""The results of a notebook, as objects that show themselves: relevant filters, curves, tipping points."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from tipping.tipping_points import Curves, TippingPoint, tipping_point
 if TYPE_CHECKING:
     import altair as alt
 
-SHOWN = 20  # rows of a table in a notebook
+SHOWN = 20  # rows of a table that a notebook shows
 
 
 def require_kind(value: object, kind: type | tuple[type, ...], remedy: str) -> None:
-    """Raise `InputError` unless the value is of a kind."""
+    """Check that a value is of a kind.
+
+    Raises:
+        InputError: the value is of another kind; the message says to give `remedy`.
+    """
     if not isinstance(value, kind):
         raise InputError(f"something of type {type(value).__name__}: give {remedy}")
 
@@ -31,9 +35,9 @@ class RelevantFilters(Tabular):
     """The relevant filters of a network at one mu.
 
     Attributes:
-        filters: all of the network's.
+        filters: all filters of the network.
         mu: the L1 radius of the mu-lasso of each class.
-        selection: its weights W, certificate and controls.
+        selection: the selection, with its weights W, its certificate and its controls.
     """
 
     filters: Filters
@@ -42,7 +46,7 @@ class RelevantFilters(Tabular):
 
     @property
     def order(self) -> np.ndarray:
-        """Positions of the relevant filters, strongest first: (K,)."""
+        """The positions of the relevant filters, strongest first: (K,)."""
         return self.selection.order_K
 
     @property
@@ -51,8 +55,10 @@ class RelevantFilters(Tabular):
         return bool(self.selection.solution.certified_MC.all())
 
     def rows(self) -> list[Row]:
-        """Rank the relevant filters: a row for each, with its layer, channel, strength Σ_c |w_fc| and weight by class;
-        a filter that is measured at several places has the sum of its weights."""
+        """Rank the relevant filters: a row for each with its layer, channel, strength Σ_c |w_fc| and weight by class.
+
+        The weights of a filter that is measured at several places are added up.
+        """
         layers, layer_F, channel_F = self.filters.index
         weights_FC = np.zeros((len(layer_F), self.selection.weights_RC.shape[1]))
         np.add.at(weights_FC, self.filters.filter_R, self.selection.weights_RC)
@@ -87,12 +93,12 @@ class RelevantFilters(Tabular):
 
 @dataclass(frozen=True)
 class Curve(Tabular):
-    """Accuracy against the number of filters ablated: the relevant ones, strongest first, beside random controls.
+    """The accuracy-drop curve of relevant filters, ablated strongest first, beside that of random controls.
 
     Attributes:
-        measured: counts and accuracies.
+        measured: the numbers of filters ablated, and the accuracies.
         chance: the accuracy of giving every image the most frequent class.
-        labels_N: of the images.
+        labels_N: the labels of the images.
     """
 
     measured: DropCurve
@@ -100,14 +106,16 @@ class Curve(Tabular):
     labels_N: np.ndarray
 
     def tipping_point(self, of: str = "selected") -> TippingPoint:
-        """Find how many filters leave accuracy midway between intact and chance, with a 95 % interval by a bootstrap of
-        images and controls; infinite where the curve does not fall so far.
+        """Estimate how many filters have to be removed until accuracy is midway between intact and chance.
+
+        The 95 % interval is a bootstrap of images and controls. The tipping point is infinite where the curve does not
+        fall so far.
 
         Args:
-            of: `selected` filters, or `random` ones.
+            of: the filters that are removed, `selected` or `random`.
 
         Raises:
-            InputError: no filter is removed along the curve, as none is relevant; or unknown filters.
+            InputError: no filter is relevant, so none is removed along the curve; or `of` is something else.
         """
         require(of in ("selected", "random"), "of", of, "give selected or random")
         if len(self.measured.removed) < 2:
@@ -118,13 +126,13 @@ class Curve(Tabular):
         return tipping_point([curves], self.chance, np.random.default_rng(0), axis="filters", of=of)
 
     def rows(self) -> list[Row]:
-        """List the points: filters removed, and accuracy without the selected and without random ones, the mean."""
+        """List the points: filters removed, accuracy without the selected ones, mean accuracy without random ones."""
         random_P = np.mean(self.measured.random, axis=0)
         points = zip(self.measured.removed, self.measured.selected, random_P.tolist(), strict=True)
         return [{"removed": removed, "selected": selected, "random": random} for removed, selected, random in points]
 
     def plot(self) -> alt.LayerChart:
-        """Draw both, as an altair chart: the band spans the controls."""
+        """Draw both curves as an altair chart, whose band spans the controls."""
         from tipping.results import charts
 
         removed = np.array(self.measured.removed)
@@ -145,12 +153,12 @@ class Curve(Tabular):
 
 @dataclass(frozen=True)
 class Tipping(Tabular):
-    """At how many filters removed accuracy tips: midway between intact and chance.
+    """The number of filters removed at which accuracy tips: midway between intact and chance.
 
     Attributes:
-        selected: as the relevant filters go, strongest first.
-        random: as random filters go.
-        ablated: how many filters were removed at most.
+        selected: the tipping point as the relevant filters are removed, strongest first.
+        random: the tipping point as random filters are removed.
+        ablated: the largest number of filters removed.
     """
 
     selected: TippingPoint
@@ -158,7 +166,7 @@ class Tipping(Tabular):
     ablated: int
 
     def rows(self) -> list[Row]:
-        """List both: where accuracy tips, and the ends of its 95 % interval; infinite where it does not."""
+        """List both tipping points with the ends of their 95 % intervals; infinite where accuracy does not tip."""
         points = {"relevant": self.selected, "random": self.random}
         return [{"filters": kind, "tips_at": one.at, "low": one.low, "high": one.high} for kind, one in points.items()]
 

@@ -1,4 +1,4 @@
-"""How results show themselves: as data frames, in HTML."""
+"""Ways in which results show themselves: data frames and HTML."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Row = dict[str, Any]
 
 
 class Tabular(ABC):
-    """A result that can be had as a table."""
+    """A result that can be shown as a table."""
 
     @abstractmethod
     def rows(self) -> list[Row]:
-        """List what the table holds, a dictionary for each row."""
+        """List the rows of the table, a dictionary for each."""
 
     def table(self) -> Any:
-        """Return `rows` as a frame of pandas or polars, where one of them is installed."""
+        """Return `rows` as a data frame of pandas or polars; as a list where neither is installed."""
         return frame(self.rows())
 
 
 def frame(rows: Sequence[Row]) -> Any:
-    """Return rows as a frame of pandas or, without that, of polars; as they are where neither is installed."""
+    """Return rows as a data frame of pandas or, without pandas, of polars; as a list where neither is installed."""
     for library in ("pandas", "polars"):
         try:
             return import_module(library).DataFrame(list(rows))
@@ -38,7 +38,7 @@ def frame(rows: Sequence[Row]) -> Any:
 
 
 def table_html(rows: Sequence[Row]) -> str:
-    """Render a table in HTML; the names of layers may hold anything."""
+    """Render a table in HTML; all text is escaped, since the names of layers may hold anything."""
     from markupsafe import escape
 
     def cell(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""The page of sweeps, `report.html`: sections, facets, sentences, pictures, tables; rooms are imported by name."""
+"""The page of sweeps, `report.html`: sections, facets, sentences, pictures, tables. Rooms are imported by name."""

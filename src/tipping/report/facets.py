@@ -1,4 +1,4 @@
-"""What is drawn and said of networks that differ by their seed only, and of trainings."""
+"""The charts and sentences of networks that differ only by their seed, and of trainings."""
 
 from __future__ import annotations
 
@@ -15,60 +15,93 @@ from tipping.results import charts, published
 from tipping.results.charts import INTACT, RANDOM, RELEVANT, Line
 from tipping.results.folder import SweepFolder
 from tipping.results.jobs import Job
+from tipping.results.rendering import NotDrawn
 from tipping.results.sweep import Network
-from tipping.results.tipping_map import Group, chart, name_of, natural
+from tipping.results.tipping_map import Group, name_of, natural, tipping_chart
 from tipping.tipping_points import along
 
-FACETS = 48  # at most so many groups of networks are drawn
+FACETS = 24  # groups of networks that are drawn, at most
 AXES = {"mu": "mu", "filters": "filters ablated"}
 
 
 class Image(NamedTuple):
-    """A picture as a data URI, what it shows in words, and a shorter caption."""
+    """A picture as a data URI, with its content in words and a shorter caption, or why it is missing."""
 
     uri: str
     alt: str
     caption: str = ""
+    fault: str = ""
 
 
 class Facet(NamedTuple):
-    """What is said and drawn of networks that differ by their seed only."""
+    """The charts and the sentence of networks that differ only by their seed.
+
+    Attributes:
+        name: the options that tell the networks apart from others.
+        sweep: the name of their sweep.
+        sentence: where the networks tip.
+        drops: accuracy-drop charts by axis: `mu` and `filters`, or `order` for networks at one mu.
+        layers: the chart of relevant filters by layer; None where it is not drawn.
+    """
 
     name: str
     sweep: str
     sentence: str
-    drops: dict[str, Image]  # by axis, or along the order of the filters
+    drops: dict[str, Image]
     layers: Image | None
 
 
 def group_name(options: dict[str, str], apart: Sequence[str]) -> str:
+    """Name a group of networks by those of its options that tell groups apart."""
     return name_of({key: options[key] for key in apart if key in options})
 
 
 def image_of(drawn: Any, words: str) -> Image:
-    return Image(data_uri(charts.svg(drawn).encode(), "svg+xml"), words)
+    """Render an altair chart as an SVG image, with its content in words; one that cannot be drawn says why."""
+    try:
+        return Image(data_uri(charts.svg(drawn).encode(), "svg+xml"), words)
+    except NotDrawn as error:
+        return Image("", words, fault=str(error))
 
 
 def data_uri(content: bytes, kind: str) -> str:
+    """Encode an image of a kind, such as `png`, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def tipping_images(held: Sequence[SweepFolder], apart: Sequence[str]) -> list[Image]:
-    """Draw the tipping points of all networks in one chart, so that sweeps can be compared."""
+def tipping_images(sweeps: Sequence[SweepFolder], apart: Sequence[str]) -> list[Image]:
+    """Draw the tipping points of all networks in one chart, so that sweeps can be compared.
+
+    Args:
+        sweeps: the folders of the sweeps.
+        apart: the options by which networks are named.
+
+    Returns:
+        an image for each panel of the chart; none where no network is above chance.
+    """
     named = []
-    for own in held:
-        of = f" ({own.name})" if len(held) > 1 else ""
-        named += [(f"{group_name(group.options, apart)}{of}", group) for group in own.groups if group.above_chance]
+    for sweep in sweeps:
+        suffix = f" ({sweep.name})" if len(sweeps) > 1 else ""
+        named += [
+            (f"{group_name(group.options, apart)}{suffix}", group) for group in sweep.groups if group.above_chance
+        ]
     if not named:
         return []
     named.sort(key=lambda pair: natural(pair[0]))
-    words = [f"Tipping points {of}, with 95 % intervals" for of in ("in mu", "in the share of filters removed")]
-    panels = chart(named[: FACETS * len(held)]).hconcat
-    return [image_of(panel, said) for panel, said in zip(panels, words, strict=True)]
+    words = [f"Tipping points {axis}, with 95 % intervals" for axis in ("in mu", "in the share of filters removed")]
+    panels = tipping_chart(named[: FACETS * len(sweeps)]).hconcat
+    return [image_of(panel, text) for panel, text in zip(panels, words, strict=True)]
 
 
 def facet_of(group: Group, apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
-    """Draw and describe networks at several mu."""
+    """Draw and describe a group of networks at several mu.
+
+    Args:
+        group: the networks.
+        apart: the options by which networks are named.
+        sweep: the name of their sweep.
+        drawn: whether charts are drawn.
+    """
     name = group_name(group.options, apart)
     if not drawn:
         return Facet(name, sweep, sentence_of(group), {}, None)
@@ -76,9 +109,9 @@ def facet_of(group: Group, apart: Sequence[str], sweep: str, drawn: bool) -> Fac
 
 
 def _drops(group: Group, name: str) -> dict[str, Image]:
-    """Draw the curves of a group, by axis."""
+    """Draw the accuracy-drop curves of a group, by axis."""
     curves, drops = [network.curves for network in group.networks], {}
-    for axis, said in AXES.items():
+    for axis, axis_words in AXES.items():
         lines: dict[str, list[Line]] = {RELEVANT: [], RANDOM: [], INTACT: []}
         for one in curves:
             intact, curves_BP = one.intact_N.mean(), np.vstack([one.selected_PN.mean(1), one.random_PDN.mean(2).T])
@@ -87,13 +120,13 @@ def _drops(group: Group, name: str) -> dict[str, Image]:
             lines[RELEVANT].append((x_P, curves_BP[0]))
             lines[RANDOM] += [(x_P, random_P) for random_P in curves_BP[1:]]
             lines[INTACT].append((x_P, np.full(len(x_P), intact)))
-        drops[axis] = image_of(charts.drop(lines, axis), f"Accuracy of {name} against {said}")
+        drops[axis] = image_of(charts.drop(lines, axis), f"Accuracy of {name} against {axis_words}")
     return drops
 
 
-def _layers(of: Sequence[Network], name: str) -> Image:
+def _layers(networks: Sequence[Network], name: str) -> Image:
     lines: dict[str, list[Line]] = {}
-    for network in of:
+    for network in networks:
         for layer in network.records[0].filters.per_layer:
             counts = [record.filters.per_layer[layer] for record in network.records]
             lines.setdefault(layer, []).append((network.curves.mu_P, np.array(counts)))
@@ -101,15 +134,22 @@ def _layers(of: Sequence[Network], name: str) -> Image:
 
 
 def alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that differ by their seed only."""
-    alike: dict[str, list[Job]] = {}
+    """Group jobs that differ only by their seed."""
+    grouped: dict[str, list[Job]] = {}
     for job in jobs:
-        alike.setdefault(json.dumps([job.options, job.record.mu], sort_keys=True), []).append(job)
-    return list(alike.values())
+        grouped.setdefault(json.dumps([job.options, job.record.mu], sort_keys=True), []).append(job)
+    return list(grouped.values())
 
 
 def facet_at_one_mu(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn: bool) -> Facet:
-    """Draw and describe networks at one mu: accuracy along the order of their filters, on fewer images."""
+    """Draw and describe networks at one mu: accuracy along the order of their filters, on fewer images.
+
+    Args:
+        jobs: jobs that differ only by their seed.
+        apart: the options by which networks are named.
+        sweep: the name of their sweep.
+        drawn: whether the chart is drawn.
+    """
     records = [job.record for job in jobs]
     name = group_name(jobs[0].options, apart)
     intact, selected, random = (
@@ -136,7 +176,7 @@ def facet_at_one_mu(jobs: Sequence[Job], apart: Sequence[str], sweep: str, drawn
 
 
 def training_image(trained: Sequence[TrainRecord]) -> Image | None:
-    """Draw how the tipping point moves while networks are trained."""
+    """Draw how tipping points move while networks are trained; None where no curve was measured."""
     rows = []
     for record in trained:
         name = training_name(record, trained)

@@ -1,62 +1,102 @@
-"""The pictures of the jobs nearest their networks' tipping points."""
+"""The pictures of jobs, those nearest the tipping points of their networks first."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from tipping.errors import printable
+from tipping.experiment.options import model_text
 from tipping.experiment.records import PICTURES
+from tipping.files import read_bytes
 from tipping.report.facets import Image, data_uri
 from tipping.report.sentences import caption_of
 from tipping.results.folder import SweepFolder
 from tipping.results.jobs import Job
 from tipping.results.tipping_map import Group
 
-PICTURED = 4_000_000  # bytes of pictures on a page, the first job's always
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST = 20_000_000  # bytes of a picture
+PICTURED = 4_000_000  # bytes of pictures on a page; the pictures of the first job are always shown
 
 
-class Gallery(NamedTuple):
-    """The pictures of a job."""
+class JobPictures(NamedTuple):
+    """The pictures of a job, and its name in words."""
 
     name: str
     images: list[Image]
 
 
-def galleries_of(held: SweepFolder, budget: int) -> tuple[list[Gallery], int]:
-    """Return the pictures of the jobs nearest their network's tipping point, as far as a budget goes, and of how many
-    jobs they are left out."""
-    pictured = [job for job in held.jobs if any((job.folder / PICTURES).glob("*.png"))]
-    galleries: list[Gallery] = []
-    for job in by_nearness(pictured, held.groups):
-        gallery = _gallery(job)
+def pictures_of_jobs(sweep: SweepFolder, budget: int) -> tuple[list[JobPictures], int, list[str]]:
+    """Read the pictures of jobs, nearest the tipping points first, until a budget is spent.
+
+    Args:
+        sweep: the folder of the sweep.
+        budget: the number of bytes that pictures may take.
+
+    Returns:
+        the pictures, the number of jobs whose pictures are left out, and a line for each picture that is none.
+    """
+    pictured = [job for job in sweep.jobs if any((job.folder / PICTURES).glob("*.png"))]
+    galleries: list[JobPictures] = []
+    left_out: list[str] = []
+    for job in by_nearness(pictured, sweep.groups):
+        gallery, faults = _gallery(job)
         budget -= sum(len(image.uri) for image in gallery.images)
         if budget < 0 and galleries:
             break
         galleries.append(gallery)
-    return galleries, len(pictured) - len(galleries)
+        left_out += faults
+    return galleries, len(pictured) - len(galleries), left_out
 
 
 def by_nearness(jobs: Sequence[Job], over_seeds: Sequence[Group]) -> list[Job]:
-    """Order jobs: the job of each network nearest its tipping point first, then the second of each, and so on."""
+    """Order jobs: first the job of each network that is nearest its tipping point, then the second of each, and so on.
+
+    Args:
+        jobs: the jobs to order.
+        over_seeds: groups of networks, with their tipping points.
+    """
     tips = {
         network.jobs[0].network: bound
         for group in over_seeds
         for network, bound in zip(group.networks, group.by_mu.bounds, strict=True)
     }
-    of: dict[tuple[str, ...], list[Job]] = {}
+    by_network: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        of.setdefault(job.network, []).append(job)
+        by_network.setdefault(job.network, []).append(job)
     ranked = []
-    for network, own in of.items():
-        own.sort(key=lambda job: abs(math.log(job.record.mu) - tips.get(network, 0.0)))
-        ranked += list(enumerate(own))
+    for network, its_jobs in by_network.items():
+        its_jobs.sort(key=lambda job: abs(math.log(job.record.mu) - tips.get(network, 0.0)))
+        ranked += list(enumerate(its_jobs))
     return [job for _, job in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _gallery(job: Job) -> Gallery:
+def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
+    """Read the pictures of a job; the second value is a line for each file that is none."""
     record = job.record
-    name = f"{record.job}: {record.model['name']}, seed {record.seed}, mu = {record.mu:g}"
-    paths = sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
-    shows = [(data_uri(path.read_bytes(), "png"), caption_of(path.stem)) for path in paths]
-    return Gallery(name, [Image(uri, f"{words} ({name})", words) for uri, words in shows])
+    model = model_text(record.model["name"], record.config["model"].get("_target_"), alone=True)
+    name = f"{record.job}: {model}, seed {record.seed}, mu = {record.mu:g}"
+    images, left_out = [], []
+    for path in sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem)):
+        words = caption_of(path.stem)
+        try:
+            images.append(Image(data_uri(_picture(path), "png"), f"{words} ({name})", words))
+        except (OSError, ValueError) as error:
+            left_out.append(printable(f"{path} is no picture ({error})"))
+    return JobPictures(name, images), left_out
+
+
+def _picture(path: Path) -> bytes:
+    """Read a picture; raise `OSError` or `ValueError` unless it is a PNG file that lies in the folder of its job.
+
+    Who writes somebody a sweep must not get other files of theirs into the page by a link.
+    """
+    if path.parent.is_symlink():
+        raise ValueError("its folder is a link")
+    content = read_bytes(path, LARGEST, follow=False)
+    if not content.startswith(SIGNATURE):
+        raise ValueError("no PNG")
+    return content

@@ -12,7 +12,13 @@ from tipping.results.tipping_map import natural
 
 
 class Cell(NamedTuple):
-    """A cell of the table of jobs, what it is sorted by, and what it stands for."""
+    """A cell of a table.
+
+    Attributes:
+        text: the text shown.
+        value: the value by which rows are sorted.
+        title: the text shown on hovering.
+    """
 
     text: str
     value: str | float
@@ -20,17 +26,17 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Jobs, trainings or trials, that can be sorted."""
+    """A table of jobs, trainings or trials that can be sorted: its title, headings and rows."""
 
     title: str
     heads: list[str]
     rows: list[list[Cell]]
 
 
-def of_trainings(trained: Sequence[TrainRecord]) -> Table:
-    """Tabulate trained networks, with their accuracy-drop curves by epoch."""
-    own = varying_options(trained)
-    rows = [tables.training_row(record, own) for record in trained]
+def trainings_table(trained: Sequence[TrainRecord]) -> Table:
+    """Tabulate trained networks, with the epochs at which their accuracy-drop curves tip."""
+    varying = varying_options(trained)
+    rows = [tables.training_row(record, varying) for record in trained]
     heads = [key for key in rows[0] if key not in ("device", "commit")] if rows else []
     titles = {"accuracy": "accuracy %", "tips_at": "tips at, by epoch"}
     written = {"accuracy": lambda value: f"{100 * value:.2f}", "seconds": "{:.1f}".format}
@@ -38,7 +44,7 @@ def of_trainings(trained: Sequence[TrainRecord]) -> Table:
     return Table("Trainings", [titles.get(key, key) for key in heads], cells)
 
 
-def of_trials(trials: Sequence[dict[str, str]]) -> Table:
+def trials_table(trials: Sequence[dict[str, str]]) -> Table:
     """Tabulate the trials of a search over several options, the best first."""
     heads = [key for key in trials[0] if key != "excess"] if trials else []
     titles = {"intact": "intact %", "selected": "without them %"}
@@ -52,16 +58,16 @@ def _short(number: str) -> str:
     return f"{float(number):.4g}"
 
 
-def of_jobs(records: Sequence[InterpretRecord]) -> Table:
-    """Tabulate all jobs, with certificate and cost; those of searches are numbered, for their names are long."""
-    own = varying_options(records)
-    told = [tables.row(record, own) for record in records]
-    plain = list(dict.fromkeys(tables.column(key, told) for key in own if key != "model.name"))
+def jobs_table(records: Sequence[InterpretRecord]) -> Table:
+    """Tabulate all jobs, with certificate and cost; jobs of searches are numbered because their names are long."""
+    varying = varying_options(records)
+    all_rows = [tables.job_row(record, varying) for record in records]
+    plain = list(dict.fromkeys(tables.column(key, all_rows) for key in varying if key != "model.name"))
     heads = ["job", "model", *plain, "seed", "mu", "relevant", "intact %", "without them %", "without random %"]
     heads += ["certified", "relative gap", "seconds"]
     rows = []
     for number, record in enumerate(sorted(records, key=lambda record: natural(record.job))):
-        row = tables.row(record, own)
+        row = tables.job_row(record, varying)
         job = Cell(record.job, record.job) if "/" not in record.job else Cell(f"{number}", number, record.job)
         percent = [Cell(f"{100 * row[key]:.2f}", row[key]) for key in ("intact", "selected", "random_mean")]
         rows.append(
@@ -79,11 +85,11 @@ def of_jobs(records: Sequence[InterpretRecord]) -> Table:
     return Table("Jobs", heads, rows)
 
 
-def of_randomized(records: Sequence[InterpretRecord]) -> list[list[str]]:
-    """Tabulate networks with layers initialised anew: how far their selection is the trained network's; heads first."""
+def randomized_lines(records: Sequence[InterpretRecord]) -> list[list[str]]:
+    """Tabulate how far networks with layers initialised anew select the filters of trained ones; headings first."""
     rows = []
     for record in records:
-        row = tables.row(record, [])
+        row = tables.job_row(record, [])
         if row["overlap_jaccard"] in ("", None):
             continue
         alike = [row[key] for key in row if key.startswith("signals_alike_")]

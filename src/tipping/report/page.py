@@ -1,6 +1,6 @@
-"""The report of sweeps and searches: one page, ``report.html``, that is read offline and without scripts.
+"""The report of sweeps and searches: one page, ``report.html``, that can be read offline and without scripts.
 
-`tipping report SWEEP_DIR [SWEEP_DIR …]` writes it anew, several sweeps side by side.
+`tipping report SWEEP_DIR [SWEEP_DIR …]` writes the page again, with several sweeps side by side.
 """
 
 from __future__ import annotations
@@ -29,45 +29,63 @@ from tipping.report.facets import (
     tipping_images,
     training_image,
 )
-from tipping.report.galleries import PICTURED, Gallery, galleries_of
+from tipping.report.galleries import PICTURED, JobPictures, pictures_of_jobs
 from tipping.report.html_tables import Table
 from tipping.report.sentences import best_trial, checks_of, sentences_of_trainings
-from tipping.report.summary import PAGE, summarise
+from tipping.report.summary import PAGE, log_sweep
 from tipping.results.folder import SweepFolder, read_folder
+from tipping.results.rendering import many_charts
 from tipping.results.tipping_map import natural, varying
 
 
 class Section(NamedTuple):
-    """What a page holds of one sweep or search."""
+    """The content of the page for one sweep or search.
+
+    Attributes:
+        name: the name of the sweep.
+        sentences: what a search over several options found, and what trainings came to.
+        facets: the charts and sentences of its groups of networks.
+        training: the chart of tipping points by epoch; None where no training measured any.
+        tables: the tables of trials, jobs and trainings.
+        checks: sentences about the certificates of the selections.
+        randomized: the table of networks with layers initialised anew, headings first.
+        galleries: the pictures of jobs.
+        unseen: the number of jobs whose pictures are not on the page.
+        made: how the sweep was made, by headings.
+        left_out: a line for each thing that is not on the page.
+    """
 
     name: str
-    said: list[str]  # of a search over several options, or of trainings
+    sentences: list[str]
     facets: list[Facet]
     training: Image | None
     tables: list[Table]
     checks: list[str]
     randomized: list[list[str]]
-    galleries: list[Gallery]
-    unseen: int  # jobs whose pictures are not on the page
+    galleries: list[JobPictures]
+    unseen: int
     made: dict[str, str]
     left_out: list[str]
 
 
-def write(held: Sequence[SweepFolder]) -> Path:
-    """Write the page of sweeps into the folder of the first."""
-    apart = varying([job.options for own in held for job in own.jobs])  # over all, so that names tell them apart
-    pages = [section_of(own, apart, PICTURED // len(held)) for own in held]
-    path = held[0].folder / PAGE
+def write_page(sweeps: Sequence[SweepFolder]) -> Path:
+    """Write the page of sweeps into the folder of the first, and return its path."""
+    apart = varying([job.options for sweep in sweeps for job in sweep.jobs])  # names differ between sweeps too
+    with many_charts():
+        sections = [section_of(sweep, apart, PICTURED // len(sweeps)) for sweep in sweeps]
+        tipping = tipping_images(sweeps, apart)
+    path = sweeps[0].folder / PAGE
     with replacing(path) as part:
-        part.write_text(render(pages, tipping_images(held, apart)), encoding="utf-8")
+        part.write_text(render(sections, tipping), encoding="utf-8")
     return path
 
 
 def render(sweeps: Sequence[Section], tipping: Sequence[Image]) -> str:
-    """Render the page; what comes from names and options is escaped.
+    """Render the page as HTML; names and options are escaped.
 
     Args:
-        tipping: charts of all tipping points.
+        sweeps: the content for each sweep.
+        tipping: the charts of all tipping points.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source, script, style = (
@@ -75,66 +93,75 @@ def render(sweeps: Sequence[Section], tipping: Sequence[Image]) -> str:
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     facets = sorted((facet for sweep in sweeps for facet in sweep.facets), key=lambda facet: natural(facet.name))
-    own = {"script": Markup(script), "style": Markup(style), "digest": digest}
+    assets = {"script": Markup(script), "style": Markup(style), "digest": digest}
     template = environment.from_string(source)
-    return template.render(sweeps=sweeps, tipping=tipping, facets=facets, axes=AXES, **own)
+    return template.render(sweeps=sweeps, tipping=tipping, facets=facets, axes=AXES, **assets)
 
 
-def section_of(held: SweepFolder, apart: Sequence[str], budget: int) -> Section:
-    """Return what a page holds of a sweep.
+def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section:
+    """Collect the content of the page for a sweep.
 
     Args:
-        apart: options by which networks are named.
-        budget: bytes of pictures.
+        sweep: the folder of the sweep.
+        apart: the options by which networks are named.
+        budget: the number of bytes that pictures may take.
     """
-    facets = [facet_of(group, apart, held.name, number < FACETS) for number, group in enumerate(held.groups)]
+    facets = [facet_of(group, apart, sweep.name, number < FACETS) for number, group in enumerate(sweep.groups)]
     several = len(facets)
-    single = enumerate(alike(held.single), start=several)
-    facets += [facet_at_one_mu(own, apart, held.name, number < FACETS) for number, own in single]
+    single = enumerate(alike(sweep.single), start=several)
+    facets += [facet_at_one_mu(jobs, apart, sweep.name, number < FACETS) for number, jobs in single]
     undrawn = len(facets) - FACETS
-    galleries, unseen = galleries_of(held, budget)
+    galleries, unseen, no_pictures = pictures_of_jobs(sweep, budget)
     return Section(
-        name=held.name,
-        said=best_trial(held.trials, held.best) + sentences_of_trainings(held.trainings),
+        name=sweep.name,
+        sentences=best_trial(sweep.trials, sweep.best) + sentences_of_trainings(sweep.trainings),
         facets=facets,
-        training=training_image(held.trainings),
-        tables=[table for table in _tables(held) if table.rows],
-        checks=checks_of(held.jobs),
-        randomized=html_tables.of_randomized([job.record for job in held.jobs]),
+        training=training_image(sweep.trainings),
+        tables=[table for table in _tables(sweep) if table.rows],
+        checks=checks_of(sweep.jobs),
+        randomized=html_tables.randomized_lines([job.record for job in sweep.jobs]),
         galleries=galleries,
         unseen=unseen,
-        made=origin.made(held.folder, [*(job.record for job in held.jobs), *held.trainings]),
-        left_out=[*held.left_out, *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else [])],
+        made=origin.provenance(sweep.folder, [*(job.record for job in sweep.jobs), *sweep.trainings]),
+        left_out=[
+            *sweep.left_out,
+            *no_pictures,
+            *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else []),
+        ],
     )
 
 
-def _tables(held: SweepFolder) -> list[Table]:
-    jobs = html_tables.of_jobs([job.record for job in held.jobs])
-    return [html_tables.of_trials(held.trials), jobs, html_tables.of_trainings(held.trainings)]
+def _tables(sweep: SweepFolder) -> list[Table]:
+    jobs = html_tables.jobs_table([job.record for job in sweep.jobs])
+    return [html_tables.trials_table(sweep.trials), jobs, html_tables.trainings_table(sweep.trainings)]
 
 
-def after(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-    """Return a function that gathers a sweep, and then concludes it."""
+def then_conclude(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
+    """Return a function that calls `gather` on a sweep, then concludes the sweep; its value is that of `gather`."""
 
     def both(sweep: Path) -> list[str]:
         missing = gather(sweep)
-        conclude(sweep)
+        conclude_sweep(sweep)
         return missing
 
     return both
 
 
-def conclude(folder: Path) -> None:
-    """Write the page of a sweep or search, log it as a whole, and say what to try next."""
-    held = read_folder(folder)
-    print(write([held]))
-    summarise(held)
-    if command := origin.next_command(folder, held.networks, held.best):
+def conclude_sweep(folder: Path) -> None:
+    """Write the page of a sweep or search, log the whole sweep, and print what to try next.
+
+    Raises:
+        InputError: the folder is missing or holds no job.
+    """
+    sweep = read_folder(folder)
+    print(write_page([sweep]))
+    log_sweep(sweep)
+    if command := origin.next_command(folder, sweep.networks, sweep.best):
         print(f"next: {command}")
 
 
 def _named(given: Sequence[Path]) -> dict[Path, str]:
-    """Folders, each once, and names that tell them apart; for the folder of several searches those of each."""
+    """Return each folder once, with a name that no other has; in place of a folder of searches, the folder of each."""
     each = [path.parent for folder in given for path in sorted(folder.glob(f"*/{TRIALS}"))]
     each += [folder for folder in given if not any(folder.glob(f"*/{TRIALS}"))]
     folders = list({folder.resolve(): folder for folder in each}.values())
@@ -144,6 +171,10 @@ def _named(given: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-def write_of(sweeps: Sequence[Path]) -> Path:
-    """Write the page of sweeps side by side, into the folder of the first."""
-    return write([read_folder(sweep, name) for sweep, name in _named(sweeps).items()])
+def write_report(sweeps: Sequence[Path]) -> Path:
+    """Write the page of sweeps side by side into the folder of the first, and return its path.
+
+    Raises:
+        InputError: a folder is missing or holds no job.
+    """
+    return write_page([read_folder(sweep, name) for sweep, name in _named(sweeps).items()])

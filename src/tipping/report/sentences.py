@@ -1,4 +1,4 @@
-"""What a page says in sentences."""
+"""The sentences of the report page."""
 
 from __future__ import annotations
 
@@ -7,39 +7,49 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tipping.experiment.options import varying_options
+from tipping.errors import printable
+from tipping.experiment.options import model_text, varying_options
 from tipping.experiment.record import TrainRecord
 from tipping.results import published
 from tipping.results.folder import options_as_text
 from tipping.results.jobs import Job
-from tipping.results.tipping_map import Group, parts_at, shown
+from tipping.results.tipping_map import Group, parts_at, point_text
 
 
 def sentence_of(group: Group) -> str:
-    """Return where networks tip, in words."""
+    """Say where the networks of a group tip, or that they are not above chance."""
     records = [record for network in group.networks for record in network.records]
     total, seeds = records[0].filters.total, sorted(network.seed for network in group.networks)
     intact = published.percent([network.records[0].accuracy.intact for network in group.networks])
     if not group.above_chance:
         chance = 100 * group.networks[0].chance
         return f"Intact accuracy is {intact} %, not above chance ({chance:.2f} %): nothing tips. {count_seeds(seeds)}."
-    of = {1: "its test images and random controls", 2: "seeds (of two they say little)"}.get(len(seeds), "seeds")
+    sampled = {1: "its test images and random controls", 2: "seeds (of two they say little)"}.get(len(seeds), "seeds")
     spread = " (smallest to largest)" if "to" in intact else ""
     parts = parts_at(group.networks, "mu")
     apart = "at no mu measured" if parts is None else f"first at mu = {parts:.3g}"
     return (
-        f"Tips at mu {shown(group.by_mu, math.exp)}, without {shown(group.by_filters)} of its {total} filters; random "
-        f"ones tip it without {shown(group.random)}, and leave clearly more accuracy {apart}. "
-        f"{count_seeds(seeds)}; 95 % intervals over {of}. Intact accuracy: {intact} %{spread}."
+        f"Tips at mu {point_text(group.by_mu, math.exp)}, without {point_text(group.by_filters)} of its {total} "
+        f"filters; random ones tip it without {point_text(group.random)}, and leave clearly more accuracy {apart}. "
+        f"{count_seeds(seeds)}; 95 % intervals over {sampled}. Intact accuracy: {intact} %{spread}."
     )
 
 
 def count_seeds(seeds: Sequence[int]) -> str:
+    """List seeds in words: `Seed 0` or `Seeds 0, 1`."""
     return f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def best_trial(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[str]:
-    """Return what a search over several options found, in words."""
+    """Say what a search over several options found.
+
+    Args:
+        trials: the trials of the search, the best first.
+        best: the options of the best trial that tips its network; empty where no trial does.
+
+    Returns:
+        one sentence; none where there are no trials.
+    """
     if not trials:
         return []
     if not best:
@@ -51,12 +61,12 @@ def best_trial(trials: Sequence[dict[str, str]], best: dict[str, str]) -> list[s
 
 
 def sentences_of_trainings(trained: Sequence[TrainRecord]) -> list[str]:
-    """Return how accurate networks are that differ by their seed only, and what tips them when trained."""
-    of: dict[str, list[TrainRecord]] = {}
+    """Say how accurate trained networks are, and how many filters tip them: a text for each name, over its seeds."""
+    by_name: dict[str, list[TrainRecord]] = {}
     for record in trained:
-        of.setdefault(training_name(record, trained), []).append(record)
+        by_name.setdefault(training_name(record, trained), []).append(record)
     sentences = []
-    for name, records in of.items():
+    for name, records in by_name.items():
         accuracy = published.percent([record.accuracy.intact for record in records])
         text = f"{name}: {accuracy} % of the test images are classified rightly. "
         text += f"{count_seeds([record.seed for record in records])}."
@@ -73,12 +83,15 @@ def sentences_of_trainings(trained: Sequence[TrainRecord]) -> list[str]:
 
 
 def training_name(record: TrainRecord, trained: Sequence[TrainRecord]) -> str:
-    own = [key for key in varying_options(trained) if key != "model.name"]
-    return ", ".join([record.model["name"], *(f"{key}={options_as_text(record).get(key, '')}" for key in own)])
+    """Name a trained network by its model and by the options in which the trainings differ."""
+    varying, options = varying_options(trained), options_as_text(record)
+    name = model_text(record.model["name"], options.get("model._target_"), "model._target_" not in varying)
+    others = [key for key in varying if key not in ("model.name", "model._target_")]
+    return ", ".join([name, *(f"{key}={options.get(key, '')}" for key in others)])
 
 
 def checks_of(jobs: Sequence[Job]) -> list[str]:
-    """Return what was checked of the selections, in sentences."""
+    """Say how many selections of jobs are certified, unique, and better than noise."""
     if not jobs:
         return []
     selections = [job.record.selection for job in jobs]
@@ -94,7 +107,8 @@ def checks_of(jobs: Sequence[Job]) -> list[str]:
 
 
 def caption_of(stem: str) -> str:
-    kind, _, number = stem.partition("_")
+    """Caption a picture by the name of its file, without its suffix."""
+    kind, _, number = printable(stem).partition("_")
     if kind == "class":
         return f"What the relevant filters of class {number} respond to"
     return f"Why image {number} got its class" if kind == "image" else "Trained, and with layers initialised anew"

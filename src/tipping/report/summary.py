@@ -1,4 +1,4 @@
-"""A sweep as a whole, for Weights & Biases."""
+"""The log of a whole sweep in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -15,40 +15,47 @@ from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
 from tipping.results import tables, tipping_map
 from tipping.results.folder import SweepFolder
-from tipping.results.tipping_map import Group, chart, varying
+from tipping.results.rendering import save_png
+from tipping.results.tipping_map import Group, tipping_chart, varying
 from tipping.tracking import Tracking
 
 
-def summarise(held: SweepFolder) -> None:
-    """Log a sweep as a whole, as its jobs were: tables, curves over seeds, charts, tipping points, and the page."""
-    records = [job.record for job in held.jobs]
-    every = [*records, *held.trainings]
+def log_sweep(sweep: SweepFolder) -> None:
+    """Log a whole sweep where its jobs were logged: tables, curves over seeds, charts, tipping points, and the page.
+
+    Nothing is logged where the tracking of the first job is off.
+    """
+    records = [job.record for job in sweep.jobs]
+    every = [*records, *sweep.trainings]
+    if not every:  # all of them are left out
+        return
     settings = Tracking(**every[0].config["tracking"])
     if not settings.enabled:
         return
-    folder, own, apart = held.folder, varying_options(records), varying([job.options for job in held.jobs])
+    folder, options, apart = sweep.folder, varying_options(records), varying([job.options for job in sweep.jobs])
     tips = {
         f"tipping_mu/{group_name(group.options, apart)}, seed={network.seed}": math.exp(at)
-        for group in held.groups
+        for group in sweep.groups
         if group.above_chance
         for network, at in zip(group.networks, group.by_mu.each, strict=True)
     }
-    trained = varying_options(held.trainings)
+    trained = varying_options(sweep.trainings)
     drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
-    with tempfile.TemporaryDirectory() as own_charts:
-        if held.groups and "tipping_points" not in drawn:
-            drawn["tipping_points"] = Path(own_charts) / "tipping_points.png"
-            chart([(group.name, group) for group in held.groups]).save(drawn["tipping_points"], scale_factor=2)
+    with tempfile.TemporaryDirectory() as drawn_here:
+        if sweep.groups and "tipping_points" not in drawn:
+            path = Path(drawn_here) / "tipping_points.png"
+            if not save_png(tipping_chart([(group.name, group) for group in sweep.groups]), path):
+                drawn["tipping_points"] = path
         tracking.summarise(
             folder,
             settings,
             tables={
-                "jobs": [tables.row(record, own) for record in records],
-                "tipping_points": [tipping_map.row(network) for network in held.networks],
-                "trainings": [tables.training_row(record, trained) for record in held.trainings],
-                "trials": held.trials,
+                "jobs": [tables.job_row(record, options) for record in records],
+                "tipping_points": [tipping_map.network_row(network) for network in sweep.networks],
+                "trainings": [tables.training_row(record, trained) for record in sweep.trainings],
+                "trials": sweep.trials,
             },
-            curves={group_name(group.options, apart): _over_seeds(group) for group in held.groups},
+            curves={group_name(group.options, apart): _over_seeds(group) for group in sweep.groups},
             charts=drawn,
             files=[path for name in (PAGE, *TABLES) if (path := folder / name).is_file()],
             summary=tips,
@@ -56,21 +63,24 @@ def summarise(held: SweepFolder) -> None:
 
 
 def _over_seeds(group: Group) -> list[dict[str, float]]:
-    """Return the mean accuracies of networks at each mu that all were measured at."""
+    """Return the mean accuracies of a group at each mu at which all of its networks were measured."""
     by_mu: dict[float, list[Accuracy]] = {}
     for record in (record for network in group.networks for record in network.records):
         by_mu.setdefault(record.mu, []).append(record.accuracy)
     return [
         {
             "mu": mu,
-            **{kind: float(np.mean([getattr(one, kind) for one in of])) for kind in ("intact", "selected", "random")},
+            **{
+                kind: float(np.mean([getattr(one, kind) for one in accuracies]))
+                for kind in ("intact", "selected", "random")
+            },
         }
-        for mu, of in sorted(by_mu.items())
-        if len(of) == len(group.networks)
+        for mu, accuracies in sorted(by_mu.items())
+        if len(accuracies) == len(group.networks)
     ]
 
 
 PAGE = "report.html"
 
 
-TABLES = (tables.TABLE, tables.TRAININGS, tipping_map.TABLE, TRIALS)  # files
+TABLES = (tables.TABLE, tables.TRAININGS, tipping_map.TABLE, TRIALS)  # names of files

@@ -1,1 +1,1 @@
-"""The folders of sweeps, read: jobs and networks, tables, charts, tipping points; rooms are imported by name."""
+"""Results from the folders of sweeps: jobs, networks, tables, charts, tipping points. Rooms are imported by name."""

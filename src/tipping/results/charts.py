@@ -1,45 +1,58 @@
-"""Records of jobs → the accuracy-drop chart."""
+"""The charts of sweeps, drawn with altair: accuracy drops, relevant filters, tipping points."""
 
 from __future__ import annotations
 
-import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import altair as alt
-import matplotlib
 import numpy as np
-import vl_convert
 
-from tipping.experiment.options import flat, varying_options
+from tipping.errors import printable
+from tipping.experiment.options import flat, model_text, varying_options
 from tipping.experiment.record import CurvePoints, InterpretRecord
+from tipping.results.rendering import SCALE, svg_of
 
-Line = tuple[np.ndarray, np.ndarray]  # positions, rising, and values at them
+Line = tuple[np.ndarray, np.ndarray]  # rising positions, and the values there
 COLORS = {"relevant filters": "#c1272d", "random filters": "#0067a5", "none (intact)": "#888888"}
 RELEVANT, RANDOM, INTACT = COLORS
 SPANNED = "accuracy (band: all draws and seeds)"
 WIDTH, HEIGHT = 360, 260  # pixels
-FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest that browsers fall back to; Matplotlib has it
+NETWORKS, COLUMN, WIDEST = 24, 8, 150  # of a chart, of those below one another, and characters of a title, at most
+FONT = "DejaVu Sans, Verdana, sans-serif"  # the widest font that browsers fall back to; Matplotlib ships it
 BEYOND = {"left": "triangle-left", "right": "triangle-right"}
 
 
 def accuracy_drop(records: Sequence[InterpretRecord]) -> alt.VConcatChart:
-    """Accuracy against mu, and along the filters relevant at each mu: means over seeds, a row for each network."""
+    """Draw accuracy against mu, and along the relevant filters of each mu: means over seeds, a row for each network.
+
+    Of many networks the first are drawn, and the title says where the others are.
+    """
     networks: dict[str, list[InterpretRecord]] = {}
-    varying = [option for option in varying_options(records) if option not in ("model.name", "data.name")]
+    apart = ("model.name", "data.name", "model._target_")  # which are named anyway
+    options_varying = varying_options(records)
+    varying, alone = [one for one in options_varying if one not in apart], "model._target_" not in options_varying
     for record in records:
         config = flat(record.config)
         protocol = [record.protocol["name"]] if any(option.startswith("protocol.") for option in varying) else []
         plain = [option for option in varying if not option.startswith("protocol.") and option in config]
         options = [*protocol, *(f"{option}={config[option]}" for option in plain)]
-        networks.setdefault(" ".join([record.model["name"], "on", record.data, *options]), []).append(record)
+        name = model_text(record.model["name"], config.get("model._target_"), alone)
+        networks.setdefault(" ".join([name, "on", record.data, *options]), []).append(record)
     rows = []
-    for network, jobs in networks.items():
-        title = alt.Title(f"{network}, {_seeds(jobs)}", fontSize=14)
+    for network, jobs in itertools.islice(networks.items(), NETWORKS):
+        title = alt.Title(printable(f"{network}, {_seeds(jobs)}", WIDEST), fontSize=14)
         rows.append(alt.hconcat(_by_mu(jobs), _by_filters(jobs)).properties(title=title))
-    return alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    many = len(rows) > COLUMN
+    if many:
+        rows = [alt.hconcat(*rows[start : start + 3]) for start in range(0, len(rows), 3)]
+    drawn = alt.vconcat(*rows).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
+    if many:
+        drawn = drawn.properties(usermeta={SCALE: 1.0})  # finer pixels would take most of the time
+    if len(networks) > NETWORKS:
+        drawn = drawn.properties(title=f"{NETWORKS} of {len(networks)} networks; all of them are in results.csv")
+    return drawn
 
 
 def _seeds(records: Sequence[InterpretRecord]) -> str:
@@ -64,8 +77,11 @@ def _by_mu(records: Sequence[InterpretRecord]) -> alt.LayerChart:
 
 
 def _by_filters(records: Sequence[InterpretRecord]) -> alt.LayerChart:
-    """Return a line for each mu: the means of its jobs' curves at the same shares of what is relevant in each, and of
-    the numbers of filters these are."""
+    """Draw a line for each mu.
+
+    The curves of the jobs at one mu differ in their number of relevant filters. They are averaged at the same shares of
+    their relevant filters, and so are the numbers of filters at these shares.
+    """
     rows, ends = [], []
     for mu, jobs in _each_mu(records).items():
         curves = [job.curve for job in jobs]
@@ -81,8 +97,7 @@ def _by_filters(records: Sequence[InterpretRecord]) -> alt.LayerChart:
 
 
 def _at(share_P: np.ndarray, curves: Sequence[CurvePoints], order: str) -> np.ndarray:
-    """Return the accuracies of all curves of an order where such shares of their filters are removed: lines ×
-    shares."""
+    """Return the accuracies of all curves in one order at some shares of their filters: (lines, shares)."""
     lines = [(curve.removed, line) for curve in curves for line in np.atleast_2d(getattr(curve, order))]
     return np.array([np.interp(share_P * removed[-1], removed, line) for removed, line in lines])
 
@@ -95,7 +110,7 @@ def _each_mu(records: Sequence[InterpretRecord]) -> dict[float, list[InterpretRe
 
 
 def _banded(rows: list[dict[str, Any]], kinds: Iterable[str], title: str, **encoding: Any) -> alt.LayerChart:
-    """Means as lines, and bands from the smallest to the largest value, by what was ablated: rows of `_points`."""
+    """Draw rows of `_points`, by what was ablated: means as lines, and bands from the smallest to the largest value."""
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT).encode(color=_ablated(kinds), **encoding)
     y = alt.Y("mean:Q").title(title).scale(domain=[0, 1]).axis(format="%")
     spread = base.mark_area(opacity=0.12).encode(y="low:Q", y2="high:Q")
@@ -113,23 +128,28 @@ def _along_mu() -> alt.X:
 
 
 def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
-    """Accuracy along mu or the number of filters, by what was ablated: the mean of lines, and the band they span."""
-    rows = [{"ablated": kind, **point} for kind, of in lines.items() for point in band(of, log=axis == "mu")]
-    x = _of(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _of(alt.X(), "x", "filters ablated")
+    """Draw accuracy along an axis: the mean of lines, and the band they span.
+
+    Args:
+        lines: the lines, by what was ablated, a key of `COLORS`.
+        axis: `mu`, or anything else for the number of filters ablated.
+    """
+    rows = [{"ablated": kind, **point} for kind, some in lines.items() for point in band(some, log=axis == "mu")]
+    x = _axis(_along_mu(), "x", "mu (log scale)") if axis == "mu" else _axis(alt.X(), "x", "filters ablated")
     return _banded(rows, lines, "accuracy", x=x)
 
 
 def strengths(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Draw the strength Σ_c |w_fc| of filters as bars: rows of `layer`, `channel` and `strength`, in their order."""
+    """Draw the strength Σ_c |w_fc| of filters as bars, in the order of rows with `layer`, `channel` and `strength`."""
     named = [{"filter": f"{row['layer']}, filter {row['channel']}", "strength": row["strength"]} for row in rows]
     base = alt.Chart(alt.InlineData(values=named), width=WIDTH).mark_bar(color=COLORS[RELEVANT])
     return base.encode(x=alt.X("strength:Q"), y=alt.Y("filter:N").sort(None).title(None))
 
 
 def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
-    """Return how many filters of each layer are relevant, along mu: the mean of lines."""
-    rows = [{"layer": layer, **point} for layer, of in lines.items() for point in band(of, log=True)]
-    x = _of(_along_mu(), "x", "mu (log scale)")
+    """Draw how many filters of each layer are relevant along mu: the mean of the lines of each layer."""
+    rows = [{"layer": layer, **point} for layer, some in lines.items() for point in band(some, log=True)]
+    x = _axis(_along_mu(), "x", "mu (log scale)")
     color = alt.Color("layer:N", sort=None, scale=alt.Scale(scheme="viridis")).title("layer")
     color = color.legend(symbolOpacity=1, symbolType="stroke")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
@@ -137,8 +157,14 @@ def by_layer(lines: Mapping[str, Sequence[Line]]) -> alt.Chart:
 
 
 def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
-    """Return how many relevant filters tip networks after each epoch of their training: rows of `name`, `epoch`, `at`,
-    and whether it `tips` there; triangles for networks that do not, and means where all do."""
+    """Draw how many relevant filters tip networks after each epoch of training.
+
+    Networks that do not tip are triangles. Means are drawn where all networks of a name tip.
+
+    Args:
+        rows: for each network and epoch, its `name`, the `epoch`, the number of filters `at` which it tips, or the
+            largest number ablated, and whether it `tips`.
+    """
     x = alt.X("epoch:Q").title("epochs trained").axis(tickMinStep=1)
     y = alt.Y("at:Q").title("relevant filters that tip it")
     base = alt.Chart(alt.InlineData(values=rows), width=WIDTH, height=HEIGHT)
@@ -151,38 +177,45 @@ def by_epoch(rows: list[dict[str, Any]]) -> alt.LayerChart:
 
 
 def band(lines: Sequence[Line], log: bool) -> list[dict[str, Any]]:
-    """Mean, smallest and largest of lines at each position of one of them, as far as all reach; between its positions
-    a line is straight, along ln x where `log`."""
+    """Return the mean, the smallest and the largest value of lines, at each position of any line that all lines reach.
+
+    Args:
+        lines: the lines; each is straight between its positions.
+        log: whether the lines are straight in ln x in place of x.
+
+    Returns:
+        a row for each position: `x`, `mean`, `low`, `high`.
+    """
     x_M = np.unique(np.concatenate([x_P for x_P, _ in lines]))
     x_M = x_M[(x_M >= max(min(x_P) for x_P, _ in lines)) & (x_M <= min(max(x_P) for x_P, _ in lines))]
     unit = np.log if log else np.asarray
     return _points(x_M.tolist(), np.array([np.interp(unit(x_M), unit(x_P), y_P) for x_P, y_P in lines]))
 
 
-def _points(x_M: Sequence[float], y_LM: np.ndarray, **of: Any) -> list[dict[str, Any]]:
-    """Return a row for each position: mean, smallest and largest of lines there, and what they are of."""
+def _points(x_M: Sequence[float], y_LM: np.ndarray, **constants: Any) -> list[dict[str, Any]]:
+    """Return a row for each position: the mean, smallest and largest value of the lines there, and the constants."""
     ends = zip(x_M, y_LM.mean(0).tolist(), y_LM.min(0).tolist(), y_LM.max(0).tolist(), strict=True)
-    return [of | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
-
-
-@cache
-def _register_font() -> None:
-    vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
+    return [constants | dict(zip(("x", "mean", "low", "high"), end, strict=True)) for end in ends]
 
 
 def svg(chart: Any) -> str:
-    """Render a chart as SVG, laid out for a font that is no narrower than the one it is shown in."""
-    _register_font()
-    text = io.StringIO()
+    """Render an altair chart as SVG text, laid out for the widest font that may show it.
+
+    Raises:
+        NotDrawn: the chart engine cannot render it.
+    """
     chart = chart.configure(font=FONT).configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
-    chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3).save(text, format="svg")
-    return text.getvalue()
+    return svg_of(chart.configure_legend(labelFontSize=12, titleFontSize=12, orient="top", columns=3))
 
 
-def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
-    """Tipping points in mu, and in the share of filters removed: points `at` for networks of a `name`, bars from `low`
-    to `high` for intervals, with strokes at those ends that were measured, and triangles, `beyond` on the left or
-    right, for networks that tip further on, by what was `ablated`."""
+def tipping_points_chart(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]) -> alt.HConcatChart:
+    """Draw tipping points in two panels: in mu, and in the share of filters removed.
+
+    Args:
+        by_mu, by_filters: the marks of a panel. Each has the `name` of its networks and what was `ablated`, and one of:
+            `at`, a network that tips there; `at` and `beyond` (`left` or `right`), a network that tips further on,
+            drawn as a triangle; `low` and `high`, the bar of an interval; `end`, a stroke at a measured end of it.
+    """
     axes = {
         "mu at which accuracy is midway to chance": _along_mu(),
         "share of filters removed there": alt.X().scale(zero=True).axis(format="%"),
@@ -195,21 +228,21 @@ def tipping_points(by_mu: list[dict[str, Any]], by_filters: list[dict[str, Any]]
             color=_ablated(dict.fromkeys(mark["ablated"] for mark in marks)),
         )
         bars, points = base.mark_rule(strokeWidth=2), base.mark_point(filled=True, size=45, opacity=0.6)
-        bars = bars.transform_filter("isValid(datum.low)").encode(x=_of(x, "low", title), x2="high:Q")
+        bars = bars.transform_filter("isValid(datum.low)").encode(x=_axis(x, "low", title), x2="high:Q")
         ends = base.mark_tick(thickness=2, size=9).transform_filter("isValid(datum.end)")
-        points = points.transform_filter("isValid(datum.at) && !isValid(datum.beyond)").encode(x=_of(x, "at", title))
+        points = points.transform_filter("isValid(datum.at) && !isValid(datum.beyond)").encode(x=_axis(x, "at", title))
         shape = alt.Shape("beyond:N", scale=alt.Scale(domain=list(BEYOND), range=list(BEYOND.values()))).legend(None)
         beyond = base.mark_point(size=60).transform_filter("isValid(datum.beyond)")
         panels.append(
             alt.layer(
-                bars, ends.encode(x=_of(x, "end", title)), points, beyond.encode(x=_of(x, "at", title), shape=shape)
+                bars, ends.encode(x=_axis(x, "end", title)), points, beyond.encode(x=_axis(x, "at", title), shape=shape)
             )
         )
-    drawn = alt.hconcat(*panels).resolve_scale(color="independent")  # each with a legend of its own kinds
+    drawn = alt.hconcat(*panels).resolve_scale(color="independent")  # so that each panel has its legend
     return drawn.configure_legend(orient="top").configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e5e5e5")
 
 
-def _of(x: alt.X, field: str, title: str) -> alt.X:
+def _axis(x: alt.X, field: str, title: str) -> alt.X:
     x = x.copy()
     x.shorthand = f"{field}:Q"
     return x.title(title)

@@ -1,14 +1,15 @@
-"""The jobs in a folder, each read once: what tables, maps and pages are made of."""
+"""The jobs in a folder, each read once, for tables, maps and pages."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import InterpretRecord, TrainRecord
 from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
@@ -25,16 +26,14 @@ class Job(NamedTuple):
 
     @property
     def options(self) -> dict[str, str]:
-        """What tells its network apart from those of other groups: options by names such as model.filters, as text."""
-        options = {key: str(value) for key, value in flat(self.record.config).items()}
+        """The options, as text, that tell the job's network apart from networks of other groups."""
+        options = {key: printable(str(value)) for key, value in flat(self.record.config).items()}
         names = {"protocol": self.record.protocol["name"], "protocol.draws": str(self.record.protocol["draws"])}
-        return names | {
-            key: value for key, value in options.items() if key == "model._target_" or not key.startswith(APART_FROM)
-        }
+        return names | {key: value for key, value in options.items() if not key.startswith(APART_FROM)}
 
     @property
     def network(self) -> tuple[str, ...]:
-        """What jobs of one network have in common."""
+        """The key that all jobs of one network share: weights, protocol, randomization and solver."""
         axes = json.dumps(self.record.protocol, sort_keys=True)
         options = self.record.config
         return str(self.record.store["weights"]), axes, options["randomize"], options["selection"]["solver"]
@@ -44,11 +43,11 @@ class Jobs(NamedTuple):
     """The records of the jobs in the folder of a sweep, of a search, or of one job.
 
     Attributes:
-        folder: where they are.
-        begun: their own folders.
-        interpreted: the records of those of interpret.py, by their folders.
-        trained: the records of those of train.py, by their folders.
-        unreadable: folders whose record cannot be read, or is of another version.
+        folder: the folder that was read.
+        begun: the folders of all jobs.
+        interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
+        trained: the records of the jobs of train.py, by the folders of the jobs.
+        unreadable: the folders of jobs whose record cannot be read, or is of another version.
     """
 
     folder: Path
@@ -59,11 +58,14 @@ class Jobs(NamedTuple):
 
     @property
     def direct(self) -> list[Path]:
-        """The folders of the sweep's jobs, without those of sweeps below it."""
+        """The folders of the jobs of this sweep, without jobs of sweeps below it."""
         return [path for path in self.begun if path.parent == self.folder]
 
     def measured(self) -> tuple[list[Job], list[str]]:
-        """Read the predictions of the jobs of interpret.py; and say of each that cannot be read why it is left out.
+        """Read the predictions of the jobs of interpret.py.
+
+        Returns:
+            the jobs, and a line for each job that cannot be read.
 
         Raises:
             InputError: there is no record of a job.
@@ -76,16 +78,15 @@ class Jobs(NamedTuple):
                 jobs.append(Job(path, record, read_predictions(path)))
             except UNREADABLE:
                 without.append(path)
-        return jobs, [
-            f"{path}: its record or predictions cannot be read, or are of another version" for path in without
-        ]
+        reason = "its record or predictions cannot be read, or are of another version"
+        return jobs, [f"{printable(str(path))}: {reason}" for path in without]
 
 
 def read_jobs(folder: Path) -> Jobs:
     """Read the records of all jobs in a folder and below it, in the order of their names.
 
     Raises:
-        InputError: it is missing or holds no job.
+        InputError: the folder is missing or holds no job.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a sweep or a search")
@@ -93,7 +94,7 @@ def read_jobs(folder: Path) -> Jobs:
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
     jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, [])
-    for path in (path for path in jobs.begun if (path / RECORD).is_file()):
+    for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
             record = read_record(path, job_name(folder, path))
         except UNREADABLE:
@@ -107,5 +108,5 @@ def read_jobs(folder: Path) -> Jobs:
 
 
 def job_name(folder: Path, job: Path) -> str:
-    """Return what a job of a sweep is called."""
-    return str(job.relative_to(folder)) if job != folder else folder.resolve().name
+    """Return the name of a job: its path below the sweep's folder, or that folder's name if the two are the same."""
+    return printable(str(job.relative_to(folder)) if job != folder else folder.resolve().name)

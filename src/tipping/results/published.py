@@ -1,8 +1,9 @@
-"""Rows of sweeps' tables → how far selected filters differ from random ones, and from the report's numbers."""
+"""Comparisons from the rows of sweeps' tables: selected with random filters, and our numbers with the report's."""
 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -13,15 +14,16 @@ import numpy as np
 
 from tipping.errors import InputError
 from tipping.experiment import invocation
+from tipping.files import read_text
 from tipping.tipping_points import student
 
 Row = dict[str, Any]
 NUMBERS = ("mu", "ablated", "intact", "selected", "model.filters", "model.dropout")
-NETWORK = (  # columns that say which network it is, but for its seed
+NETWORK = (  # columns that identify a network, without its seed
     *("data", "model", "model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.batch_size"),
-    *("trainer.learning_rate", "trainer.precision"),
+    *("trainer.learning_rate", "trainer.precision", "model._target_"),
 )
-EXACT = 10**6  # exchanges at most that are counted one by one; beyond, as many are drawn
+EXACT = 10**6  # exchanges that are counted one by one, at most; of more, this many are drawn
 
 # the report's Figure 4 [cukran2019]: accuracy in % without the selected filters, without random ones, filters dropped
 FIGURE_4 = {
@@ -31,10 +33,10 @@ FIGURE_4 = {
     600: (58.61, 98.47, 333),
     700: (11.42, 98.73, 397),
 }
-# filters dropped for an accuracy of some 80 %, by dropout
+# by dropout: accuracy in % of about 80, and the filters dropped for it
 TIPPED = {0.5: (80.03, 301), 0.0: (80.11, 394)}
-# its Figure 3: filters dropped, then for conv + dense and for conv, accuracy in % without the selected, without random;
-# intact it is 100 %
+# the report's Figure 3: filters dropped; then, for conv + dense and for conv, accuracy in % without the selected and
+# without random filters; intact accuracy is 100 %
 FIGURE_3 = {
     10: (17, {"conv+dense": (86.0, 99.0), "conv": (87.5, 90.34)}),
     100: (175, {"conv+dense": (30.0, 96.0)}),
@@ -43,14 +45,14 @@ FIGURE_3 = {
 
 
 class Difference(NamedTuple):
-    """Accuracy without the selected filters minus that without random ones, of networks that differ by their seed.
+    """The accuracy without the selected filters minus that without random ones, over networks that differ by seed.
 
     Attributes:
-        mean: over networks.
-        low, high: its 95 % interval by Student's t over networks, whose spread includes that of the draws; None for
-            one network.
-        p: probability of a mean so far from 0, to either side, if in each network the selected filters were one more
-            random draw. With D draws in one network, it is at least 1 / (D + 1).
+        mean: the mean over networks.
+        low, high: the 95 % interval of the mean by Student's t over networks, whose spread includes that of the draws;
+            None for one network.
+        p: the two-sided p-value under the hypothesis that, in each network, the selected filters are one more random
+            draw. With D draws in one network, p is at least 1 / (D + 1).
     """
 
     mean: float
@@ -62,8 +64,12 @@ class Difference(NamedTuple):
 def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
     """Measure how far the selected filters of S networks differ from their D random controls.
 
-    p is exact, by counting all exchanges of the selected filters with one of their controls in each network, or an
-    estimate from a million of them.
+    The p-value counts all exchanges of the selected filters with a control in each network. It is exact up to a
+    million exchanges; of more, a million are drawn.
+
+    Args:
+        selected_S: the accuracy without the selected filters of each network.
+        random_SD: the accuracy without each control.
     """
     gaps_S = selected_S - random_SD.mean(1)
     seeds, mean = len(gaps_S), float(gaps_S.mean())
@@ -72,8 +78,8 @@ def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
         _, low, high = student(gaps_S)
     sets_SE = np.column_stack([selected_S, random_SD])
     draws = random_SD.shape[1]
-    gaps_SE = ((draws + 1) * sets_SE - sets_SE.sum(1, keepdims=True)) / draws  # of each one from the others' mean
-    far = abs(gaps_S.sum()) - 1e-12  # but for rounding
+    gaps_SE = ((draws + 1) * sets_SE - sets_SE.sum(1, keepdims=True)) / draws  # of each set from the mean of the others
+    far = abs(gaps_S.sum()) - 1e-12  # allows for rounding
     if gaps_SE.shape[1] ** seeds <= EXACT:
         sums = np.zeros(1)
         for gaps_E in gaps_SE:
@@ -84,30 +90,29 @@ def difference(selected_S: np.ndarray, random_SD: np.ndarray) -> Difference:
     return Difference(mean, low, high, float(((abs(sums) >= far).sum() + 1) / (EXACT + 1)))
 
 
-def read(path: Path) -> list[Row]:
-    """Return the rows of a sweep's table.
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a sweep's table, with numbers in place of text where there are any.
 
     Raises:
-        InputError: it is missing or no such table.
+        InputError: the file is missing or no such table.
     """
     try:
-        with path.open(newline="") as file:
-            rows: list[Row] = list(csv.DictReader(file))
+        rows: list[Row] = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         for row in rows:
             row["random"] = [float(value) for value in row["random"].split()]
             row |= {key: float(row[key]) for key in NUMBERS if row.get(key)}
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
         reason = f"{path} cannot be read as a sweep's table ({error})"
         raise InputError(f"{reason}; {' '.join(invocation.words('table'))} writes it") from error
     return rows
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by the values of some columns, in the order of their first appearance.
+    """Group rows by the values of some columns, in the order in which these values first appear.
 
     Raises:
-        InputError: two rows of a group are of one job, which would count twice, or of networks that differ by more
-            than their seed.
+        InputError: two rows of a group are of one job, which would count twice; or rows of a group are of networks that
+            differ by more than their seed.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -124,27 +129,34 @@ def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]
 
 
 def percent(values: Sequence[float]) -> str:
-    """Write the mean of shares in %, and the smallest and largest if they differ."""
+    """Format the mean of shares in %, with the smallest and the largest share if they differ."""
     mean, low, high = (f"{100 * value:.2f}" for value in (np.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def randoms(rows: Sequence[Row]) -> list[float]:
-    """Return the mean accuracy over each row's random controls."""
+    """Return the mean accuracy over the random controls of each row."""
     return [float(np.mean(row["random"])) for row in rows]
 
 
 def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
-    """Selected against random filters for each value of some columns and mu, over seeds: a table, its headings first.
+    """Compare selected with random filters, over seeds, for each mu and each value of some columns.
+
+    Args:
+        rows: the rows of sweeps' tables.
+        keys: the columns.
+
+    Returns:
+        the lines of a table, headings first.
 
     Raises:
-        InputError: as `grouped`, or rows of a group have different numbers of draws.
+        InputError: as `grouped`; or rows of a group have different numbers of draws.
     """
-    lines, counted = [], all(row.get("shared") for row in rows)  # rows of older jobs do not say
+    lines, counted = [], all(row.get("shared") for row in rows)  # which rows of older jobs lack
     settings = grouped(rows, *keys).items()
-    groups = [(values, mu, of) for values, of in settings for mu in sorted({row["mu"] for row in of})]
-    for values, mu, of in groups:
-        group = [row for row in of if row["mu"] == mu]
+    groups = [(values, mu, some) for values, some in settings for mu in sorted({row["mu"] for row in some})]
+    for values, mu, some in groups:
+        group = [row for row in some if row["mu"] == mu]
         if len({len(row["random"]) for row in group}) > 1:
             raise InputError(f"rows of {group[0]['protocol']} differ in protocol.draws: compare its values one by one")
         gap = difference(np.array([row["selected"] for row in group]), np.array([row["random"] for row in group]))
@@ -171,11 +183,15 @@ def differences(rows: Sequence[Row], *keys: str) -> list[list[str]]:
 
 
 def against_report(rows: Sequence[Row]) -> list[tuple[str, list[list[str]]]]:
-    """Set the report's numbers beside ours, by network and protocol: titles, and tables with a line of headings."""
+    """Set the report's numbers beside ours, by network and protocol.
+
+    Returns:
+        for each network and protocol, a title and the lines of a table, headings first.
+    """
     tables, on_mnist = [], [dict(row) for row in rows if row["data"] == "mnist"]
     for row in on_mnist:
         if row["model"] == "matconvnet":
-            row["protocol"] = re.sub(r", sites=[^,]*", "", row["protocol"])  # a cell of its own in Figure 3
+            row["protocol"] = re.sub(r", sites=[^,]*", "", row["protocol"])  # Figure 3 has a cell for each
     for group in grouped(on_mnist, *NETWORK, "randomize", "protocol").values():
         first = group[0]
         cells = {"keras_cnn": _figure_4, "matconvnet": _figure_3}.get(first["model"], lambda _: [])(group)
@@ -199,7 +215,12 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 
 def _cells(where: str, cells: Sequence[tuple[str, float, Sequence[float], float]]) -> list[list[str]]:
-    """Lines of a table: what each cell is, the report's number, ours over seeds, and the factor to its unit."""
+    """Return the lines of a table.
+
+    Args:
+        where: the place in the report.
+        cells: for each line, its name, the report's number, ours over seeds, and the factor from ours to its unit.
+    """
     lines = []
     for name, theirs, ours, factor in cells:
         mean = factor * float(np.mean(ours))
@@ -233,9 +254,9 @@ def _figure_4(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def count_at(rows: Sequence[Row], accuracy: float) -> float | None:
-    """Return how many selected filters, ablated, first bring one network's accuracy down to a value.
+    """Return how many selected filters have to be ablated until one network's accuracy falls to a value.
 
-    Interpolated between values of mu, from the intact network on; None where it is not reached.
+    The count is interpolated between values of mu, from the intact network on. It is None where accuracy stays higher.
     """
     points = [(0.0, rows[0]["intact"]), *sorted((row["ablated"], row["selected"]) for row in rows)]
     for (fewer, above), (more, below) in itertools.pairwise(points):

@@ -1,12 +1,11 @@
-"""The records of a sweep's jobs, gathered into its table and chart.
+"""The table and the chart of a sweep, from the records of its jobs.
 
-`tipping table SWEEP_DIR` gathers a sweep again; ``--against report`` compares it with the report, ``--differences``
-selected filters with random ones over seeds.
+`tipping table SWEEP_DIR` writes both again; ``--against report`` compares the sweep with the report, and
+``--differences`` compares selected filters with random ones over seeds.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,28 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment import config
 from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import InterpretRecord, Record, TrainRecord
 from tipping.experiment.records import Kind
-from tipping.files import replacing
 from tipping.results import published
 from tipping.results.jobs import read_jobs
+from tipping.results.rows import print_lines, write_rows
 from tipping.selection import MATCHES
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 TRAININGS = "trainings.csv"
 NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
-NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options with a column of their own
+NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options that have a column
 ALWAYS = published.NETWORK[2:]  # in each table
 
 
-def collect(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
-    """Read the records of a sweep's jobs, each under its job's name; and the names of jobs without a readable one.
+def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
+    """Read the records of a sweep's jobs.
 
     Args:
-        kind: of record; a job with one of another kind has none that is readable.
+        sweep: the folder of the sweep.
+        kind: the class of the records; a record of another class counts as unreadable.
+
+    Returns:
+        the records, and the names of jobs without a readable record.
 
     Raises:
         InputError: the folder is missing or holds no job.
@@ -44,42 +47,46 @@ def collect(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     if not jobs.direct:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
-    found = {path: every.get(path) for path in jobs.direct}
-    records = [record for record in found.values() if isinstance(record, kind)]
-    return records, [path.name for path, record in found.items() if not isinstance(record, kind)]
+    direct = {path: every.get(path) for path in jobs.direct}
+    records = [record for record in direct.values() if isinstance(record, kind)]
+    return records, [path.name for path, record in direct.items() if not isinstance(record, kind)]
 
 
-def gather(sweep: Path) -> list[str]:
-    """Write a sweep's ``results.csv`` and ``accuracy_drop.png`` and print its table.
+def write_table(sweep: Path) -> list[str]:
+    """Write the ``results.csv`` and ``accuracy_drop.png`` of a sweep of interpret.py, and print its table.
 
     Returns:
         the names of jobs without a readable record.
     """
     from tipping.results.charts import accuracy_drop  # with altair, which a table does without
+    from tipping.results.rendering import many_charts, save_png
 
-    records, missing = collect(sweep, InterpretRecord)
+    records, missing = read_records(sweep, InterpretRecord)
     if records:
         varying = varying_options(records)
-        rows = [row(record, varying) for record in records]
-        _write(sweep / TABLE, rows)
-        with replacing(sweep / CHART) as part:
-            accuracy_drop(records).save(part, format="png", scale_factor=2)
+        rows = [job_row(record, varying) for record in records]
+        write_rows(sweep / TABLE, rows)
+        with many_charts():
+            fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
-        print(f"\n{sweep / TABLE}\n{sweep / CHART}")
+        print(f"\n{sweep / TABLE}" if fault else f"\n{sweep / TABLE}\n{sweep / CHART}")
     _say_missing(sweep, missing)
+    if records and fault:
+        print(fault, file=sys.stderr)
+        return [*missing, CHART]
     return missing
 
 
-def gather_trainings(sweep: Path) -> list[str]:
-    """Write the ``trainings.csv`` of a sweep of train.py and print it.
+def write_training_table(sweep: Path) -> list[str]:
+    """Write the ``trainings.csv`` of a sweep of train.py, and print it.
 
     Returns:
         the names of jobs without a readable record.
     """
-    records, missing = collect(sweep, TrainRecord)
+    records, missing = read_records(sweep, TrainRecord)
     if records:
         rows = [training_row(record, varying_options(records)) for record in records]
-        _write(sweep / TRAININGS, rows)
+        write_rows(sweep / TRAININGS, rows)
         shown = [key for key in rows[0] if key not in ("data", "seconds", "device", "commit")]
         print("\nTest accuracy, and how many relevant filters tip a network after each epoch with a curve\n")
         cells = [[f"{100 * row[key]:.2f}" if key == "accuracy" else str(row[key]) for key in shown] for row in rows]
@@ -89,20 +96,19 @@ def gather_trainings(sweep: Path) -> list[str]:
     return missing
 
 
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with replacing(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
     if missing:
-        print(f"no readable result.json of this version: job {', '.join(missing)} of {sweep}", file=sys.stderr)
+        names, how = ", ".join(map(printable, missing)), "the same command again runs what is left"
+        print(f"{sweep}: no whole result.json of job {names}; {how}", file=sys.stderr)
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
-    """Return a training's line: its options, accuracy, and by epoch how many relevant filters tip it."""
+    """Return the row of a training: its options, its accuracy, and how many relevant filters tip it at each epoch.
+
+    Args:
+        record: the record of the training.
+        varying: the options in which the trainings of the table differ.
+    """
     options, tips = flat(record.config), [curve.tips_at for curve in record.curves.values()]
     return {
         "job": record.job,
@@ -118,8 +124,13 @@ def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
-    """Return a job's line."""
+def job_row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
+    """Return the row of a job of interpret.py.
+
+    Args:
+        record: the record of the job.
+        varying: the options in which the jobs of the table differ.
+    """
     accuracy, filters, selection = record.accuracy, record.filters, record.selection
     options = flat(record.config)
     return {
@@ -163,10 +174,15 @@ def _range(ends: Sequence[float] | None) -> str:
 
 
 def column(option: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Return the column that tells a varying option apart: its own, or the protocol's if its name already does."""
+    """Return the column that shows a varying option; `protocol` where the protocol's name already tells its value.
+
+    Args:
+        option: the dotted name of the option.
+        rows: all rows of the table.
+    """
     axis = option.removeprefix("protocol.")
-    told = {(row["protocol"], str(row.get(axis))) for row in rows}  # a list, as of layers, is no key
-    by_name = axis in config.AXES and len(told) == len({row["protocol"] for row in rows})
+    pairs = {(row["protocol"], str(row.get(axis))) for row in rows}  # as text, since a list of layers is no key
+    by_name = axis in config.AXES and len(pairs) == len({row["protocol"] for row in rows})
     return "protocol" if by_name else NAMED.get(option, option)
 
 
@@ -193,15 +209,8 @@ def _print_table(rows: Sequence[dict[str, Any]], varying: Sequence[str]) -> None
     print_lines(cells)
 
 
-def print_lines(lines: Sequence[Sequence[str]]) -> None:
-    """Print a table whose columns line up, the first line its headings."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
 def _rows_of(sweeps: Sequence[Path]) -> list[published.Row]:
-    return [row for sweep in sweeps for row in published.read(sweep / TABLE)]
+    return [row for sweep in sweeps for row in published.read_rows(sweep / TABLE)]
 
 
 def print_against_report(sweeps: Sequence[Path]) -> None:
@@ -219,7 +228,11 @@ def print_against_report(sweeps: Sequence[Path]) -> None:
 
 
 def print_differences(sweeps: Sequence[Path]) -> None:
-    """Print selected against random filters of sweeps' jobs together, over seeds: the difference with its interval."""
+    """Print how far selected filters of sweeps' jobs differ from random ones, over seeds, with intervals.
+
+    Raises:
+        InputError: as `published.differences`.
+    """
     rows = _rows_of(sweeps)
     keys = [key for key in rows[0] if key in ("protocol", "randomize", *published.NETWORK)]
     varying = [key for key in keys if len({row.get(key, "") for row in rows}) > 1]

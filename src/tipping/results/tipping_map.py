@@ -1,11 +1,10 @@
-"""The tipping points of all networks of sweeps and searches, as one table: a row for each network.
+"""The tipping points of all networks of sweeps and searches, in one table with a row for each network.
 
-`tipping map SWEEP_DIR [SWEEP_DIR …]` writes it anew, and prints it over seeds.
+`tipping map SWEEP_DIR [SWEEP_DIR …]` writes the table again, and prints it over seeds.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import re
@@ -17,26 +16,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tipping.errors import InputError
-from tipping.experiment.options import flat
+from tipping.experiment.options import OWN, flat, model_text
 from tipping.experiment.record import Record
-from tipping.files import replacing
 from tipping.results import published
-from tipping.results.sweep import Network, networks, read
-from tipping.results.tables import print_lines
+from tipping.results.rows import print_lines, write_rows
+from tipping.results.sweep import Network, networks, read_sweeps
 from tipping.tipping_points import TippingPoint, area, at_crossings, compare, partings, tipping_point
 
 if TYPE_CHECKING:
     import altair as alt
 
 TABLE, CHART = "tipping_points.csv", "tipping_points.png"
-APART = 0.01  # by how much accuracy without random filters must exceed that without the relevant ones, to part
+MARKED = 48  # groups of a chart, at most
+APART = 0.01  # the least gap in accuracy, without random minus without relevant filters, where curves part
 
 
-def row(network: Network) -> dict[str, Any]:
-    """Return a network's line of the table: its options, and what was found of it."""
+def network_row(network: Network) -> dict[str, Any]:
+    """Return the row of a network: its options, its tipping points, and what else was measured."""
     fullest, search = max(network.records, key=lambda record: record.filters.ablated), network.search
     curve, crossings = fullest.curve, search.get("crossings", [])
-    by_mu, by_filters, random = (_point([network], axis, of) for axis, of in KINDS)
+    by_mu, by_filters, random = (_point([network], axis, kind) for axis, kind in KINDS)
     return {
         **network.options,
         "seed": network.seed,
@@ -67,27 +66,34 @@ def row(network: Network) -> dict[str, Any]:
 KINDS = (("mu", "selected"), ("filters", "selected"), ("filters", "random"))
 
 
-def _point(found: Sequence[Network], axis: str, of: str) -> TippingPoint:
-    curves, rng = [network.curves for network in found], np.random.default_rng(0)
-    point = tipping_point(curves, found[0].chance, rng, axis=axis, of=of)
+def _point(same: Sequence[Network], axis: str, kind: str) -> TippingPoint:
+    """Estimate the tipping point of networks that differ by seed, along an axis, by a kind of filters ablated."""
+    curves, rng = [network.curves for network in same], np.random.default_rng(0)
+    point = tipping_point(curves, same[0].chance, rng, axis=axis, of=kind)
     if axis == "mu":
-        return _exact(found, point)
-    most = float(found[0].records[0].filters.total)
+        return _exact(same, point)
+    most = float(same[0].records[0].filters.total)
     return point._replace(high=min(point.high, most)) if math.isfinite(point.at) else point
 
 
-def _exact(found: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
-    """Return the tipping point in mu by what searches found, where each network crosses once, on its way down."""
-    crossings = [network.search.get("crossings", []) for network in found]
+def _exact(same: Sequence[Network], by_mu: TippingPoint) -> TippingPoint:
+    """Return the tipping point in mu from the crossings of searches, where a search saw each network cross once."""
+    crossings = [network.search.get("crossings", []) for network in same]
     if not math.isfinite(by_mu.at) or any(len(each) != 1 for each in crossings):
         return by_mu
     return at_crossings(by_mu, [math.log(each[0]["at"]) for each in crossings])
 
 
-def parts_at(found: Sequence[Network], axis: str) -> float | None:
-    """Return the first mu, or number of filters ablated, at which random filters leave at least `APART` more accuracy
-    than the relevant ones, with 95 % confidence."""
-    gaps = partings([network.curves for network in found], np.random.default_rng(0), axis=axis)
+def parts_at(same: Sequence[Network], axis: str) -> float | None:
+    """Return the first position where random filters leave at least `APART` more accuracy than the relevant ones.
+
+    The gap exceeds `APART` with 95 % confidence there; the position is None where that holds nowhere.
+
+    Args:
+        same: networks that differ by seed only.
+        axis: `mu`, or `filters` for the number of filters ablated.
+    """
+    gaps = partings([network.curves for network in same], np.random.default_rng(0), axis=axis)
     first = next((one.at for one in gaps if one.low > APART), None)
     return math.exp(first) if first is not None and axis == "mu" else first
 
@@ -98,49 +104,50 @@ def _columns(name: str, point: TippingPoint, unit: Callable[[float], float] = fl
     return {**shown, f"tipping_{name}_disagree": point.disagree}
 
 
-def gather(*sweeps: Path, by: str | None = None) -> list[str]:
+def write_map(*sweeps: Path, by: str | None = None) -> list[str]:
     """Write ``tipping_points.csv`` and ``.png`` into the first folder, and print tipping points over seeds.
 
     Args:
-        by: an option whose values are compared.
+        sweeps: the folders of sweeps and searches.
+        by: an option whose values are compared; none by default.
 
     Returns:
-        what had to be left out.
+        a line for each job or network that is left out.
 
     Raises:
-        InputError: a folder is missing or holds no job, or nothing is left.
+        InputError: a folder is missing or holds no job, or no network can be used.
     """
-    jobs, left_out = read(sweeps)
-    found, not_found = networks(jobs)
-    left_out += not_found
-    if not found:
+    from tipping.results.rendering import save_png  # with altair
+
+    jobs, left_out = read_sweeps(sweeps)
+    measured, unusable = networks(jobs)
+    left_out += unusable
+    if not measured:
         raise InputError(left_out[0] if left_out else f"{sweeps[0]} holds no jobs of interpret.py")
-    over_seeds, rows = groups(found), [row(network) for network in found]
-    against = compared(over_seeds, by) if by else []
-    with replacing(sweeps[0] / TABLE) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for line in rows for key in line)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    with replacing(sweeps[0] / CHART) as part:
-        chart([(group.name, group) for group in over_seeds]).save(part, format="png", scale_factor=2)
+    over_seeds, rows = groups(measured), [network_row(network) for network in measured]
+    against = comparison_lines(over_seeds, by) if by else []
+    write_rows(sweeps[0] / TABLE, rows)
+    fault = save_png(tipping_chart([(group.name, group) for group in over_seeds]), sweeps[0] / CHART)
     print("\nTipping points: where accuracy is midway between intact and chance; 95 % intervals\n")
-    print_lines(lines(over_seeds))
+    print_lines(point_lines(over_seeds))
     if against:
         print(f"\nBy {by}: 95 % intervals, and p by dealing networks to the two anew\n")
         print_lines(against)
-    print(f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    print(f"\n{sweeps[0] / TABLE}" if fault else f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    left_out += [fault] if fault else []
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     return left_out
 
 
 class Group(NamedTuple):
-    """Networks that differ by their seed only.
+    """Networks that differ only by their seed.
 
     Attributes:
-        settings: the options that tell it apart from the other groups, with their values.
-        options: all of them.
-        by_mu, by_filters, random: tipping points in ln mu, in filters, and in random filters.
+        settings: the options that tell the group apart from other groups, with their values.
+        options: all options.
+        networks: the networks.
+        by_mu, by_filters, random: the tipping points in ln mu, in relevant filters, and in random filters.
     """
 
     settings: dict[str, str]
@@ -152,51 +159,60 @@ class Group(NamedTuple):
 
     @property
     def above_chance(self) -> bool:
-        """Whether its intact networks are better than chance; if not, there is nothing to tip."""
+        """Whether all intact networks are better than chance; otherwise nothing can tip."""
         return all(network.curves.intact_N.mean() > network.chance for network in self.networks)
 
     @property
     def name(self) -> str:
-        """What tells it apart."""
+        """The settings in words."""
         return name_of(self.settings)
 
 
 def varying(options: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the options that tell networks apart, and the model's name."""
+    """Return the names of the options in which networks differ, and always the model's name.
+
+    The model's class is among them where its name does not tell it.
+    """
     keys = dict.fromkeys(key for one in options for key in one)
-    return [key for key in keys if key == "model.name" or len({one.get(key, "") for one in options}) > 1]
+    names = {one.get("model.name", "") for one in options}
+    classes = {(one.get("model.name", ""), one.get("model._target_", "")) for one in options}
+    always = {"model.name": True, "model._target_": OWN in names or len(classes) > len(names)}
+    return [key for key in keys if always.get(key, len({one.get(key, "") for one in options}) > 1)]
 
 
 def name_of(settings: Mapping[str, str]) -> str:
-    """Options and their values in words."""
+    """Write options and their values in words."""
     plain = ("data.name", "model.name", "protocol")
-    return ", ".join(value if key in plain else f"{key}={value}" for key, value in settings.items())
+    shown = {key: value for key, value in settings.items() if key != "model._target_"}
+    if "model.name" in shown:
+        shown["model.name"] = model_text(shown["model.name"], settings.get("model._target_"), alone=False)
+    return ", ".join(value if key in plain else f"{key}={value}" for key, value in shown.items())
 
 
-def groups(found: Sequence[Network]) -> list[Group]:
-    """Networks over seeds.
+def groups(measured: Sequence[Network]) -> list[Group]:
+    """Group networks that differ only by their seed, sorted by name.
 
     Raises:
         InputError: two networks of a group have the same seed.
     """
     members: dict[tuple[tuple[str, str], ...], list[Network]] = {}
-    for network in found:
+    for network in measured:
         members.setdefault(tuple(network.options.items()), []).append(network)
     apart = varying([dict(options) for options in members])
     all_groups = []
-    for pairs, of in members.items():
+    for pairs, same in members.items():
         options = dict(pairs)
-        _each_seed_once(of)
+        check_seeds(same)
         settings = {key: options.get(key, "") for key in apart}
-        by_mu, by_filters, random = (_point(of, axis, kind) for axis, kind in KINDS)
-        all_groups.append(Group(settings, options, of, by_mu, by_filters, random))
+        by_mu, by_filters, random = (_point(same, axis, kind) for axis, kind in KINDS)
+        all_groups.append(Group(settings, options, same, by_mu, by_filters, random))
     return sorted(all_groups, key=lambda group: natural(group.name))
 
 
-def _each_seed_once(found: Sequence[Network]) -> None:
-    """Refuse networks of which two have the same seed, and say in what they differ."""
+def check_seeds(same: Sequence[Network]) -> None:
+    """Raise `InputError` where two networks have the same seed, and say how they differ."""
     by_seed: dict[int, Network] = {}
-    for network in found:
+    for network in same:
         other = by_seed.setdefault(network.seed, network)
         if other is network:
             continue
@@ -212,15 +228,15 @@ def _made_with(record: Record) -> dict[str, Any]:
 
 
 def natural(name: str) -> list[Any]:
-    """Return a key that sorts names such that the numbers in them rise."""
+    """Return a sort key by which names with numbers are in the order of the numbers."""
     return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
-def lines(found: Sequence[Group]) -> list[list[str]]:
-    """Return a line for each group, headings first."""
+def point_lines(over_seeds: Sequence[Group]) -> list[list[str]]:
+    """Tabulate the tipping points of groups: a line for each, headings first."""
     heads = ["tips at mu", "filters removed", "random ones", "parts at mu", "at filters", "evaluations"]
-    table = [[*found[0].settings, "seeds", "intact %", *heads]]
-    for group in found:
+    table = [[*over_seeds[0].settings, "seeds", "intact %", *heads]]
+    for group in over_seeds:
         parts = [parts_at(group.networks, axis) for axis in ("mu", "filters")]
         table.append(
             [
@@ -228,7 +244,7 @@ def lines(found: Sequence[Group]) -> list[list[str]]:
                 ", ".join(str(seed) for seed in sorted(network.seed for network in group.networks)),
                 published.percent([network.records[0].accuracy.intact for network in group.networks]),
                 *(
-                    [shown(group.by_mu, math.exp), shown(group.by_filters), shown(group.random)]
+                    [point_text(group.by_mu, math.exp), point_text(group.by_filters), point_text(group.random)]
                     if group.above_chance
                     else ["not above chance"] * 3
                 ),
@@ -239,19 +255,24 @@ def lines(found: Sequence[Group]) -> list[list[str]]:
     return table
 
 
-def compared(found: Sequence[Group], option: str) -> list[list[str]]:
-    """Groups that differ in one option only, two by two: by what factor tipping mu differs, and by how many filters the
-    number removed; with 95 % intervals and p. Headings first.
+def comparison_lines(over_seeds: Sequence[Group], option: str) -> list[list[str]]:
+    """Compare, two by two, the tipping points of groups that differ in one option only.
+
+    Returns:
+        the lines of a table, headings first: the ratio of the tipping points in mu, and the difference of those in
+        filters, with 95 % intervals and p-values.
 
     Raises:
-        InputError: no two groups differ in it alone.
+        InputError: no two groups differ in this option alone.
     """
-    if not any(option in group.options for group in found):
-        raise InputError(f"--compare {option}: no network has such an option; they have {', '.join(found[0].options)}")
-    others = [(g, {key: value for key, value in g.options.items() if key != option}) for g in found]
+    if not any(option in group.options for group in over_seeds):
+        raise InputError(
+            f"--compare {option}: no network has such an option; they have {', '.join(over_seeds[0].options)}"
+        )
+    others = [(g, {key: value for key, value in g.options.items() if key != option}) for g in over_seeds]
     pairs = [(a, b) for (a, same), (b, also) in itertools.combinations(others, 2) if same == also]
     if not pairs:
-        named = ", ".join(found[0].settings)
+        named = ", ".join(over_seeds[0].settings)
         raise InputError(f"--compare {option}: no two groups of networks differ in it alone; groups differ in {named}")
     table = [["networks", "against", "mu: ratio", "p", "filters: difference", "p"]]
     for one, other in pairs:
@@ -264,21 +285,21 @@ def compared(found: Sequence[Group], option: str) -> list[list[str]]:
 
 
 def _against(one: TippingPoint, other: TippingPoint, written: Callable[[Sequence[float]], str]) -> tuple[str, str]:
-    """Return the difference of two tipping points as written, and p; none where that cannot be said."""
+    """Return the difference of two tipping points in words, and its p-value; the reason where there is none."""
     if not all(map(math.isfinite, (*one.each, *other.each))):
         return "censored", ""
     if min(len(one.each), len(other.each)) < 2:
         return "one network", ""
-    found = compare(one.each, other.each)
-    return written(found[:3]), f"{found.p:.3f}"
+    difference = compare(one.each, other.each)
+    return written(difference[:3]), f"{difference.p:.3f}"
 
 
-def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
-    """Tipping points in mu, and in the share of filters removed, of groups under their names."""
-    from tipping.results.charts import RANDOM, RELEVANT, tipping_points  # with altair, which a table does without
+def tipping_chart(named: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
+    """Draw the tipping points of named groups, in mu and in the share of filters removed; none not above chance."""
+    from tipping.results.charts import RANDOM, RELEVANT, tipping_points_chart  # with altair, which a table does without
 
     by_mu, by_filters = [], []
-    for name, group in found:
+    for name, group in named[:MARKED]:
         if not group.above_chance:
             continue
         total = group.networks[0].records[0].filters.total
@@ -286,14 +307,17 @@ def chart(found: Sequence[tuple[str, Group]]) -> alt.HConcatChart:
         by_mu += _marks(name, RELEVANT, group.by_mu, math.exp, 1, (mu_P.min(), mu_P.max()))
         by_filters += _marks(name, RELEVANT, group.by_filters, float, total, (0.0, 1.0))
         by_filters += _marks(name, RANDOM, group.random, float, total, (0.0, 1.0))
-    return tipping_points(by_mu, by_filters)
+    chart = tipping_points_chart(by_mu, by_filters)
+    return chart.properties(title=f"{MARKED} of {len(named)}; all: {TABLE}") if len(named) > MARKED else chart
 
 
 def _marks(
     name: str, kind: str, point: TippingPoint, unit: Callable[[float], float], total: int, within: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Return a mark for each network, those that are censored at their last position, and one for the interval, if it
-    is closed, as far as it lies within what was measured, with its ends that do."""
+    """Return the marks of a tipping point, as `tipping_points_chart` takes them.
+
+    A censored network is marked at its bound. The interval is drawn where it is closed, as far as it was measured.
+    """
     marks: list[dict[str, Any]] = []
     for at, bound in zip(point.each, point.bounds, strict=True):
         beyond = {} if math.isfinite(at) else {"beyond": "right" if at > 0 else "left"}
@@ -305,8 +329,15 @@ def _marks(
     return marks
 
 
-def shown(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
-    """Write a tipping point with its interval; a bound of it where networks are censored, and of how many."""
+def point_text(point: TippingPoint, unit: Callable[[float], float] = float) -> str:
+    """Write a tipping point with its interval in words.
+
+    Where networks are censored, a bound is written in its place, with the number of censored networks.
+
+    Args:
+        point: the tipping point.
+        unit: the function from the axis of the point to the unit shown.
+    """
     censored = sum(not math.isfinite(at) for at in point.each)
     some = f" ({censored} of {len(point.each)} beyond)" if censored < len(point.each) else ""
     if math.isinf(point.at):

@@ -28,7 +28,8 @@ def frobenius(maps_NFHW: Tensor) -> Tensor:
 
 
 def squared(maps_NFHW: Tensor) -> Tensor:
-    """Return the square of each map's Frobenius norm: (N, filters)."""
+    """Return the square of each map's Frobenius norm: (N, filters), in float32 at least."""
+    maps_NFHW = _widened(maps_NFHW)
     if maps_NFHW.ndim == 2:
         return maps_NFHW.square()
     few = max(1, SQUARED // maps_NFHW[0].numel()) if maps_NFHW.device.type == "cpu" else len(maps_NFHW)
@@ -43,12 +44,17 @@ def spectral(maps_NFHW: Tensor) -> Tensor:
     """
     if maps_NFHW.ndim == 2 or min(maps_NFHW.shape[2:]) == 1:  # a single row or column
         return frobenius(maps_NFHW)
-    maps = maps_NFHW.contiguous()
+    maps = _widened(maps_NFHW).contiguous()
     if maps.shape[2] > maps.shape[3]:
         maps = maps.mT
     squares = (maps @ maps.mT).flatten(0, 1)
     largest = torch.cat([torch.linalg.eigvalsh(part)[:, -1] for part in torch.split(squares, EIGEN)])
     return largest.view(maps.shape[:2]).clamp(min=0).sqrt()
+
+
+def _widened(maps: Tensor) -> Tensor:
+    """Return maps in float32 at least: in float16 the square of 256 is infinite, and that of 1e-4 is 0."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {"frobenius": frobenius, "squared": squared, "spectral": spectral}
@@ -106,7 +112,7 @@ PLAIN = Measure()
 Images = Split | Iterable[tuple[Tensor, Tensor]]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
 def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
@@ -175,7 +181,7 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
     return responses_NR, functional.one_hot(torch.cat([labels_N for _, labels_N in batches]), classes)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
 def mean_activations(filters: Filters, split: Split) -> Tensor:
     """Average each filter's activations over all images and positions: (F,), in the type of the network's weights."""
     sums: dict[str, Tensor] = {}

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import isotonic_regression, least_squares
+from scipy.optimize import least_squares
 from scipy.stats import t
 
+from tipping.tipping_points.crossings import checked, crossing, crossings
 from tipping.tipping_points.difference import student
 
 REPLICATES = 1000  # bootstrap replicates
@@ -107,33 +108,13 @@ class Parting(NamedTuple):
     high: float
 
 
-def crossing(x_P: np.ndarray, accuracy_P: np.ndarray, level: float) -> float:
-    """Return the position at which accuracy falls to a level: -inf or inf where it is censored.
-
-    A falling curve is fitted by isotonic regression, weighted by the spacing Δx of positions so that dense positions
-    do not count more. The crossing is interpolated linearly between positions.
-
-    Raises:
-        ValueError: there are fewer than two positions, or the positions do not rise.
-    """
-    x_P = _checked(x_P)
-    fitted_P = isotonic_regression(accuracy_P, weights=np.gradient(x_P), increasing=False).x
-    if fitted_P[0] <= level:
-        return -np.inf
-    if fitted_P[-1] > level:
-        return np.inf
-    after = int(np.argmax(fitted_P <= level))
-    above, below = fitted_P[after - 1], fitted_P[after]
-    return float(x_P[after - 1] + (x_P[after] - x_P[after - 1]) * (above - level) / (above - below))
-
-
 def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
     """Fit a falling logistic curve by least squares; its middle lies at most the axis's width beyond the positions.
 
     Returns:
         the curve; None if the fit fails, or if there are no more than four positions for the four parameters.
     """
-    x_P, accuracy_P = _checked(x_P), np.asarray(accuracy_P, dtype=float)
+    x_P, accuracy_P = checked(x_P), np.asarray(accuracy_P, dtype=float)
     if len(x_P) <= 4:
         return None
     top, bottom, width = accuracy_P.max(), accuracy_P.min(), x_P[-1] - x_P[0]
@@ -146,13 +127,6 @@ def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
 
 def _logistic(x: np.ndarray, top: float, bottom: float, middle: float, steepness: float) -> np.ndarray:
     return bottom + (top - bottom) / (1 + np.exp(np.clip(steepness * (x - middle), -500, 500)))
-
-
-def _checked(x_P: np.ndarray) -> np.ndarray:
-    x_P = np.asarray(x_P, dtype=float)
-    if x_P.ndim != 1 or len(x_P) < 2 or not (np.diff(x_P) > 0).all():
-        raise ValueError(f"positions must rise, at least two of them, got {x_P.tolist()}")
-    return x_P
 
 
 def tipping_point(
@@ -192,7 +166,7 @@ def tipping_point(
         intact_B, selected_BP, random_BP = _resampled(network, rng, replicates if len(networks) == 1 else 0)
         x_P, curves_BP = along(network, axis, intact_B, selected_BP if of == "selected" else random_BP)
         level_B = (intact_B + chance) / 2
-        point_B = [crossing(x_P, curve_P, level) for curve_P, level in zip(curves_BP, level_B, strict=True)]
+        point_B = crossings(x_P, curves_BP, level_B)
         rows.append((point_B, np.clip(point_B, x_P[0], x_P[-1])))
         fits.append(_fitted(x_P, curves_BP[0], float(level_B[0])))
     logistic_S, elsewhere_S, slope_S = zip(*fits, strict=True)

@@ -15,6 +15,9 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tipping.tracking.home import avoid_home
+from tipping.tracking.names import LONGEST_TAG, short
+
 if TYPE_CHECKING:
     import wandb
 
@@ -237,9 +240,9 @@ def track(options: Mapping[str, Any], tracking: Tracking, job_type: str, directo
         tracking,
         config=dict(options),
         job_type=job_type,
-        group=(sweep := sweep_of(directory)).name,
-        name=f"{sweep.name}/{directory.relative_to(sweep)}",
-        tags=[options[kind]["name"] for kind in ("data", "model", "protocol")],
+        group=short((sweep := sweep_of(directory)).name),
+        name=short(f"{sweep.name}/{directory.relative_to(sweep)}"),
+        tags=[short(name, LONGEST_TAG) for kind in ("data", "model", "protocol") if (name := options[kind]["name"])],
     )
     with _closing(started) as run:
         yield run
@@ -275,7 +278,7 @@ def summarise(
         summary: key figures by their names.
     """
     name = directory.absolute().name
-    with _closing(_init(tracking, job_type="summary", group=name, name=f"{name}/summary")) as run:
+    with _closing(_init(tracking, job_type="summary", group=short(name), name=short(f"{name}/summary"))) as run:
         run.log_tables({name: rows for name, rows in tables.items() if rows})
         run.log_over_seeds(curves)
         run.log_summary(summary)
@@ -337,10 +340,10 @@ def logged_in() -> bool:
 
 
 def _start(mode: Literal["online", "offline"], options: Tracking, job: dict[str, Any]) -> wandb.Run:
-    import wandb
+    (folder := Path(options.dir).absolute()).mkdir(parents=True, exist_ok=True)
+    avoid_home(folder)
+    import wandb  # after that
 
-    folder = Path(options.dir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
     settings = wandb.Settings(console="off", reinit="finish_previous")
     run = wandb.init(project=options.project, dir=folder, mode=mode, settings=settings, **job)
     log.info("W&B: %s run %s", mode, run.url or Path(run.dir).parent)

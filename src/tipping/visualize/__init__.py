@@ -1,10 +1,10 @@
-"""Visual feedback: what relevant filters see, and why an image got its class. Pictures: `draw`, with matplotlib."""
+"""Visual feedback: what relevant filters see, and why an image got its class. `draw` draws it, with matplotlib."""
 
 from __future__ import annotations
 
-from tipping.visualize.gallery import Explanation, Portrait, explain, portraits, strongest, strongest_images
+from tipping.visualize.gallery import Explanation, Portrait, explanations, portraits, strongest, strongest_images
 from tipping.visualize.receptive_field import receptive_fields
-from tipping.visualize.rules import backward_rule, grid_energy, has_stride
+from tipping.visualize.rules import backward_rule, check_rules, grid_energy, has_stride
 from tipping.visualize.side_by_side import Beside, beside
 from tipping.visualize.signals import Backward, look
 
@@ -15,7 +15,8 @@ __all__ = [
     "Portrait",
     "backward_rule",
     "beside",
-    "explain",
+    "check_rules",
+    "explanations",
     "grid_energy",
     "has_stride",
     "look",

@@ -1,4 +1,4 @@
-"""The pictures of a network: portraits of its relevant filters, and explanations."""
+"""Pictures, drawn with matplotlib: portraits of relevant filters, explanations, and signals of two networks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tipping.visualize.gallery import Explanation, Portrait
 from tipping.visualize.side_by_side import Beside
 
 SIDE, GAP = 1.05, 0.06  # inches of one small picture, and between two
-TEXT, TOP = 1.9, 0.62  # inches for the text on the left, and for the heads
-LONGEST = 24  # letters of a filter's name
+TEXT, TOP = 1.9, 0.62  # inches for the text on the left, and for the headings
+LONGEST = 24  # letters of a filter's name that are shown
 SIGNED = "berlin"  # blue below zero, black at zero, red above
 
 
 class Picture(NamedTuple):
-    """A picture, and its caption."""
+    """A picture and its caption."""
 
     figure: Figure
     caption: str
@@ -31,8 +31,8 @@ class Picture(NamedTuple):
         return np.asarray(canvas.buffer_rgba())
 
 
-def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation]) -> dict[str, Picture]:
-    """Draw portraits, a picture for each class, and explanations, one for each image: pictures by their names."""
+def draw_pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation]) -> dict[str, Picture]:
+    """Draw a picture for each class of portraits, and one for each explanation; return the pictures by name."""
     drawn: dict[str, Picture] = {}
     by_class: dict[int, list[Portrait]] = {}
     for portrait in portraits:
@@ -47,15 +47,15 @@ def pictures(portraits: Sequence[Portrait], explanations: Sequence[Explanation])
 
 
 def picture_beside(both: Beside, names: tuple[str, str]) -> Picture:
-    """Draw the picture of two networks' signals."""
+    """Draw the signals of two networks side by side, under the names of the networks."""
     return Picture(draw_beside(both, names), f"{names[0]} and {names[1]}")
 
 
 def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
-    """Draw the relevant filters of one class: the average of each one's crops, the crops, and below what it sees in
-    them.
+    """Draw the relevant filters of one class.
 
-    Crops are shown from 0 to 1; signals of one row on one scale, whose middle, black, is zero.
+    For each filter, a row shows the average of its crops and the crops. A row for each rule below shows the signals in
+    the crops. Crops are shown from 0 to 1. The signals of a row share one scale, on which zero is black.
     """
     count, rules = max(len(portrait.crops_KCHW) for portrait in portraits), list(portraits[0].signals)
     block = (1 + len(rules)) * (SIDE + GAP) + 2 * GAP  # inches of one filter
@@ -78,22 +78,22 @@ def draw_portraits(portraits: Sequence[Portrait]) -> Figure:
 
 
 class Page:
-    """A figure on which things are placed in inches from its left and its top."""
+    """A figure on which things are placed in inches from its left and from its top."""
 
     def __init__(self, width: float, height: float) -> None:
         self.figure = Figure(figsize=(width, height), dpi=100)
 
-    def axes(self, left: float, top: float) -> Any:
-        """Axes for one small picture."""
+    def axes(self, x: float, y: float) -> Any:
+        """Add axes for one small picture, and return them; x and y are those of the upper left corner."""
         width, height = self.figure.get_size_inches()
-        axes = self.figure.add_axes((left / width, 1 - (top + SIDE) / height, SIDE / width, SIDE / height))
+        axes = self.figure.add_axes((x / width, 1 - (y + SIDE) / height, SIDE / width, SIDE / height))
         axes.set_axis_off()
         return axes
 
-    def text(self, left: float, middle: float, text: str, fontsize: float = 9, **style: Any) -> None:
-        """Text around some height."""
+    def text(self, x: float, y: float, text: str, fontsize: float = 9, **style: Any) -> None:
+        """Write text that starts at x, with its middle at height y."""
         width, height = self.figure.get_size_inches()
-        self.figure.text(left / width, 1 - middle / height, text, va="center", fontsize=fontsize, **style)
+        self.figure.text(x / width, 1 - y / height, text, va="center", fontsize=fontsize, **style)
 
 
 def _caption(portrait: Portrait) -> str:
@@ -107,13 +107,12 @@ def _short(name: str) -> str:
 
 
 def _classes(one: Explanation) -> str:
-    """Return the class of an image, as far as it is known, and the one it is taken for."""
+    """Return in words the class of an image, if it is known, and the class that the network predicts."""
     return f"taken for class {one.predicted}" if one.label is None else f"class {one.label}, taken for {one.predicted}"
 
 
 def draw_explanation(explanation: Explanation) -> Figure:
-    """Draw an image, over it the heat map of each filter that contributes most to its class, and all of them
-    together."""
+    """Draw an image, then the image under the heat map of each filter that contributes most, and under all of them."""
     figure = Figure(figsize=(1.9 * (2 + len(explanation.heats_THW)), 2.35), dpi=100)
     grid = figure.subplots(1, 2 + len(explanation.heats_THW), squeeze=False)[0]
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.01, wspace=0.05)
@@ -134,10 +133,10 @@ def draw_beside(both: Beside, networks: tuple[str, str]) -> Figure:
     """Draw the signals of the same filters of two networks, a row for each filter, two columns for each rule."""
     page = Page(TEXT + (1 + 2 * len(both.first)) * (SIDE + GAP), TOP + len(both.names) * (SIDE + GAP))
     for number, (rule, alike) in enumerate(both.similarity.items()):
-        left = TEXT + (1 + 2 * number) * (SIDE + GAP)
-        page.text(left, 0.2, f"{rule}: {'none' if alike is None else f'rank correlation {alike:.2f}'}")
+        x = TEXT + (1 + 2 * number) * (SIDE + GAP)
+        page.text(x, 0.2, f"{rule}: {'none' if alike is None else f'rank correlation {alike:.2f}'}")
         for column, network in enumerate(networks):
-            page.text(left + column * (SIDE + GAP), 0.48, network, color="dimgray")
+            page.text(x + column * (SIDE + GAP), 0.48, network, color="dimgray")
     for row, name in enumerate(both.names):
         top = TOP + row * (SIDE + GAP)
         page.text(GAP, top + SIDE / 2, _short(name))

@@ -1,4 +1,4 @@
-"""Pictures of a network's relevant filters, and of why an image got its class."""
+"""Portraits of a network's relevant filters, and explanations of why an image got its class."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ HEATS = 3  # filters whose heat maps explain an image, as in the authors' releas
 
 @dataclass(frozen=True)
 class Portrait:
-    """One relevant filter of a class, and the K training images it responds to most.
+    """A relevant filter of a class, and the K images to which it responds most.
 
     Attributes:
         label: the class.
-        name: of the filter.
+        name: the name of the filter.
         layer, channel, maps: the filter, and the submodule whose maps were measured.
-        weight: W of the filter's response and the class.
-        drop: by how much accuracy falls without the filter alone.
-        images_K: positions of the images, strongest response first.
-        responses_K: the filter's responses to them.
-        crops_KCHW: what of each lies in the receptive field of the largest value of its map.
-        signals: what comes back there from the filter's map, by each rule (K, C, H, W).
+        weight: the weight of the filter's response for the class.
+        drop: by how much accuracy falls if this filter alone is ablated.
+        images_K: the positions of the images, strongest response first.
+        responses_K: the filter's responses to these images.
+        crops_KCHW: the part of each image in the receptive field of the largest value of the filter's map.
+        signals: by rule, the signals (K, C, H, W) that come back from the filter's map to these parts.
     """
 
     label: int
@@ -58,16 +58,17 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an image got its class [oramas2019].
+    """The reason why an image got its class [oramas2019].
 
     Attributes:
         image_CHW: the image.
-        label, predicted: its class, None where that is not known, and the one that the network gives it.
-        names: of the filters that contribute most, strongest first.
-        contributions: of each, x_r w_rc / Σ_r |w_rc|, with the image's responses x divided by their L2 norm, and the
-            predicted class c; only those over 0, which speak for it.
-        heats_THW: for each, the size of what comes back at the image, from 0 to 1.
-        combined_HW: the largest of these at each pixel.
+        label: the class of the image; None where it is not known.
+        predicted: the class c that the network predicts.
+        names: the names of the filters that contribute most to c, strongest first.
+        contributions: the contribution of each of these filters, x_r w_rc / Σ_r |w_rc|, with the image's responses x
+            divided by their L2 norm; all are over 0 and speak for c.
+        heats_THW: the size of the signal from each of these filters at the image, from 0 to 1.
+        combined_HW: the largest of these sizes at each pixel.
     """
 
     image_CHW: np.ndarray
@@ -80,13 +81,16 @@ class Explanation:
 
 
 def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """Find, for each response, the positions of the images where it is largest, and its values there: (count, R), two
-    times.
+    """Find the images where each response is largest; among equal values, the first images.
 
-    Of equal values, the first images. Held are never more than a batch and the best so far.
+    Never more than one batch and the largest values so far are held in memory.
 
     Args:
-        batches: responses (N, R) of images one after another, and anything.
+        batches: pairs of the responses (N, R) of consecutive images and something that is not used.
+        count: the number of images for each response.
+
+    Returns:
+        the positions of the images, and the values there, both (count, R).
     """
     best_KR, images_KR, start = None, None, 0
     for responses_NR, _ in batches:
@@ -104,14 +108,14 @@ def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Ten
 
 
 def strongest_images(filters: Filters, images: Split, count: int, measure: Measure = PLAIN) -> tuple[Tensor, Tensor]:
-    """Find `strongest` of a network's responses to some images, on the CPU."""
-    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+    """Find the images where each response of a network is largest, as `strongest` does; return both on the CPU."""
+    with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
         images_KR, values_KR = strongest(batches, count)
     return images_KR.cpu(), values_KR.cpu()
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Return, for each class c, the responses r with the largest weights in size, none of them 0: pairs (c, r)."""
+    """Return pairs (c, r): for each class c, the responses r with the largest weights in size, none of them 0."""
     pairs = []
     for label, weights_R in enumerate(weights_RC.T):
         order = np.argsort(-np.abs(weights_R), kind="stable")[:count].tolist()
@@ -129,16 +133,22 @@ def portraits(
     per_class: int = 3,
     **ablation: Any,
 ) -> list[Portrait]:
-    """Portray the strongest relevant filters of each class: what they see in the images they respond to most.
+    """Portray the strongest relevant filters of each class in the images to which they respond most.
 
     Filters that respond to none of the images are left out.
 
     Args:
+        filters: the filters of the network.
+        selection: the relevant filters, with their weights.
         train: the images that may be shown.
-        strongest_KR: for each response, which K of these it is largest on, and its values: as `strongest` finds them.
-        evaluated: the images on which each filter is ablated alone, as `evaluate_ablations` does, which takes
-            `ablation`.
-        per_class: filters of each class at most.
+        strongest_KR: the images where each response is largest, and the values there, as `strongest` returns them.
+        evaluated: the images on which each filter alone is ablated.
+        backward: how signals are sent back.
+        per_class: the number of filters of each class, at most.
+        ablation: arguments of `evaluate_ablations`.
+
+    Returns:
+        the portraits, class after class, the strongest filter of each first.
     """
     filter_R, places = filters.filter_R, filters.places
     images_KR, values_KR = strongest_KR
@@ -151,11 +161,11 @@ def portraits(
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
     crops, signals = _seen(filters, train, items, backward)
-    all_names, found = names(filters), []
+    all_names, drawn = filter_names(filters), []
     for label, response in pairs:
         layer, channel, maps = places[response]
         rows = [row for row, (other, _) in enumerate(items) if other == response]
-        found.append(
+        drawn.append(
             Portrait(
                 label=label,
                 name=all_names[response],
@@ -170,11 +180,11 @@ def portraits(
                 signals={rule: np.stack([seen[row] for row in rows]) for rule, seen in signals.items()},
             )
         )
-    return found
+    return drawn
 
 
-def names(filters: Filters) -> list[str]:
-    """Name the filter of each response, with its maps where several of each filter are measured."""
+def filter_names(filters: Filters) -> list[str]:
+    """Name the filter of each response; where a filter is measured at several maps, its name includes the maps."""
     several = len(filters.maps) > len(filters.sites)
     return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in filters.places]
 
@@ -182,8 +192,14 @@ def names(filters: Filters) -> list[str]:
 def _seen(
     filters: Filters, train: Split, items: Sequence[tuple[int, int]], backward: Backward
 ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Cut out, for pairs of a response and an image, what of the image, and of the signal by each rule, lies in the
-    receptive field of the largest value of the filter's map."""
+    """Cut images and signals to the receptive field of the largest value of a filter's map.
+
+    Args:
+        items: pairs of a response and an image.
+
+    Returns:
+        for each pair, the part of the image, and by rule the part of the signal.
+    """
     model, images_NCHW = filters.model, train.images_NCHW
     images_BCHW = images_NCHW[[image for _, image in items]]
     shown = filters_of(filters, [response for response, _ in items])
@@ -200,13 +216,13 @@ def _seen(
 
 
 def filters_of(filters: Filters, responses: Sequence[int]) -> list[tuple[Site, int]]:
-    """Return the filters of some responses, as `look` takes them."""
+    """Return the sites and channels of the filters of some responses, as `look` takes them."""
     places = filters.places
     return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
 def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
-    """Return what of an image lies in a receptive field, with zeros where that goes beyond the image."""
+    """Cut an image to a receptive field, with zeros beyond the image."""
     for axis, (span, position) in enumerate(zip(reach, peak, strict=True), 1):
         start = span.start + span.stride * position
         wide = [(0, 0)] * 3
@@ -218,20 +234,31 @@ def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]
 def _drops_alone(
     filters: Filters, some: Sequence[int], evaluated: Split, ablation: Mapping[str, Any]
 ) -> dict[int, float]:
-    """Measure by how much accuracy falls without each filter alone."""
+    """Measure by how much accuracy falls if each of some filters alone is ablated."""
     each = list(dict.fromkeys(some))
     ablations = [np.array([], dtype=int), *(np.array([one]) for one in each)]
     predictions_AN = evaluate_ablations(filters, evaluated, ablations, **ablation)
     intact, *without = accuracies(predictions_AN, evaluated.labels_N)
-    return {one: intact - left for one, left in zip(each, without, strict=True)}
+    return {one: intact - accuracy for one, accuracy in zip(each, without, strict=True)}
 
 
-def explain(
+def explanations(
     filters: Filters, selection: Selection, images: Split, measure: Measure, backward: Backward
 ) -> list[Explanation]:
-    """Why each of some images got its class: the filters that contribute most to it, and where, by the first rule."""
-    measure, all_names = replace(measure, labels="predicted"), names(filters)
-    with torch.inference_mode(), closing(response_batches(filters, images, measure)) as batches:
+    """Explain why images got their classes: which filters contribute most to the predicted class, and where.
+
+    Args:
+        filters: the filters of the network.
+        selection: the relevant filters, with their weights.
+        images: the images, with their labels.
+        measure: how responses are measured.
+        backward: how signals are sent back; only the first rule is used.
+
+    Returns:
+        an explanation of each image.
+    """
+    measure, all_names = replace(measure, labels="predicted"), filter_names(filters)
+    with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
         parts = [(responses, onehot.argmax(1)) for responses, onehot in batches]
     responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     weights_NR = selection.weights_RC.T[predicted_N]
@@ -240,11 +267,11 @@ def explain(
     items = [(number, response) for number, order in enumerate(order_NT.tolist()) for response in order]
     items = [item for item in items if shares_NR[item] > 0]
     heats_BHW = _heats(filters, images.images_NCHW, items, backward)
-    found = []
+    explained = []
     for number in range(len(images)):
         chosen = [response for image, response in items if image == number]
         heats_THW = heats_BHW[[image == number for image, _ in items]]
-        found.append(
+        explained.append(
             Explanation(
                 image_CHW=images.images_NCHW[number].cpu().numpy(),
                 label=int(images.labels_N[number]),
@@ -255,14 +282,21 @@ def explain(
                 combined_HW=heats_THW.max(0, initial=0),
             )
         )
-    return found
+    return explained
 
 
 def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
-    """x ⊙ w / Σ |w| with the responses x of one image divided by their L2 norm; 0 where x or w is.
+    """Compute the contributions x ⊙ w / Σ |w| of filters to a class, with x divided by its L2 norm.
 
-    The authors divide by Σ w [oramas2019], which is the same where no weight is negative, and turns all signs where the
-    negative ones prevail.
+    The authors divide by Σ w [oramas2019]. That is the same where no weight is negative, but turns all signs where the
+    negative weights prevail.
+
+    Args:
+        responses_R: the responses x to one image.
+        weights_R: the weights w for the class.
+
+    Returns:
+        the contributions (R,); all 0 where x or w is 0.
     """
     scale = np.linalg.norm(responses_R) * np.abs(weights_R).sum()
     shares_R: np.ndarray = responses_R * weights_R / scale if scale > 0 else np.zeros_like(weights_R)
@@ -270,7 +304,7 @@ def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
 
 
 def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int]], backward: Backward) -> np.ndarray:
-    """Draw, for pairs of an image and a response, the heat map of what comes back, by the first rule: (B, H, W)."""
+    """Return the heat maps (B, H, W) of signals by the first rule, for pairs of an image and a response."""
     if not items:
         return np.zeros((0, *images_NCHW.shape[2:]))
     shown = filters_of(filters, [response for _, response in items])
@@ -280,8 +314,7 @@ def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int
 
 
 def _heat(signal_CHW: np.ndarray) -> np.ndarray:
-    """Return the size of a signal, from 0 where it is smallest to 1 where it is largest; 0 if it is the same all
-    over."""
+    """Return the size of a signal at each pixel, scaled from 0 to 1; 0 everywhere if the size is constant."""
     size_HW = np.abs(signal_CHW).sum(0)
     low, high = size_HW.min(), size_HW.max()
     heat_HW: np.ndarray = (size_HW - low) / (high - low) if high > low else np.zeros_like(size_HW)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tipping.network import evaluating, hooked
+from tipping.network import evaluating, hooked, unchecked
 from tipping.visualize.rules import RELUS, RELUS_IN_PLACE, Replacing, Sides
 
 Site = tuple[str, str]  # a layer, and the submodule that gives its maps
@@ -18,23 +18,34 @@ Site = tuple[str, str]  # a layer, and the submodule that gives its maps
 
 @dataclass(frozen=True)
 class Field:
-    """A receptive field: rows [top, bottom) and columns [left, right) of the image."""
+    """A receptive field.
 
-    top: int
-    bottom: int
-    left: int
-    right: int
+    Attributes:
+        rows, columns: the first row and column of the image in the field, and the first ones beyond the field.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
 
 
 def receptive_fields(
     model: nn.Module, image_1CHW: Tensor, site: Site, positions: Sequence[tuple[int, int]]
 ) -> list[Field]:
-    """Return the part of the image on which the values of a layer's maps at some positions depend.
+    """Find the parts of the image on which the values of a layer's maps depend at some positions.
 
-    Found by sending a signal back through the network with its weights all alike and positive, means in place of
-    maxima, no activations and no normalisation: unless the network subtracts maps, it cannot cancel, and what it
-    reaches is the receptive field. What a normalisation by an image's own statistics depends on beyond that is left
-    out; where nothing is reached, as through operations that let no such signal back, it is the whole image.
+    A signal is sent back through the network with equal positive weights, means in place of maxima, no activations and
+    no normalisation. Unless the network subtracts maps, the signal cannot cancel: the pixels that it reaches are the
+    receptive field. A normalisation by the statistics of an image depends on more, which is left out. Where the signal
+    reaches no pixel, because an operation lets none back, the field is the whole image.
+
+    Args:
+        model: the network.
+        image_1CHW: an image of the size in question; its values do not matter.
+        site: the layer, and the submodule that gives its maps.
+        positions: rows and columns of the maps.
+
+    Returns:
+        the receptive field of each position.
     """
     reached: list[Tensor] = []
 
@@ -42,7 +53,7 @@ def receptive_fields(
         values_HW = maps.reshape(*maps.shape[:2], *sides(maps))[0].sum(0)
         reached[:] = [values_HW[position] for position in positions]
 
-    with torch.inference_mode(False), evaluating(model), torch.enable_grad():
+    with torch.inference_mode(False), evaluating(model), unchecked(), torch.enable_grad():
         image_1CHW = torch.ones_like(image_1CHW, dtype=next(model.parameters(), image_1CHW).dtype).requires_grad_()
         with Replacing(POSITIVE), hooked(model, [(*site, hook)]):
             model(image_1CHW.clone())
@@ -51,21 +62,21 @@ def receptive_fields(
 
 
 def sides(maps: Tensor) -> tuple[int, int]:
-    """Return height and width of maps (N, F, H, W), or of values (N, F) as maps of one position."""
+    """Return the height and width of maps (N, F, H, W); values (N, F) count as maps of one position."""
     return (1, 1) if maps.ndim == 2 else (maps.shape[2], maps.shape[3])
 
 
 def _reached(signal_HW: Tensor) -> Field:
     rows, columns = signal_HW.nonzero(as_tuple=True)
     if not len(rows):
-        return Field(0, signal_HW.shape[0], 0, signal_HW.shape[1])
-    return Field(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+        return Field((0, signal_HW.shape[0]), (0, signal_HW.shape[1]))
+    return Field((int(rows.min()), int(rows.max()) + 1), (int(columns.min()), int(columns.max()) + 1))
 
 
 class Span(NamedTuple):
-    """Along one side of the image, what the values at position p of a map depend on, whole also beyond the image.
+    """The extent of receptive fields along one side of the image, also beyond the image.
 
-    It is the `size` pixels from start + stride · p on.
+    The field of position p of a map is the `size` pixels from start + stride · p on.
     """
 
     start: int
@@ -74,18 +85,27 @@ class Span(NamedTuple):
 
 
 def spans(model: nn.Module, image_1CHW: Tensor, site: Site, shape: tuple[int, int]) -> tuple[Span, Span]:
-    """Return the rows and the columns on which a layer's maps of some shape depend, from the receptive fields along
-    their diagonal; the whole image where its borders cut off too much of these to tell."""
+    """Find the rows and the columns on which a layer's maps of some shape depend.
+
+    Both are derived from the receptive fields along the diagonal of the maps. They are the whole image where its
+    borders cut off too much of the fields.
+
+    Args:
+        model, image_1CHW, site: as in `receptive_fields`.
+        shape: the height and width of the maps.
+    """
     length = max(shape)
     positions = [(min(p, shape[0] - 1), min(p, shape[1] - 1)) for p in range(length)]
     fields = receptive_fields(model, image_1CHW, site, positions)
-    rows = _span([(field.top, field.bottom) for field in fields[: shape[0]]], image_1CHW.shape[2])
-    return rows, _span([(field.left, field.right) for field in fields[: shape[1]]], image_1CHW.shape[3])
+    rows = _span([field.rows for field in fields[: shape[0]]], image_1CHW.shape[2])
+    return rows, _span([field.columns for field in fields[: shape[1]]], image_1CHW.shape[3])
 
 
 def _span(fields: Sequence[tuple[int, int]], side: int) -> Span:
-    """Return the span that is the field at each position, as far as that lies in the image; of several, that of the
-    smallest stride; the whole image if there is none, or if it may be cut off on both sides everywhere."""
+    """Return the span of smallest stride that equals the field at each position within the image.
+
+    The span is the whole image if there is none, or if every field may be cut off on both sides.
+    """
     if len(fields) == 1:
         return Span(fields[0][0], 0, fields[0][1] - fields[0][0])
     starts = [(p, start) for p, (start, _) in enumerate(fields) if start > 0]
@@ -99,7 +119,7 @@ def _span(fields: Sequence[tuple[int, int]], side: int) -> Span:
 
 
 def _holds(span: Span, position: int, field: tuple[int, int], side: int) -> bool:
-    """Return whether a span is a field at a position, as far as it lies in the image."""
+    """Return whether a span equals a field at a position within the image."""
     start = span.start + span.stride * position
     return (max(0, start), min(side, start + span.size)) == field
 
@@ -125,7 +145,7 @@ def _mean_pool2d(
     return_indices: bool = False,
 ) -> Tensor:
     sizes = zip(_pair(kernel_size), _pair(dilation), strict=True)
-    window = tuple((size - 1) * apart + 1 for size, apart in sizes)  # dilated, it reaches as far
+    window = tuple((size - 1) * apart + 1 for size, apart in sizes)  # a window that reaches as far as the dilated one
     return functional.avg_pool2d(input, window, stride or kernel_size, padding, ceil_mode)
 
 

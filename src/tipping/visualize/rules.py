@@ -1,12 +1,12 @@
-"""How signals go back from a network's maps to its images: backward rules, and resampling in strided layers.
+"""Rules by which signals go back from a network's maps to its images, and resampling in strided layers.
 
-They act on torch's functions, whoever calls them: a module, or a network's own code. No module is touched, so nothing
-has to be restored.
+The rules replace functions of torch, whether a module or the network itself calls them. No module is changed, so
+nothing has to be restored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,34 +16,48 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from tipping.errors import InputError
 from tipping.network import evaluating
 
 RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
+OTHER_RECTIFIERS = (
+    *(functional.relu6, functional.hardtanh, functional.hardtanh_, functional.leaky_relu, functional.leaky_relu_),
+    *(functional.elu, functional.elu_, functional.selu, torch.selu, functional.selu_, functional.celu, torch.celu),
+    *(functional.celu_, functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.softplus),
+    *(functional.prelu, torch.prelu, functional.rrelu, torch.rrelu, functional.rrelu_, functional.threshold),
+    *(torch.threshold, functional.logsigmoid, functional.hardshrink, torch.hardshrink),
+    *(functional.softshrink, functional.tanhshrink, functional.glu, Tensor.prelu, Tensor.hardshrink),
+)
+SATURATING = (
+    *(torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, functional.sigmoid, functional.hardsigmoid, torch.tanh),
+    *(Tensor.tanh, Tensor.tanh_, functional.tanh, functional.softsign),
+)
 Sides = int | tuple[int, ...]
-Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # of maps, by an operation and its stride
+Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # takes maps, an operation and its stride
 
-RULES = ("gradient", "deconvnet", "guided")  # by which signals go back; docs/visualize.md says what each means
+RULES = ("gradient", "deconvnet", "guided")  # docs/visualize.md says what each means
 RESAMPLES = ("nearest", "none")  # in layers with a stride
 
 
 @contextmanager
 def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool = False) -> Iterator[None]:
-    """Within it, signals of what is computed go back by other rules than the gradient's.
+    """Send signals back by another rule than the gradient's, for everything that is computed within the block.
 
-    Let y = max(x, 0), and s the signal that arrives at y. At x it becomes
+    Let y = max(x, 0), and let s be the signal that arrives at y. At x the signal becomes
 
     - `gradient`: s where x > 0;
     - `deconvnet`: max(s, 0) [zeiler2014];
     - `guided`: max(s, 0) where x > 0 [springenberg2015].
 
-    Other activations keep their gradient. Max-pooling passes its signal on to the positions of its maxima.
+    Other rectifiers have no such rule and are refused. Saturating functions (sigmoid, tanh) keep their gradient, as in
+    gates, where the network also has a ReLU. Max-pooling sends its signal to the positions of its maxima.
 
-    Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` its signal is
-    first enlarged, by nearest neighbours, to the size its output would have at stride 1, and goes back as if that were
-    its stride [oramas2019]. Signals get larger by that: compare them within one image only. Weights get no gradient.
+    Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` the signal is
+    first enlarged, by nearest neighbours, to the size of the output at stride 1. It then goes back as if the stride
+    were 1 [oramas2019]. This makes signals larger, so compare them within one image only. Weights get no gradient.
 
-    Blocks do not nest: within another, `gradient` keeps the other's rule. `max_pool2d` and `avg_pool2d` alone count as
-    pooling here, and without ``return_indices``.
+    Blocks do not nest: `gradient` within another block keeps the rule of that block. Only `max_pool2d` and
+    `avg_pool2d`, without ``return_indices``, count as pooling here.
 
     Args:
         rule: one of `RULES`.
@@ -51,24 +65,47 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
         pooling: whether pooling with a stride is resampled too.
 
     Raises:
-        ValueError: unknown rule or resampling.
+        ValueError: the rule or the resampling is unknown.
+        InputError: the rule is not that of the gradient, and activations are called that it does not fit.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     if resample not in RESAMPLES:
         raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {resample!r}")
     replacements: dict[Any, Callable[..., Tensor]] = {}
+    called: set[str] = set()  # names of activations
     if rule != "gradient":
-        replacements |= {relu: partial(_rectified, rule) for relu in RELUS}
-        replacements |= {relu: partial(_rectified, rule, inplace=True) for relu in RELUS_IN_PLACE}
+        replacements |= {relu: partial(_rectified, rule, called) for relu in RELUS}
+        replacements |= {relu: partial(_rectified, rule, called, inplace=True) for relu in RELUS_IN_PLACE}
+        replacements |= {function: partial(_refused, rule, function) for function in OTHER_RECTIFIERS}
+        replacements |= {function: partial(_noted, called, function) for function in SATURATING}
     if resample == "nearest":
         replacements |= _convolutions(_resampled) | (_pools(_resampled) if pooling else {})
     with Replacing(replacements):
         yield
+    if called and "relu" not in called:
+        raise _misfit(rule, ", ".join(sorted(called)))
+
+
+def check_rules(model: nn.Module, image_1CHW: Tensor, rules: Sequence[str]) -> None:
+    """Check that rules fit the activations that an image passes.
+
+    Raises:
+        InputError: one does not.
+    """
+    for rule in rules:
+        with evaluating(model), torch.no_grad(), backward_rule(rule):
+            model(image_1CHW.clone())
 
 
 def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
-    """Return whether a network has convolutions with a stride, or pooling, on the way of an image."""
+    """Return whether an image passes a layer with a stride over 1.
+
+    Args:
+        model: the network.
+        image_1CHW: the image.
+        pooling: whether pooling is looked at in place of convolutions.
+    """
     strides: list[Sides] = []
 
     def note(maps: Tensor, operation: Callable[..., Tensor], stride: Sides) -> Tensor:
@@ -81,7 +118,7 @@ def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> b
 
 
 class Replacing(TorchFunctionMode):
-    """Within it, other functions are called in place of some of torch's."""
+    """A block in which other functions are called in place of some of torch's."""
 
     def __init__(self, replacements: dict[Any, Callable[..., Tensor]]) -> None:
         super().__init__()
@@ -91,7 +128,21 @@ class Replacing(TorchFunctionMode):
         return self._replacements.get(func, func)(*args, **(kwargs or {}))
 
 
-def _rectified(rule: str, input: Tensor, inplace: bool = False) -> Tensor:
+def _misfit(rule: str, names: str) -> InputError:
+    return InputError(f"rule {rule} is defined for ReLU, and the network calls {names}: take the rule gradient")
+
+
+def _refused(rule: str, function: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
+    raise _misfit(rule, function.__name__)
+
+
+def _noted(called: set[str], function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
+    called.add(function.__name__)
+    return function(*args, **named)
+
+
+def _rectified(rule: str, called: set[str], input: Tensor, inplace: bool = False) -> Tensor:
+    called.add("relu")
     result: Tensor = _ReLU.apply(input, rule, inplace)  # type: ignore[no-untyped-call]
     return result
 
@@ -114,7 +165,7 @@ class _ReLU(torch.autograd.Function):
 
 
 class _Resampled(torch.autograd.Function):
-    """`coarse` of some maps, whose signal goes back through `fine`, the same with stride 1."""
+    """The operation `coarse`, whose signal goes back through `fine`, the same operation with stride 1."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, coarse: Callable[[Tensor], Tensor], fine: Callable[[Tensor], Tensor]) -> Tensor:
@@ -142,7 +193,7 @@ def _largest(stride: Sides) -> int:
     return stride if isinstance(stride, int) else max(stride)
 
 
-# ---- torch's functions, with its names of their arguments
+# ---- functions of torch, with torch's names of the arguments
 
 
 def _convolutions(treat: Treatment) -> dict[Any, Callable[..., Tensor]]:
@@ -179,14 +230,18 @@ def _pool2d(
 
 
 def grid_energy(images_NCHW: Tensor, stride: int) -> Tensor:
-    """Return the share of each image's spectral energy at the frequencies of a grid of this stride: (N,), in [0, 1].
+    """Compute the share of each image's spectral energy at the frequencies of a grid: (N,), in [0, 1].
 
-    Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride but for (0, 0), in a share of Σ |F|² without (0, 0);
-    F is the Fourier transform of each channel, and H and W the sides, cut to multiples of the stride. An image that is
-    the same all over has 0.
+    This is Σ |F(u, v)|² over the multiples u of H/stride and v of W/stride, divided by Σ |F|² over all frequencies,
+    both without (0, 0). F is the Fourier transform of each channel; H and W are the sides, cut to multiples of the
+    stride. The share of a constant image is 0.
+
+    Args:
+        images_NCHW: the images.
+        stride: the stride of the grid.
 
     Raises:
-        ValueError: stride below 2, or not below the sides of the images.
+        ValueError: the stride is below 2, or not below the sides of the images.
     """
     height, width = images_NCHW.shape[2:]
     if not 2 <= stride < min(height, width):

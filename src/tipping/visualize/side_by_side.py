@@ -1,4 +1,4 @@
-"""Do pictures depend on what a network has learned? Its signals beside those of the same network, randomised."""
+"""A check whether pictures depend on what a network has learned: its signals beside those of a randomised copy."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor
 
 from tipping.network import Filters
 from tipping.selection import Selection
-from tipping.visualize.gallery import filters_of, names, strongest_of_each_class
+from tipping.visualize.gallery import filter_names, filters_of, strongest_of_each_class
 from tipping.visualize.rules import RULES
 from tipping.visualize.signals import Backward
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The same filters and images in two networks.
+    """The signals of the same filters to the same images in two networks.
 
     Attributes:
-        names: of B filters: each class's strongest in the first network.
-        images_BCHW: the image that each responds to most there.
-        first, second: by each rule, the signals (B, C, H, W) of the two networks.
-        similarity: of each rule, the mean rank correlation of the size of the signals at all pixels [adebayo2018];
-            None where no filter sends any.
+        names: the names of B filters: the strongest of each class in the first network.
+        images_BCHW: for each filter, the image to which it responds most in the first network.
+        first, second: by rule, the signals (B, C, H, W) of the two networks.
+        similarity: by rule, the mean rank correlation of the sizes of the two signals at all pixels [adebayo2018];
+            None where it is not defined.
     """
 
     names: list[str]
@@ -36,14 +36,18 @@ class Beside:
 def beside(
     first: Filters, selection: Selection, second: Filters, images_NCHW: Tensor, strongest_R: Tensor, backward: Backward
 ) -> Beside:
-    """Signals of a network's relevant filters, beside those of the same filters of another of its architecture.
+    """Compare the signals of a network's relevant filters with those of the same filters in another network.
 
     Args:
-        images_NCHW: those shown are among them.
+        first: the filters of the network.
+        selection: the relevant filters of this network.
+        second: the filters of the other network, of the same architecture.
+        images_NCHW: images, of which some are shown.
         strongest_R: for each response of the first network, the position of the image where it is largest.
+        backward: how signals are sent back; all rules are used in place of its own.
     """
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
-    filters, all_names = filters_of(first, responses), names(first)
+    filters, all_names = filters_of(first, responses), filter_names(first)
     images_BCHW = images_NCHW[strongest_R[responses]]
     signals: list[dict[str, np.ndarray]] = []
     for network in (first, second) if filters else ():
@@ -59,16 +63,16 @@ def beside(
 
 
 def similarity(first_BCHW: np.ndarray, second_BCHW: np.ndarray) -> float | None:
-    """Spearman's correlation of the sizes Σ_c |s_c| of two signals at all pixels, the mean over images.
+    """Compute Spearman's correlation of the sizes Σ_c |s_c| of two signals at all pixels, the mean over images.
 
-    Images where one of them is the same all over are left out; None if all are.
+    Images where one of the sizes is constant are left out. The correlation is None if no image remains.
     """
-    from scipy.stats import rankdata  # here, as only a sanity check needs it
+    from scipy.stats import rankdata  # imported here because only a sanity check needs it
 
     sizes = [np.abs(signals).sum(1).reshape(len(signals), -1) for signals in (first_BCHW, second_BCHW)]
-    found = [
+    correlations = [
         np.corrcoef(rankdata(one), rankdata(other))[0, 1]
         for one, other in zip(*sizes, strict=True)
         if np.ptp(one) > 0 and np.ptp(other) > 0
     ]
-    return float(np.mean(found)) if found else None
+    return float(np.mean(correlations)) if correlations else None

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tipping.network import Hook, evaluating, hooked
+from tipping.network import Hook, evaluating, hooked, unchecked
 from tipping.visualize.receptive_field import Site, sides
 from tipping.visualize.rules import backward_rule
 
-SEEDS = ("map", "maximum")  # that signals start from
+SEEDS = ("map", "maximum")  # the signals that are sent back
 TOGETHER = 64  # images sent through a network at once
 
 
 @dataclass(frozen=True)
 class Sight:
-    """B images, and what one filter makes of each.
+    """The signals that came back to B images, each from the map of one filter.
 
     Attributes:
-        signals_BCHW: what came back at the images.
-        maps: of each, the filter's map (H, W); of a dense unit, its value as a map of one position.
+        signals_BCHW: the signals at the images.
+        maps: for each image, the filter's map (H, W); for a dense unit, its value as a map of one position.
     """
 
     signals_BCHW: Tensor
@@ -31,16 +31,16 @@ class Sight:
 
     @property
     def peaks(self) -> list[tuple[int, int]]:
-        """Row and column of each map's largest magnitude."""
+        """The row and column of the largest magnitude in each map."""
         return [divmod(int(maps_HW.abs().argmax()), maps_HW.shape[1]) for maps_HW in self.maps]
 
 
 @dataclass(frozen=True)
 class Backward:
-    """How signals are sent back, as `look` takes it.
+    """The way in which signals are sent back.
 
     Attributes:
-        rules: by which rules; pictures of one only take the first.
+        rules: the rules; pictures of one rule only take the first.
         seed, resample, pooling: as in `look`.
     """
 
@@ -50,7 +50,7 @@ class Backward:
     pooling: bool = False
 
     def look(self, model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, int]], rule: str) -> Sight:
-        """Send signals back so, by one rule."""
+        """Send a signal back to each image in this way, by one rule, as the function `look` does."""
         how = {"seed": self.seed, "resample": self.resample}
         return look(model, images_BCHW, filters, rule=rule, pooling=self.pooling, **how)
 
@@ -67,17 +67,24 @@ def look(
 ) -> Sight:
     """Send a signal back from one filter's map to each image.
 
-    The signal that starts at a map a is a itself (`map`), or its value of largest magnitude, at its position, and zero
-    elsewhere (`maximum`): a filter that does not respond leaves its image black. A layer that is used more than once
-    sends it from its last use.
+    A layer that is used more than once sends the signal from its last use. A filter that does not respond leaves its
+    image black.
 
     Args:
-        filters: for each image, where the filter's map is and its channel there.
+        model: the network.
+        images_BCHW: the images.
+        filters: for each image, the site of a filter's map (the layer, and the submodule that gives its maps), and the
+            filter's channel there.
+        seed: the signal at the filter's map: `map`, the map itself; or `maximum`, the value of largest magnitude at its
+            position, and zero elsewhere.
         rule, resample, pooling: as in `backward_rule`.
 
+    Returns:
+        the signals at the images, and the maps.
+
     Raises:
-        ValueError: unknown rule, seed or resampling; no image, or not a filter for each; a layer or channel that is not
-            there, or not on the way of the images.
+        ValueError: the rule, the seed or the resampling is unknown; there is no image, or not one filter for each
+            image; the network has no such layer or channel, or the images do not pass it.
     """
     if seed not in SEEDS:
         raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
@@ -86,7 +93,7 @@ def look(
     names = {name for name, _ in model.named_modules()}
     if unknown := [name for site, _ in filters for name in site if name not in names]:
         raise ValueError(f"the network has no {unknown[0]}")
-    with torch.inference_mode(False), evaluating(model), backward_rule(rule, resample, pooling):
+    with torch.inference_mode(False), evaluating(model), unchecked(), backward_rule(rule, resample, pooling):
         starts = range(0, len(images_BCHW), TOGETHER)
         parts = [
             _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed)
@@ -111,13 +118,13 @@ def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, i
             maps.update(zip(rows, mine.detach().clone(), strict=True))
             flat = mine.flatten(1)
             sent = flat if seed == "map" else flat.gather(1, flat.abs().argmax(1, keepdim=True))
-            starts[site] = sent.square().sum() / 2  # whose gradient is what is sent
+            starts[site] = sent.square().sum() / 2  # the gradient of this is the signal sent
 
         return hook
 
     images_BCHW = images_BCHW.detach().clone().requires_grad_()
     with torch.enable_grad(), hooked(model, [(*site, sending(site)) for site in dict.fromkeys(s for s, _ in filters)]):
-        model(images_BCHW.clone())  # its first module may work in place
+        model(images_BCHW.clone())  # a copy, since the first module may work in place
     if missed := [site[0] for site, _ in filters if site not in starts]:
         raise ValueError(f"{missed[0]} is not on the way of the images")
     (signals_BCHW,) = torch.autograd.grad(sum(starts.values(), torch.zeros(())), images_BCHW)

@@ -1,0 +1,98 @@
+"""What a module does to the channels of a layer's maps: by its class, or, where the class is unknown, by trying it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+MIXING = (nn.Conv2d, nn.Linear)
+PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
+ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid),
+    *(nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
+)
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+class Kind(Enum):
+    """What a module does to maps, as far as it matters where filters are measured and ablated."""
+
+    MIXING = MIXING
+    PASSING = PASSING
+    ACTIVATION = ACTIVATIONS
+    POOLING = POOLING
+    NORMALISING = NORMALISING
+
+
+def known_kind(module: nn.Module) -> Kind | None:
+    """Return the kind of a module of a known class, else None."""
+    return next((kind for kind in Kind if isinstance(module, kind.value)), None)
+
+
+def may_keep_channels(module: nn.Module) -> bool:
+    """Return whether a module of an unknown class could treat the channels of maps apart: it holds no layer that
+    mixes them."""
+    return not any(isinstance(inner, MIXING) for inner in module.modules())
+
+
+def tried_kind(module: nn.Module, maps_1CHW: Tensor) -> Kind | None:
+    """Return the kind of a module, found by giving a copy of the module random maps.
+
+    A module keeps channels apart if channel k of the output depends on channel k of the input alone. Such a module is
+    an activation if it also treats each position alone and is not affine, normalising if it is affine, passing if it
+    is the identity, and pooling if positions are mixed. A module whose output has the shape of the input and does not
+    change with the scale of the input is normalising too, though it may mix channels.
+
+    Args:
+        maps_1CHW: maps that the module was given, (1, C, H, W) or (1, C): their shape, type and scale are tried.
+
+    Returns:
+        None where the module does something else with channels, fails on random maps, or cannot be copied.
+    """
+    try:
+        tried = copy.deepcopy(module)  # a module may count its calls
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            return _kind(lambda maps: tried(maps.clone()), maps_1CHW)
+    except Exception:  # whatever the module's own code raises on maps that no layer gave
+        return None
+
+
+def _kind(apply: Callable[[Tensor], Tensor], maps_1CHW: Tensor) -> Kind | None:
+    """Return the kind of a function of maps."""
+    draw = torch.Generator().manual_seed(0)
+
+    def random(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=draw).to(maps_1CHW)
+
+    shape, positions = maps_1CHW.shape, maps_1CHW.shape[2:]
+    scale = 3 * maps_1CHW.float().square().mean().sqrt().clamp(min=1).to(maps_1CHW)  # reaches where functions bend
+    first, second = scale * random(shape), scale * random(shape)
+    first_out, second_out = apply(first), apply(second)
+
+    def apart(chosen: Tensor) -> bool:
+        """Return whether the output at the chosen channels or positions is that of `first` alone, and elsewhere that
+        of `second`."""
+        return _close(apply(torch.where(chosen, first, second)), torch.where(chosen, first_out, second_out))
+
+    halves = torch.arange(shape[1], device=maps_1CHW.device) % 2 == 0
+    channels_apart = apart(halves.view(1, -1, *[1] * len(positions)))
+    if first_out.shape != shape:
+        return Kind.POOLING if channels_apart else None
+    if not channels_apart or not apart(random(torch.Size((1, 1, *positions))) > 0):
+        mixes = Kind.POOLING if channels_apart else None
+        return Kind.NORMALISING if _close(apply(10 * first), first_out) else mixes
+    if torch.equal(first_out, first) and torch.equal(second_out, second):
+        return Kind.PASSING
+    affine = _close(apply((first + second) / 2), (first_out + second_out) / 2)
+    return Kind.NORMALISING if affine else Kind.ACTIVATION
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Return whether tensors are equal but for rounding."""
+    bound = 1e-3 if one.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    return one.shape == other.shape and torch.allclose(one, other, rtol=bound, atol=bound * float(other.abs().max()))
