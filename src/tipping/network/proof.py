@@ -98,7 +98,9 @@ class _Trial:
         hooks = [(layer, site, _emptied) for layer, site in sites.items()]
         devices = [self.image_1CHW.device] if self.image_1CHW.is_cuda else []
         with torch.random.fork_rng(devices), hooked(self.model, hooks):
-            torch.manual_seed(seed)  # dropout that is always on falls alike under one seed
+            torch.default_generator.manual_seed(seed)  # dropout that is always on falls alike under one seed
+            if devices:
+                torch.cuda.manual_seed(seed)
             images = (self.image_1CHW.clone(),)
             logits_1C: Tensor = functional_call(self.model, dict(weights), images, tie_weights=False)
         return logits_1C
