@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from itertools import product
+from fractions import Fraction
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -150,3 +151,58 @@ def occluded(model: nn.Module, module: str, image: torch.Tensor, position: tuple
     seen = torch.tensor([not torch.equal(maps, intact) for maps in changed]).view(image.shape[2:])
     rows, columns = seen.nonzero(as_tuple=True)
     return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+
+
+def exact_minimum(gram: list[list[int]], cross: list[int], mu: Fraction) -> list[Fraction] | None:
+    """The minimum of the mu-lasso in rational arithmetic, over all supports and signs; None where there are several."""
+    found: set[tuple[Fraction, ...]] = set()
+    filters = range(len(gram))
+    for size in range(len(gram) + 1):
+        for support in combinations(filters, size):
+            inverse = exact_inverse([[gram[i][j] for j in support] for i in support])
+            if inverse is not None:
+                found |= _minima_on(gram, cross, mu, support, inverse)
+    if len(found) > 1 or not found:
+        return None
+    (only,) = found
+    room = sum(map(abs, only)) < mu
+    return None if room and exact_inverse(gram) is None else list(only)
+
+
+def _minima_on(
+    gram: list[list[int]], cross: list[int], mu: Fraction, support: tuple[int, ...], inverse: list[list[Fraction]]
+) -> set[tuple[Fraction, ...]]:
+    """The points with this support that meet the conditions of Karush, Kuhn and Tucker."""
+    found = set()
+    for signs in product((1, -1), repeat=len(support)):
+        free = [sum((b * cross[j] for b, j in zip(row, support, strict=True)), Fraction()) for row in inverse]
+        along = [sum((b * s for b, s in zip(row, signs, strict=True)), Fraction()) for row in inverse]
+        over = sum((s * w for s, w in zip(signs, free, strict=True)), Fraction()) - mu
+        multiplier = over / sum(s * a for s, a in zip(signs, along, strict=True)) if over > 0 else Fraction()
+        point = [Fraction()] * len(gram)
+        for j, w, a in zip(support, free, along, strict=True):
+            point[j] = w - multiplier * a
+        gradient = [
+            sum((g * w for g, w in zip(row, point, strict=True)), -Fraction(q))
+            for row, q in zip(gram, cross, strict=True)
+        ]
+        agree = all(s * point[j] > 0 for s, j in zip(signs, support, strict=True))
+        if agree and all(abs(g) <= multiplier for g in gradient):
+            found.add(tuple(point))
+    return found
+
+
+def exact_inverse(matrix: list[list[int]]) -> list[list[Fraction]] | None:
+    """The inverse in rational arithmetic, by Gauss and Jordan; None of a singular matrix."""
+    size = len(matrix)
+    rows = [[Fraction(a) for a in row] + [Fraction(i == j) for j in range(size)] for i, row in enumerate(matrix)]
+    for i in range(size):
+        pivot = next((k for k in range(i, size) if rows[k][i]), None)
+        if pivot is None:
+            return None
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [a / rows[i][i] for a in rows[i]]
+        for k in range(size):
+            if k != i:
+                rows[k] = [a - rows[k][i] * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return [row[size:] for row in rows]

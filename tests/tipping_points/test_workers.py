@@ -28,6 +28,49 @@ def falling(mu: float) -> float:
     return 0.1 + 0.88 / (1 + (mu / 80) ** 8)
 
 
+def running(study: optuna.Study, mu: float) -> optuna.Trial:
+    """A trial of another worker's."""
+    study.enqueue_trial({"mu": mu})
+    trial = study.ask()
+    assert trial.suggest_float("mu", 10, 1000, log=True) == mu
+    return trial
+
+
+def end(study: optuna.Study, trial: optuna.Trial, excess: float) -> None:
+    trial.set_user_attr(EXCESS, excess)
+    study.tell(trial, abs(excess))
+
+
+def test_what_ends_between_two_looks_is_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = BracketingSampler(Bracketing(10, 1000))
+    study = optuna.create_study(sampler=sampler)
+    trial, looks, kept = running(study, 10.0), [], optuna.Study.get_trials
+
+    def ends_after_the_first(self: optuna.Study, *args: Any, **kwargs: Any) -> Any:
+        found = kept(self, *args, **kwargs)
+        looks.append(1)
+        if len(looks) == 1:
+            end(study, trial, 0.4)
+        return found
+
+    monkeypatch.setattr(optuna.Study, "get_trials", ends_after_the_first)
+    assert sampler.choose(study)
+    assert study.ask().suggest_float("mu", 10, 1000, log=True) == pytest.approx(31.62, rel=1e-3)
+
+
+def test_a_mu_once_chosen_is_evaluated_though_others_finish_the_search() -> None:
+    """Else the middle of the range would be, perhaps for the second time."""
+    sampler = BracketingSampler(Bracketing(10, 1000, grid=3, precision=0.5))
+    study = optuna.create_study(sampler=sampler)
+    for mu, excess in ((10.0, 0.4), (100.0, 0.3), (1000.0, -0.4)):
+        end(study, running(study, mu), excess)
+    last = running(study, 900.0)
+    assert sampler.choose(study)
+    end(study, last, 0.1)
+    assert sampler.bracketing.finished(known(study))
+    assert study.ask().suggest_float("mu", 10, 1000, log=True) == pytest.approx(300)
+
+
 def worked(folder: Path, curve: Curve, evaluated: list[float], trials: int = 40) -> optuna.Study:
     """A worker of a study in a folder."""
     bracketing = Bracketing(10, 1000)

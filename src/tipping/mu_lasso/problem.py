@@ -165,16 +165,13 @@ class MuLassoProblem:
         return self.gram_FF @ weights_FC - self.cross_FC
 
     def relative_gap(self, weights_FC: Tensor, mu: Tensor) -> Tensor:
-        """Return the duality gap of each column over max(f, 1): (..., C)."""
-        return self.gap(weights_FC, mu) / self.objective(weights_FC).clamp(min=1)
+        """Return the relative duality gap (gᵀw + mu‖g‖∞) / max(f, 1) of each column, with g = ∇f: (..., C).
 
-    def gap(self, weights_FC: Tensor, mu: Tensor) -> Tensor:
-        """Return the duality gap gᵀw + mu‖g‖∞ of each column, with g = ∇f: (..., C).
-
-        It bounds f(w) − min f from above, for every w in the ball [jaggi2013].
+        The numerator bounds f(w) − min f from above, for every w in the ball [jaggi2013].
         """
         gradient_FC = self.gradient(weights_FC)
-        return (gradient_FC * weights_FC).sum(-2) + mu * gradient_FC.abs().amax(-2)
+        gap_C = (gradient_FC * weights_FC).sum(-2) + mu * gradient_FC.abs().amax(-2)
+        return gap_C / self.objective(weights_FC).clamp(min=1)
 
     def saturation(self) -> Tensor:
         """Return the saturation mu of each class, from which the bound no longer binds: (C,).

@@ -15,14 +15,15 @@ from tipping.mu_lasso.projection import project_l1_ball
 
 SMALL = 1e-6  # share of the largest weight, both times ‖x_f‖, up to which a weight may be rounding
 SLACK = 8  # multiple of the rounding errors of first order that a weight of zero may have
+GAP = 1e-10  # relative duality gap that a filter may not cause by leaving
 
 
 def without_rounding(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
     """Return weights (F, C) with exact zeros: those that are zero up to rounding leave, the least certain first.
 
-    A weight is zero up to rounding if rounding errors of the solution of its face reach it. It leaves if the others,
-    moved to the minimum of their smaller face, keep their signs and the duality gap, up to the same errors. A small
-    weight that the errors do not reach stays, however small.
+    A weight is zero up to rounding if rounding errors of the solution of its face reach it. The other weights move to
+    the minimum of the smaller face. If that widens the duality gap, the filter stays after all. A small weight that
+    the errors do not reach stays, however small.
 
     Args:
         weights_FC: weights in the ball, each column at the minimum of its face.
@@ -32,16 +33,17 @@ def without_rounding(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) ->
     settled_BF = _large(problem, weights_BF)
     todo = (~settled_BF).any(1).nonzero()[:, 0]
     while len(todo):
-        going_B = torch.zeros_like(todo, dtype=torch.bool)
+        doubtful_B = torch.zeros_like(todo, dtype=torch.bool)
         for part in chunks(weights_BF[todo] != 0):
             rows = todo[part]
-            f_B, excess_B = _least_certain(problem.classes(rows), weights_BF[rows], mu_B[rows], settled_BF[rows])
-            going_B[part] = doubtful_B = excess_B >= 0
-            rows, f_B, excess_B = rows[doubtful_B], f_B[doubtful_B], excess_B[doubtful_B]
+            f_B, doubtful_B[part] = _least_certain(
+                problem.classes(rows), weights_BF[rows], mu_B[rows], settled_BF[rows]
+            )
+            rows, f_B = rows[doubtful_B[part]], f_B[doubtful_B[part]]
             if len(rows):
                 settled_BF[rows, f_B] = True
-                weights_BF[rows] = _left_out(problem.classes(rows), weights_BF[rows], mu_B[rows], f_B, excess_B)
-        todo = todo[going_B]
+                weights_BF[rows] = _left_out(problem.classes(rows), weights_BF[rows], mu_B[rows], f_B)
+        todo = todo[doubtful_B]
         todo = todo[(~settled_BF[todo] & (weights_BF[todo] != 0)).any(1)]
     return weights_BF.T.contiguous()
 
@@ -59,22 +61,18 @@ def _least_certain(
 
     Returns:
         f_B: the filter.
-        excess_B: how far its |g_f| may rise over λ by rounding when it leaves; −1 where no weight is zero up to
-            rounding.
+        doubtful_B: whether its weight is zero up to rounding.
     """
     filter_BK, real_BK, gram_BKK = restrict(problem.gram_FF, weights_BF)
-    rows = (problem.cross_FC.T, weights_BF)
-    cross_BK, now_BK = (row_BF.gather(1, filter_BK) * real_BK for row_BF in rows)
-    error_BK, freedom_BK = _errors(gram_BKK, cross_BK, now_BK, mu_B)
+    cross_BK, now_BK = (rows_BF.gather(1, filter_BK) * real_BK for rows_BF in (problem.cross_FC.T, weights_BF))
+    error_BK = _errors(gram_BKK, cross_BK, now_BK, mu_B)
     doubtful_BK = real_BK & ~settled_BF.gather(1, filter_BK) & (now_BK.abs() <= error_BK)
-    certainty_BK = torch.where(doubtful_BK, now_BK.abs() / error_BK, torch.inf)
-    least_B1 = certainty_BK.argmin(1, keepdim=True)
-    excess_BK = torch.where(doubtful_BK, error_BK / freedom_BK, -1)
-    return filter_BK.gather(1, least_B1)[:, 0], excess_BK.gather(1, least_B1)[:, 0]
+    least_B1 = torch.where(doubtful_BK, now_BK.abs() / error_BK, torch.inf).argmin(1, keepdim=True)
+    return filter_BK.gather(1, least_B1)[:, 0], doubtful_BK.any(1)
 
 
-def _errors(gram_BKK: Tensor, cross_BK: Tensor, now_BK: Tensor, mu_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rounding errors of the weights of faces, and how far each weight moves for a gradient of 1: (B, K).
+def _errors(gram_BKK: Tensor, cross_BK: Tensor, now_BK: Tensor, mu_B: Tensor) -> Tensor:
+    """Return the rounding errors of the weights of faces: (B, K).
 
     With P the inverse of G on the face, along the bound where it binds, errors e of the gradient give errors P e of the
     weights. To first order |e| ≤ ε (|G| |w| + |q|), as if each number of the problem were rounded once [higham2002].
@@ -87,24 +85,22 @@ def _errors(gram_BKK: Tensor, cross_BK: Tensor, now_BK: Tensor, mu_B: Tensor) ->
     inverse_BKK -= share_BK.unsqueeze(2) * along_BK.unsqueeze(1)
     reach_BK = (gram_BKK.abs() @ now_BK.abs().unsqueeze(2)).squeeze(2) + cross_BK.abs()
     error_BK = (inverse_BKK.abs() @ reach_BK.unsqueeze(2)).squeeze(2) + share_BK.abs() * mu_B[:, None]
-    return (SLACK * eps * error_BK).nan_to_num(0), inverse_BKK.diagonal(dim1=1, dim2=2)
+    return (SLACK * eps * error_BK).nan_to_num(0)  # a failed factorisation tells nothing
 
 
-def _left_out(problem: MuLassoProblem, weights_BF: Tensor, mu_B: Tensor, f_B: Tensor, excess_B: Tensor) -> Tensor:
-    """Return weights (B, F) in which a filter of each column has left, unchanged where it may not.
-
-    Args:
-        f_B: the filters that leave.
-        excess_B: how far |g_f| may rise over λ.
-    """
+def _left_out(problem: MuLassoProblem, weights_BF: Tensor, mu_B: Tensor, f_B: Tensor) -> Tensor:
+    """Return weights (B, F) in which filter f of each column has left, unchanged where that widens the duality gap."""
     rest_BF = weights_BF.scatter(1, f_B[:, None], 0)
     filter_BK, real_BK, gram_BKK = restrict(problem.gram_FF, rest_BF)
-    now_BK, cross_BK = (row_BF.gather(1, filter_BK) * real_BK for row_BF in (rest_BF, problem.cross_FC.T))
+    now_BK, cross_BK = (rows_BF.gather(1, filter_BK) * real_BK for rows_BF in (rest_BF, problem.cross_FC.T))
     norm_B, pull_BK = now_BK.abs().sum(1), cross_BK - (gram_BKK @ now_BK.unsqueeze(2)).squeeze(2)
     binding_B = norm_B >= BINDING * mu_B
-    move_BK = move_to_minimum(gram_BKK, pull_BK, now_BK.sign(), mu_B - norm_B, binding_B, 0)
-    target_BK = torch.where((now_BK + move_BK) * now_BK > 0, now_BK + move_BK, 0)
-    target_BF = torch.zeros_like(weights_BF).scatter(1, filter_BK, target_BK)
-    target_FB = project_l1_ball(target_BF.T, mu_B)
-    before_B, after_B = (problem.gap(weights_FB, mu_B) for weights_FB in (weights_BF.T, target_FB))
-    return torch.where((after_B <= before_B.clamp(min=0) + mu_B * excess_B)[:, None], target_FB.T, weights_BF)
+    target_BK = now_BK + move_to_minimum(gram_BKK, pull_BK, now_BK.sign(), mu_B - norm_B, binding_B, 0)
+    target_BK = torch.where(target_BK * now_BK > 0, target_BK, 0)
+    target_FB = project_l1_ball(torch.zeros_like(weights_BF).scatter(1, filter_BK, target_BK).T, mu_B)
+    before_B, moved_B, unmoved_B = (
+        problem.relative_gap(weights_FB, mu_B) for weights_FB in (weights_BF.T, target_FB, rest_BF.T)
+    )
+    better_BF = torch.where((moved_B <= unmoved_B)[:, None], target_FB.T, rest_BF)  # moves err along null directions
+    leaves_B = torch.fmin(moved_B, unmoved_B) <= before_B.clamp(min=GAP)
+    return torch.where(leaves_B[:, None], better_BF, weights_BF)

@@ -16,13 +16,13 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from tipping.errors import InputError
 from tipping.tipping_points.bracketing import Bracketing
+from tipping.tipping_points.journal import Journal
 
 STUDY = "study.log"
 WAIT = 0.5  # seconds between checks while other workers evaluate
@@ -45,6 +45,7 @@ class BracketingSampler(BaseSampler):
 
     def __init__(self, bracketing: Bracketing) -> None:
         self.bracketing = bracketing
+        self._chosen: float | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return no parameter: mu is sampled independently."""
@@ -60,13 +61,20 @@ class BracketingSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> float:
         """Return the mu to evaluate next; the middle of the range if none is worth evaluating now."""
-        mu = self.bracketing.next(known(study), _waiting(study))
+        mu, self._chosen = self._next(study) if self._chosen is None else self._chosen, None
         return math.sqrt(self.bracketing.low * self.bracketing.high) if mu is None else mu
 
-    def idle(self, study: Study) -> bool:
-        """Return whether a worker should wait until other workers finish their trials."""
-        waiting = _waiting(study)
-        return bool(waiting) and self.bracketing.next(known(study), waiting) is None
+    def choose(self, study: Study) -> bool:
+        """Choose the mu of the next trial; return whether there is one, else a worker waits until others finish theirs.
+
+        Other workers may finish at any time: the mu is chosen here and not looked for again when it is sampled.
+        """
+        self._chosen = self._next(study)
+        return self._chosen is not None
+
+    def _next(self, study: Study) -> float | None:
+        waiting = _waiting(study)  # before what is known: a trial that ends meanwhile is in both rather than in neither
+        return self.bracketing.next(known(study), waiting)
 
     def stop_when_finished(self, study: Study, _: FrozenTrial) -> None:
         """Stop a study whose bracketing is finished; use as a callback of `Study.optimize`."""
@@ -95,14 +103,17 @@ def open_study(storage: str | None, directory: Path, weights: str = "") -> Study
         weights: a digest of the weights of the network searched.
 
     Raises:
-        InputError: the storage cannot be opened, or its study belongs to another folder or to other weights.
+        InputError: the storage cannot be opened or is damaged, or its study belongs to another folder or to other
+            weights.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     origin = {"folder": str(directory.resolve()), "weights": weights}
     remedy = "install what is missing, give another, or null"
     turn = FileLock(directory.parent / "storage.lock")  # one worker at a time creates a storage
     with _reaching(f"search.storage={storage}: cannot be opened", remedy, UNOPENED), turn:
-        backend = JournalStorage(JournalFileBackend(str(directory / STUDY))) if storage is None else storage
+        if storage is not None and storage.startswith("postgresql"):
+            _heed_signals()
+        backend = JournalStorage(Journal(directory / STUDY)) if storage is None else storage
         study = optuna.create_study(storage=backend, study_name=directory.name, load_if_exists=True)
         for name, value in origin.items():
             if name not in study.user_attrs:
@@ -120,11 +131,21 @@ def open_study(storage: str | None, directory: Path, weights: str = "") -> Study
     return study
 
 
+def _heed_signals() -> None:
+    """Let signals end what waits for PostgreSQL, whose driver waits in C, where Python handles none."""
+    with suppress(ImportError):  # another driver is named, or opening will say that none is there
+        from psycopg2 import extensions, extras
+
+        extensions.set_wait_callback(extras.wait_select)
+
+
 @contextmanager
 def _reaching(problem: str, remedy: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Raise errors of a storage as `InputError` within the context, with the problem, its reason and the remedy."""
     try:
         yield
+    except InputError:  # which says it all
+        raise
     except errors as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{problem} ({reason}); {remedy}") from error
@@ -165,7 +186,7 @@ def work(
     """Evaluate trials of a study until enough are finished, or until its bracketing is finished.
 
     Several workers may run at once, also on machines that share the folder. A running trial holds a lock. A trial that
-    runs without a lock was killed: it is marked as failed, and its parameters may be sampled again.
+    runs without a lock was stopped or killed: it is marked as failed, and its parameters may be sampled again.
 
     Args:
         space: the range of each parameter: whole numbers if both ends are, except for mu, whose range is logarithmic.
@@ -194,7 +215,7 @@ def work(
                 bracketing = current if isinstance(current, BracketingSampler) else None
                 if done + busy >= trials or (bracketing and bracketing.bracketing.finished(known(study))):
                     return
-                idle = bracketing is not None and bracketing.idle(study)
+                idle = bracketing is not None and not bracketing.choose(study)
                 if not idle:
                     trial = study.ask()
                     chosen = {name: _suggest(trial, name, *ends) for name, ends in space.items()}
@@ -210,7 +231,7 @@ def work(
                 if not bracketing:
                     trial.set_constraint(EXCESS, notes[EXCESS])  # feasible where accuracy is at or under the level
                 study.tell(trial, value)
-            except BaseException:
+            except Exception:  # not of a signal: to tell could take long, and the next worker finds no lock
                 study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 raise
             finally:
