@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tipping.network import Filters
-from tipping.network.kinds import Kind, known_kind, tried_kind
+from tipping.network.kinds import Kind, known_kind, may_keep_channels, tried_kind
 
 MAPS = torch.randn(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -64,6 +64,22 @@ class Excited(nn.Module):
         return maps * maps.mean((1, 2, 3), keepdim=True).sigmoid()
 
 
+class Swapped(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps[:, [2, 3, 0, 1, 4, 5]]
+
+
+class Mixed(nn.Module):
+    """A convolution by a function, whose output is normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.rand(6, 6, 1, 1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.group_norm(functional.conv2d(maps, self.kernel), 2)
+
+
 class Failing(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         raise ArithmeticError
@@ -85,6 +101,8 @@ UNKNOWN = [
     (nn.Upsample(scale_factor=2), Kind.POOLING),
     (nn.Softmax2d(), None),
     (Shuffle(), None),
+    (Swapped(), None),
+    (nn.ChannelShuffle(3), None),
     (Excited(), None),
     (Failing(), None),
     (Sloped(), Kind.ACTIVATION),
@@ -116,8 +134,12 @@ def test_trying_tells_what_is_known(module: nn.Module, kind: Kind) -> None:
     assert tried_kind(module, MAPS) is kind
 
 
-def test_a_convolution_is_tried_as_none() -> None:
+def test_what_mixes_channels_may_not_be_tried() -> None:
     assert tried_kind(nn.Conv2d(6, 6, 1), MAPS) is None
+    for module in (nn.Sequential(nn.ConvTranspose2d(6, 6, 1), nn.GroupNorm(2, 6)), Mixed(), nn.Linear(6, 6)):
+        assert not may_keep_channels(module, MAPS.shape)
+    for module in (nn.LayerNorm((6, 4, 4)), Layered(), Frozen(), nn.BatchNorm2d(6), HardSwish()):
+        assert may_keep_channels(module, MAPS.shape)
 
 
 def test_a_module_that_counts_its_calls_is_tried_as_a_copy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from tipping.errors import InputError
 from tipping.network import Filters, hooks
 from tipping.network.discovery import FilterLayer
 from tipping.network.proof import prove
+from tipping.selection.responses import response_batches
 
 IMAGES = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -281,7 +283,7 @@ def test_a_finder_that_errs_is_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(hooks, "_share", lambda one, other: False)  # nothing is replaced in place
     for kind in (InPlaceBranch, InPlaceStatement):
         assert prove(prepared(kind(nn.ReLU(inplace=True))), [wrong], IMAGES[:1]).moved == ("conv",)
-    monkeypatch.setattr(hooks, "_after_layer", lambda hook: (lambda *_: None, lambda *_: None, lambda *_: None))
+    monkeypatch.setattr(hooks, "_after_layer", lambda *_: [lambda *_: None] * 4)
     assert prove(prepared(InPlaceStatement(nn.ReLU())), [wrong], IMAGES[:1]).moved == ("conv",)
 
 
@@ -294,3 +296,148 @@ def test_a_network_that_is_tried_is_not_changed() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class Branching(nn.Module):
+    """A network that goes another way for some batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first, self.second, self.head = nn.Conv2d(1, 3, 3), nn.ReLU(), nn.ReLU(), nn.Linear(48, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        return self.head((self.first(maps) if float(images[0, 0, 0, 0]) > 0.5 else self.second(maps)).flatten(1))
+
+
+def test_images_that_do_not_pass_the_place_of_an_ablation_are_refused() -> None:
+    model, images = prepared(Branching()), IMAGES.clone()
+    images[:10, 0, 0, 0], images[10:, 0, 0, 0] = 1, 0
+    filters = Filters.of(model, images[:1])
+    batches = [(images[start : start + 10], torch.zeros(10, dtype=torch.long)) for start in (0, 10)]
+    says = r"^conv: for some images its maps do not pass first"
+    with torch.no_grad(), ablated(filters, np.array([0])), pytest.raises(InputError, match=says):
+        filters.model(images[10:])
+    with pytest.raises(InputError, match=says):
+        list(response_batches(filters, batches))
+
+
+def test_code_that_goes_another_way_each_time_is_not_traced() -> None:
+    class Alternating(nn.Module):
+        calls = 0
+
+        def __init__(self, drawing: bool) -> None:
+            super().__init__()
+            self.drawing, self.conv, self.head = drawing, nn.Conv2d(1, 3, 3), nn.Linear(48, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            way = random.random() < 0.5 if self.drawing else self.calls % 2
+            maps = torch.relu(self.conv(images)) if way else torch.tanh(self.conv(images))
+            return self.head(maps.flatten(1))
+
+    random.seed(0)
+    for drawing in (False, True):
+        model = prepared(Alternating(drawing))
+        assert Filters.of(model, IMAGES[:1]).model is model
+        assert model.calls == 0, "the network is as it was"
+
+
+def test_leaks_that_no_sign_shows_are_found() -> None:
+    class Keep(nn.ReLU):
+        def forward(self, maps: Tensor) -> Tensor:
+            self.energy = maps.square().mean((2, 3), keepdim=True)
+            return super().forward(maps)
+
+    class Leaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.head = nn.Conv2d(1, 3, 3), Keep(), nn.Linear(48, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head((self.relu(self.conv(images)) + self.relu.energy).flatten(1))
+
+    filters = Filters.of(prepared(Leaking()), IMAGES[:1], only=["conv"])
+    assert filters.sites == {"conv": "conv"}
+    assert not hasattr(filters.given.relu, "energy")
+
+
+def test_a_convolution_that_gives_no_map_for_each_filter_is_said() -> None:
+    class ChannelsLast(nn.Conv2d):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).permute(0, 2, 3, 1)
+
+    class Doubled(nn.Conv2d):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.cat([super().forward(images)] * 2, 1)
+
+    for kind, width in ((ChannelsLast, 48), (Doubled, 96)):
+        layers = nn.Conv2d(1, 3, 3), nn.ReLU(), kind(3, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(width, 4)
+        filters = Filters.of(prepared(nn.Sequential(*layers)), IMAGES[:1])
+        assert filters.sites == {"0": "1"}
+        assert filters.proof is not None
+        assert filters.proof.remarks[0].startswith("2: neither measured nor ablated")
+
+
+def test_maps_of_the_classes_are_no_filters() -> None:
+    """As in SqueezeNet: the last convolution has a map for each class."""
+    head = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    assert list(Filters.of(prepared(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), *head)), IMAGES[:1]).sites) == ["0"]
+
+
+def test_images_that_pass_a_layer_more_than_once_are_refused() -> None:
+    class Mirrored(InPlaceStatement):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(torch.cat([images, images.flip(3)]))[: len(images)]
+
+    filters = Filters.of(prepared(Mirrored(nn.ReLU())), IMAGES[:1])
+    with pytest.raises(InputError, match=r"^conv gives 40 maps of each filter for 20 images"):
+        list(response_batches(filters, [(IMAGES, torch.zeros(20, dtype=torch.long))]))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_what_a_network_writes_is_as_before() -> None:
+    class Writing(InPlaceStatement):
+        def __init__(self) -> None:
+            super().__init__(nn.ReLU())
+            self.norm = nn.BatchNorm2d(3)
+            self.register_buffer("mean", torch.zeros(3))
+
+        def train(self, mode: bool = True) -> Writing:
+            super().train(mode)
+            self.norm.train()  # whatever the mode
+            return self
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.mean.copy_(self.conv(images).mean((0, 2, 3)))
+            return super().forward(images) + self.norm(self.conv(images)).mean()
+
+    model = prepared(Writing())
+    nn.utils.weight_norm(model.conv)  # the older one keeps the weight that it computes as an attribute
+    model(IMAGES)
+    before, weight = {name: tensor.clone() for name, tensor in model.state_dict().items()}, model.conv.weight.clone()
+    filters = Filters.of(model, IMAGES[:1])
+    list(response_batches(filters, [(IMAGES, torch.zeros(20, dtype=torch.long))]))
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert torch.equal(model.conv.weight, weight)
+
+
+@pytest.mark.parametrize(
+    ("give", "says"),
+    [
+        (lambda logits: {"logits": logits}, "gives a dict"),
+        (lambda logits: (logits, logits), "gives a tuple"),
+        (lambda logits: logits[0], r"gives \(4,\)"),
+        (lambda logits: logits.argmax(1, keepdim=True), "of torch.int64"),
+        (lambda logits: None, "gives a NoneType"),
+    ],
+)
+def test_what_is_no_logits_is_refused(give: Callable[[Tensor], object], says: str) -> None:
+    class Giving(InPlaceStatement):
+        def forward(self, images: Tensor) -> object:
+            return give(super().forward(images))
+
+    with pytest.raises(InputError, match=rf"^Giving must give logits \(N, classes\) of images.*{says}"):
+        Filters.of(prepared(Giving(nn.ReLU())), IMAGES[:1])
+    with pytest.raises(InputError, match=r"^DataParallel holds a network: give its \.module"):
+        Filters.of(nn.DataParallel(prepared(InPlaceStatement(nn.ReLU()))), IMAGES[:1])

@@ -109,7 +109,8 @@ def _traced(model: nn.Module) -> list[str]:
         with restored(model):
             graph = Tracer().trace(model)
     except Exception as error:  # whatever the network's own code raises when it is given no tensor
-        raise NotAChain(f"torch.fx cannot trace it ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise NotAChain(f"torch.fx cannot trace it ({reason})") from error
     *nodes, output = graph.nodes
     for before, node in pairwise(nodes):
         if node.op != "call_module":

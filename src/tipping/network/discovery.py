@@ -108,7 +108,7 @@ class Watched:
             InputError: a name in `only` is no layer with filters, or the network has no layer with filters.
         """
         mixing = [call for call in self.calls if isinstance(call.module, MIXING)]
-        if mixing and mixing[-1].shape[1:].numel() == self.classes:
+        if mixing and mixing[-1].shape[1] == self.classes:  # a map for each class, or its mean
             mixing.pop()
         layers = {call.name: self._follow(call) for call in mixing if len(call.shape) == _dimensions(call.module)}
         for name in only or ():
@@ -260,7 +260,7 @@ class _Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
             version = _version(first) if isinstance(first, Tensor) else (0, 0)
             tried = None
             if isinstance(first, Tensor) and first.ndim in (2, 4) and len(inputs) + len(named) == 1:
-                tried = first.clone() if known_kind(module) is None and may_keep_channels(module) else None
+                tried = first.clone() if known_kind(module) is None and may_keep_channels(module, first.shape) else None
             self.stack.append((self.serials, module, name, version, tried))
             self.serials += 1
             self.hooking = False
@@ -279,6 +279,9 @@ class _Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return
             if isinstance(module, nn.Linear) and maps.ndim > 2:
                 self.watched.dense.append(name)
+            if isinstance(module, nn.Conv2d) and (maps.ndim != 4 or maps.shape[1] != module.out_channels):
+                self.watched.convolutions.append(name)  # a class of its own, which gives something else than maps
+                return
             if tried is not None or known_kind(module) is not None:
                 call = _Call(len(self.watched.calls), serial, name, module, given, _version(maps), maps.shape, tried)
                 if isinstance(module, MIXING) and maps.is_complex():

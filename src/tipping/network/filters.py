@@ -9,10 +9,12 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tipping.errors import InputError
 from tipping.network.discovery import watch
+from tipping.network.hooks import evaluating, restored
 from tipping.network.modular import modular
 from tipping.network.proof import Proof, leaves_image, prove
 
@@ -76,6 +78,15 @@ class Filters:
                 layers where `dense` is false; filters of a layer cannot be ablated as a whole, or layers are out of
                 reach of hooks.
         """
+        devices = [image_1CHW.device] if image_1CHW.is_cuda else []
+        with restored(model), torch.random.fork_rng(devices):  # the network may keep state, and draw
+            return cls._found(model, image_1CHW, maps, dense, sites, only)
+
+    @classmethod
+    def _found(
+        cls, model: nn.Module, image_1CHW: Tensor, maps: str, dense: bool, sites: str, only: Sequence[str] | None
+    ) -> Filters:
+        _check(model, image_1CHW)
         given, model = model, modular(model, image_1CHW)
         watched = watch(model, image_1CHW)
         every_layer = watched.layers(only)
@@ -129,6 +140,24 @@ class Filters:
         modules = [module for layer, module in self.maps for _ in range(sizes[layers.index(layer)])]
         names = [layers[layer] for layer in layer_F[self.filter_R]]
         return list(zip(names, channel_F[self.filter_R].tolist(), modules, strict=True))
+
+
+def _check(model: nn.Module, image_1CHW: Tensor) -> None:
+    """Raise `InputError` unless a network can be put in eval mode and gives logits."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise InputError(f"{type(model).__name__} holds a network: give its .module")
+    try:
+        with evaluating(model), torch.no_grad():
+            logits = model(image_1CHW.clone())
+    except NotImplementedError as error:
+        raise InputError(f"{type(model).__name__}: {error}; give the network as it was before torch.export") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1 or not logits.is_floating_point():
+        what = (
+            f"{tuple(logits.shape)} of {logits.dtype}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        )
+        raise InputError(
+            f"{type(model).__name__} must give logits (N, classes) of images; for one image it gives {what}"
+        )
 
 
 @cache  # a job finds the filters of a network before and after its training

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
+
+from tipping.errors import InputError
 
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]  # may replace the maps
 ORIGINAL = "_tipping_original"  # the attribute of a copy that names the tensor copied
@@ -19,8 +22,9 @@ ORIGINAL = "_tipping_original"  # the attribute of a copy that names the tensor 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the network in eval mode within the context, and switch TF32, autocast and compilation off; restore all
-    afterwards."""
+    afterwards, also buffers that the network writes to in eval mode."""
     training = [module for module in model.modules() if module.training]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if not is_lazy(buffer)]
     cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
     model.eval()
     torch.set_float32_matmul_precision("highest")
@@ -36,6 +40,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         torch.set_float32_matmul_precision(matmul)
         for module in training:
             module.training = True
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
 
 
 @contextmanager
@@ -44,7 +52,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 
     A network that keeps what it computes would keep a proxy of it.
     """
-    holders = [vars(module) for module in model.modules()]
+    holders = [vars(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     holders += [part for holder in holders for part in (holder["_parameters"], holder["_buffers"], holder["_modules"])]
     before = [dict(holder) for holder in holders]
     try:
@@ -93,8 +101,8 @@ def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator
     """Attach hooks to the maps of layers within the context, and remove them afterwards.
 
     A hook acts on the first call of its submodule after each call of its layer, since other layers may share that
-    submodule. Where the submodule works in place, so does the replacement of its maps: whatever reads the overwritten
-    maps again gets the replaced ones.
+    submodule. If there is none in a pass of the network, an `InputError` ends the pass. Where the submodule works in
+    place, so does the replacement of its maps: whatever reads the overwritten maps again gets the replaced ones.
 
     Args:
         hooks: for each hook, the name of the layer, the name of the submodule whose output is watched or replaced, and
@@ -105,9 +113,10 @@ def hooked(model: nn.Module, hooks: Sequence[tuple[str, str, Hook]]) -> Iterator
         for layer, name, hook in hooks:
             source, site = model.get_submodule(layer), model.get_submodule(name)
             if site is not source:
-                forget, note, hook = _after_layer(hook)
+                forget, note, hook, check = _after_layer(hook, layer, name)
                 handles.append(model.register_forward_pre_hook(forget))  # a pass that failed may have left a note
                 handles.append(source.register_forward_hook(note))
+                handles.append(model.register_forward_hook(check))
             before, after = _around(hook)
             handles.append(site.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(site.register_forward_hook(after, with_kwargs=True))
@@ -159,9 +168,9 @@ def _share(one: Tensor, other: Tensor) -> bool:
     return isinstance(other, Tensor) and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def _after_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook, Hook]:
-    """Return three hooks: the first, before the network runs, forgets; the second notes that the layer ran; the third,
-    at the activation, acts only after that note."""
+def _after_layer(hook: Hook, layer: str, name: str) -> tuple[Callable[[nn.Module, object], None], Hook, Hook, Hook]:
+    """Return four hooks: the first, before the network runs, forgets; the second notes that the layer ran; the third,
+    at the activation, acts only after that note; the last, after the network ran, checks that it did."""
     ran = False
 
     def forget(_: nn.Module, __: object) -> None:
@@ -177,4 +186,11 @@ def _after_layer(hook: Hook) -> tuple[Callable[[nn.Module, object], None], Hook,
         ran, due = False, ran
         return hook(module, inputs, maps) if due else None
 
-    return forget, note, act
+    def check(_: nn.Module, __: object, ___: object) -> None:
+        if ran:
+            raise InputError(
+                f"{layer}: for some images its maps do not pass {name}, where its filters are measured or ablated: "
+                "leave the layer out, or give a network that goes one way for all images"
+            )
+
+    return forget, note, act, check

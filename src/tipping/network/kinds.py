@@ -17,6 +17,7 @@ ACTIVATIONS = (
 )
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMALISING = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+SPLITS = 6  # random halves of the channels: a permutation of channels may keep one of them to itself
 
 
 class Kind(Enum):
@@ -34,10 +35,17 @@ def known_kind(module: nn.Module) -> Kind | None:
     return next((kind for kind in Kind if isinstance(module, kind.value)), None)
 
 
-def may_keep_channels(module: nn.Module) -> bool:
+def may_keep_channels(module: nn.Module, shape: torch.Size) -> bool:
     """Return whether a module of an unknown class could treat the channels of maps apart: it holds no layer that
-    mixes them."""
-    return not any(isinstance(inner, MIXING) for inner in module.modules())
+    mixes them, and no weights with two sides, unless they are a number for each value of a map.
+
+    Args:
+        shape: the shape of the maps, (N, C, H, W) or (N, C).
+    """
+    if any(isinstance(inner, MIXING) for inner in module.modules()):
+        return False
+    tensors = (*module.parameters(), *module.buffers())
+    return all(sum(side > 1 for side in one.shape) <= 1 or one.shape[-len(shape) + 1 :] == shape[1:] for one in tensors)
 
 
 def tried_kind(module: nn.Module, maps_1CHW: Tensor) -> Kind | None:
@@ -62,6 +70,14 @@ def tried_kind(module: nn.Module, maps_1CHW: Tensor) -> Kind | None:
         return None
 
 
+def noise_of(image_1CHW: Tensor) -> Tensor:
+    """Return an image of noise, of the range of another image."""
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.rand(image_1CHW.shape, generator=draw).to(image_1CHW)
+    low, high = image_1CHW.min(), image_1CHW.max()
+    return low + noise * torch.where(high > low, high - low, 1)
+
+
 def _kind(apply: Callable[[Tensor], Tensor], maps_1CHW: Tensor) -> Kind | None:
     """Return the kind of a function of maps."""
     draw = torch.Generator().manual_seed(0)
@@ -79,8 +95,8 @@ def _kind(apply: Callable[[Tensor], Tensor], maps_1CHW: Tensor) -> Kind | None:
         of `second`."""
         return _close(apply(torch.where(chosen, first, second)), torch.where(chosen, first_out, second_out))
 
-    halves = torch.arange(shape[1], device=maps_1CHW.device) % 2 == 0
-    channels_apart = apart(halves.view(1, -1, *[1] * len(positions)))
+    halves = (torch.randperm(shape[1], generator=draw) < (shape[1] + 1) // 2 for _ in range(SPLITS))
+    channels_apart = all(apart(half.to(maps_1CHW.device).view(1, -1, *[1] * len(positions))) for half in halves)
     if first_out.shape != shape:
         return Kind.POOLING if channels_apart else None
     if not channels_apart or not apart(random(torch.Size((1, 1, *positions))) > 0):

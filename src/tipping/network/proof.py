@@ -12,7 +12,9 @@ from torch.func import functional_call
 from tipping.errors import InputError
 from tipping.network.discovery import FilterLayer
 from tipping.network.hooks import evaluating, hooked
+from tipping.network.kinds import noise_of
 
+DRAWS = 3  # of random weights
 TOLERANCE = 1e-5  # of the largest logit: rounding, where a kernel's order of summation differs from pass to pass
 
 
@@ -73,14 +75,6 @@ def leaves_image(model: nn.Module, sites: Mapping[str, str], image_1CHW: Tensor)
     return not _same(one, other)
 
 
-def noise_of(image_1CHW: Tensor) -> Tensor:
-    """Return an image of noise, of the range of another image."""
-    draw = torch.Generator().manual_seed(0)
-    noise = torch.rand(image_1CHW.shape, generator=draw).to(image_1CHW)
-    low, high = image_1CHW.min(), image_1CHW.max()
-    return low + noise * torch.where(high > low, high - low, 1)
-
-
 class _Trial:
     """A network and an image, which is pushed through the network with other weights and without filters.
 
@@ -134,13 +128,13 @@ class _Trial:
         """Return whether the logits depend on a layer's weights though all of the layer's filters are ablated."""
         draw = torch.Generator().manual_seed(0)
         module = self.model.get_submodule(layer)
-        random = {
-            f"{layer}.{name}": _random(weight, draw)
-            for name, weight in (*module.named_parameters(), *module.named_buffers())
-            if weight.is_floating_point()
-        }
-        opposite = {name: -weight for name, weight in random.items()}
-        return not _same(self.logits(random, {layer: site}), self.logits(opposite, {layer: site}))
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        weights = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+        first, *others = (
+            self.logits({f"{layer}.{name}": _random(weight, draw) for name, weight in weights}, {layer: site})
+            for _ in range(DRAWS)
+        )
+        return not all(_same(first, other) for other in others)
 
 
 def _emptied(_: nn.Module, __: object, maps: Tensor) -> Tensor:

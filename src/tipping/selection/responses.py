@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +147,9 @@ def response_batches(
     network = model if predicted else up_to_last(model, [module for _, module in maps])
     with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
+            norms[:] = [torch.empty(0)] * len(norms)
             outputs = network(images_NCHW.clone())  # a copy: its first module may work in place
+            _check_rows(maps, norms, len(images_NCHW))
             waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
             count += len(labels_N)
             if count + len(labels_N) > TOGETHER:
@@ -156,6 +158,16 @@ def response_batches(
                 count = 0
     if waiting:
         yield _normalized(waiting, filters.classes)
+
+
+def _check_rows(maps: Maps, norms: Sequence[Tensor], images: int) -> None:
+    """Raise `InputError` unless each image has passed each place measured once."""
+    for (layer, _), norms_NF in zip(maps, norms, strict=True):
+        if len(norms_NF) != images:
+            raise InputError(
+                f"{layer} gives {len(norms_NF)} maps of each filter for {images} images: each image must pass it once, "
+                "whatever the batch; leave the layer out"
+            )
 
 
 def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]]:
