@@ -80,10 +80,10 @@ class Filters:
         """
         devices = [image_1CHW.device] if image_1CHW.is_cuda else []
         with restored(model), torch.random.fork_rng(devices):  # the network may keep state, and draw
-            return cls._found(model, image_1CHW, maps, dense, sites, only)
+            return cls._watched(model, image_1CHW, maps, dense, sites, only)
 
     @classmethod
-    def _found(
+    def _watched(
         cls, model: nn.Module, image_1CHW: Tensor, maps: str, dense: bool, sites: str, only: Sequence[str] | None
     ) -> Filters:
         _check(model, image_1CHW)
