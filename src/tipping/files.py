@@ -25,7 +25,8 @@ from tipping.errors import printable
 
 MEGABYTE = 2**20
 TEXT, ARRAYS = 16 * MEGABYTE, 512 * MEGABYTE  # bytes read of a text, and of the arrays of a file, at most
-YAML = MEGABYTE  # as it is read slowly
+YAML = MEGABYTE // 4  # as it is read slowly
+LONGEST_NUMBER = 300  # digits of a whole number, of which a float can be made
 DEEPEST = 50  # levels of a tree of values
 
 
@@ -124,13 +125,19 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be opened.
         ValueError, RecursionError: the file is too large, or no such JSON.
     """
-    return json.loads(read_text(path), parse_constant=_finite, parse_float=_finite)
+    return json.loads(read_text(path), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{text} is no finite number")
     return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def load_arrays(path: Path, names: Sequence[str] = (), most: int = ARRAYS) -> dict[str, np.ndarray]:

@@ -310,3 +310,39 @@ def test_a_packed_checkpoint_that_grows_is_refused(tmp_path: Path) -> None:
         parts.writestr("a/data.pkl", bytes(2**25))
     with pytest.raises(ValueError, match="many times its size"):
         load_saved(tmp_path / "a.pt")
+
+
+def test_pictures_that_no_record_names_are_not_shown(copy: Path) -> None:
+    before = report(copy).count("data:image/png")
+    (copy / "0" / "pictures" / "class_99.png").write_bytes(PIXEL)
+    (copy / "0" / "pictures" / ".#image_0.png").symlink_to("somebody@machine.1234")  # an editor's lock
+    text = report(copy)
+    assert "pictures: the job&#39;s record does not name class_99" in text
+    assert text.count("data:image/png") == before
+
+
+@pytest.mark.parametrize("name", ["", "result.json", "predictions.npz", "selection.npz"])
+def test_links_that_lead_out_of_the_folder_are_not_followed(copy: Path, sweep: Path, name: str) -> None:
+    place = copy / "0" / name
+    shutil.rmtree(place) if not name else place.unlink()
+    place.symlink_to(sweep / "0" / name)
+    (line,) = read_folder(copy).left_out
+    assert line.startswith(f"{copy / '0'}: its record or predictions cannot be read")
+
+
+def test_a_whole_number_that_no_float_holds_is_no_note(copy: Path) -> None:
+    evaluations = copy / "evaluations"
+    evaluations.mkdir()
+    for number in ("0", "1"):
+        (copy / number).rename(evaluations / number)
+    (copy / "search.json").write_text(f'{{"evaluations": 2, "level": {10**400}, "crossings": []}}')
+    assert "search.json" in report(copy)
+
+
+def test_the_name_of_the_folder_is_printed_without_escapes(copy: Path) -> None:
+    folder = copy.rename(copy.with_name("s\x1b[31mred"))
+    (folder / "0" / "result.json").write_text('"digest"')
+    for main in (table_command.main, report_command.main):
+        _, out, err = run(main, [str(folder)])
+        assert "\x1b" not in out + err
+        assert r"s\x1b[31mred" in out

@@ -12,7 +12,7 @@ import numpy as np
 from tipping.errors import InputError, printable
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import InterpretRecord, TrainRecord
-from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
+from tipping.experiment.records import PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_predictions, read_record
 
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
 
@@ -47,7 +47,7 @@ class Jobs(NamedTuple):
         begun: the folders of all jobs.
         interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
         trained: the records of the jobs of train.py, by the folders of the jobs.
-        unreadable: the folders of jobs whose record cannot be read, or is of another version.
+        unreadable: the folders of jobs whose record cannot be read, is of another version, or lies elsewhere.
     """
 
     folder: Path
@@ -94,8 +94,12 @@ def read_jobs(folder: Path) -> Jobs:
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
     jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, [])
+    inside = folder.resolve()
     for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
+            for name in (RECORD, PREDICTIONS, SELECTION):  # a folder of somebody's must not show other files by a link
+                if not (path / name).resolve().is_relative_to(inside):
+                    raise ValueError("a link that leads out of the folder")
             record = read_record(path, job_name(folder, path))
         except UNREADABLE:
             jobs.unreadable.append(path)
