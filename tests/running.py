@@ -109,6 +109,8 @@ def findings(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((folder / "sweep").glob("*/result.json")):
         record, arrays = json.loads(path.read_text()) | TIMES, {}
+        record["overrides"] = [one for one in record["overrides"] if not one.startswith(("store.dir=", "tracking"))]
+        record["files"] = {name: digest for name, digest in record["files"].items() if name.endswith(".npz")}
         for name in ("selection", "predictions"):
             with np.load(path.with_name(f"{name}.npz"), allow_pickle=False) as held:
                 arrays |= {key: held[key].tolist() for key in held}
