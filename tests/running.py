@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -189,6 +190,15 @@ def rewrite(folder: Path, **values: Any) -> None:
     """Write other values into the record in a folder, as the package would have written them, with their digest."""
     path = folder / "result.json"
     path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **values})))
+
+
+def rewrite_arrays(folder: Path, name: str, **arrays: Any) -> None:
+    """Write other arrays into a file of a job, and the file's digest into its record."""
+    path = folder / name
+    with np.load(path, allow_pickle=False) as held:
+        arrays = {**held, **arrays}
+    np.savez(path, **arrays)
+    rewrite(folder, files={**record_of(folder)["files"], name: hashlib.sha256(path.read_bytes()).hexdigest()})
 
 
 def record_of(folder: Path) -> dict:

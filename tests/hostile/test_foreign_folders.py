@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from hostility import run
-from running import printed
+from running import printed, rewrite_arrays
 
 from tipping.command import map as map_command
 from tipping.command import report as report_command
@@ -56,14 +55,6 @@ def edit(job: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     record = json.loads((job / "result.json").read_text())
     change(record)
     (job / "result.json").write_text(json.dumps(sealed(record)))
-
-
-def rewrite_arrays(job: Path, name: str, **arrays: Any) -> None:
-    """Change arrays of a job, and their digest in its record."""
-    with np.load(job / name) as held:
-        arrays = {**held, **arrays}
-    np.savez(job / name, **arrays)
-    edit(job, lambda record: record["files"].update({name: hashlib.sha256((job / name).read_bytes()).hexdigest()}))
 
 
 def report(folder: Path) -> str:
