@@ -140,19 +140,25 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def load_arrays(path: Path, names: Sequence[str] = (), most: int = ARRAYS) -> dict[str, np.ndarray]:
+def load_arrays(
+    path: Path, names: Sequence[str] = (), most: int = ARRAYS, sha256: str | None = None
+) -> dict[str, np.ndarray]:
     """Read arrays of a file that NumPy has written, without running code from the file.
 
     Args:
         path: the file.
         names: the names of the arrays; all by default.
         most: the bytes that the arrays may have when they are unpacked.
+        sha256: the digest that the file must have; any by default.
 
     Raises:
         OSError: the file cannot be opened.
-        ValueError: it is not whole, lacks an array, or unpacks to more.
+        ValueError: it has another digest, is not whole, lacks an array, or unpacks to more.
     """
-    with opened(path, most) as file, parsing(), zipfile.ZipFile(file) as parts:
+    with opened(path, most) as file, parsing():
+        if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
+            raise ValueError(f"{path.name} is not what was written")
+        parts = zipfile.ZipFile(file)
         entries = [parts.getinfo(f"{name}.npy") for name in names] or parts.infolist()
         if sum(entry.file_size for entry in entries) > most:
             raise ValueError(f"its arrays have more than {most} bytes")

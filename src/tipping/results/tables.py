@@ -43,7 +43,7 @@ def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     Raises:
         InputError: the folder is missing or holds no job.
     """
-    jobs = read_jobs(sweep)
+    jobs = read_jobs(sweep, predictions=False)
     if not jobs.direct:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
