@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,3 +132,31 @@ def test_weights_of_rounding_leave_where_dependent_filters_leave_a_choice(solve:
     for weights_FC in solution.weights_MFC:
         sizes = weights_FC[weights_FC != 0].abs()
         assert sizes.min() > 1e-6 * sizes.max()
+
+
+@SOLVERS
+def test_classes_without_images_change_nothing_and_are_not_solved(
+    solve: Solver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    responses_NR = torch.rand(60, 8, generator=draw, dtype=torch.float64)
+    labels_N = torch.randint(0, 3, (60,), generator=draw)
+    factored: list[int] = []
+    plain = torch.linalg.cholesky_ex
+
+    def counting(gram_BKK: torch.Tensor) -> Any:
+        factored.append(len(gram_BKK))
+        return plain(gram_BKK)
+
+    few, many = (
+        MuLassoProblem.stream([(responses_NR, torch.nn.functional.one_hot(labels_N, classes).double())])
+        for classes in (3, 500)
+    )
+    expected = solve(few, [0.5, 5.0])
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", counting)
+    found = solve(many, [0.5, 5.0])
+    torch.testing.assert_close(found.weights_MFC[:, :, :3], expected.weights_MFC, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found.unique_MC[:, :3], expected.unique_MC)
+    assert not found.weights_MFC[:, :, 3:].any()
+    assert found.certified_MC.all()
+    assert sum(factored) < 200, "two mu of 497 classes without images are not factored one by one"

@@ -86,12 +86,15 @@ class SolutionPath:
         mu_M, exact = checked_mu(mu, self.problem), self.problem.to(torch.float64)
         if float(mu_M.max()) > self.largest_mu:
             raise ValueError(f"mu must be at most {self.largest_mu:g}, where the path ends, got {float(mu_M.max()):g}")
-        faces_BF = np.stack([path.face(value) for value in mu_M.tolist() for path in self.classes])
-        inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
-        every = torch.arange(len(self.classes), device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
-        columns, mu_B = exact.classes(every), mu_M.repeat_interleave(len(self.classes))
-        weights_FB = without_rounding(columns, descend(columns, inside_BF.T, mu_B), mu_B)
-        weights_MFC = weights_FB.T.reshape(len(mu_M), len(self.classes), -1).transpose(1, 2)
+        weights_MFC = exact.cross_FC.new_zeros(len(mu_M), *exact.cross_FC.shape)
+        some = [c for c, path in enumerate(self.classes) if len(path.mu_K)]  # a class without images has no path
+        if some:
+            faces_BF = np.stack([self.classes[c].face(value) for value in mu_M.tolist() for c in some])
+            inside_BF = torch.as_tensor(faces_BF * np.finfo(float).tiny, device=mu_M.device)  # a descent's first move
+            every = torch.tensor(some, device=mu_M.device).repeat(len(mu_M))  # then lands on the minimum
+            columns, mu_B = exact.classes(every), mu_M.repeat_interleave(len(some))
+            weights_FB = without_rounding(columns, descend(columns, inside_BF.T, mu_B), mu_B)
+            weights_MFC[:, :, some] = weights_FB.T.reshape(len(mu_M), len(some), -1).transpose(1, 2)
         return rounded(weights_MFC, self.problem)
 
     def solution(self, mu: Sequence[float] | Tensor, *, tolerance: float | None = None) -> Solution:
@@ -131,10 +134,12 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPat
     gram_FF, norm_F = (tensor.cpu().numpy() for tensor in problem.normalised())
     gram_FF, norm_F = gram_FF[np.ix_(live, live)], norm_F[live]
     cross_FC = problem.cross_FC.double().cpu().numpy()[live]
-    faces = (_Face(gram_FF, norm_F, cross_F) for cross_F in cross_FC.T)
-    return SolutionPath(
-        problem, tuple(_follow(face, live, len(problem.gram_FF), largest_mu) for face in faces), largest_mu
+    none = ClassPath(np.zeros(0), np.zeros(0, int), np.zeros(0, np.int8), 0.0, len(problem.gram_FF))
+    paths = (
+        _follow(_Face(gram_FF, norm_F, cross_F), live, len(problem.gram_FF), largest_mu) if cross_F.any() else none
+        for cross_F in cross_FC.T
     )
+    return SolutionPath(problem, tuple(paths), largest_mu)
 
 
 def _follow(face: _Face, live: np.ndarray, filters: int, largest_mu: float) -> ClassPath:

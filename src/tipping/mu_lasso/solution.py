@@ -127,10 +127,11 @@ def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC:
     smallest_MC = torch.where(weights_MFC != 0, sizes_MFC, sizes_MFC.amax(1, keepdim=True)).amin(1)
     limit_MC = (1 - TIE) * smallest_MC - spare_MC
     tied_MFC = live_F[:, None] & (sizes_MFC >= limit_MC.unsqueeze(1))
-    tied_BF = tied_MFC.transpose(1, 2).flatten(0, 1)
+    columns_BF = tied_MFC.transpose(1, 2).flatten(0, 1)
+    tied_BF, column_B = torch.unique(columns_BF, dim=0, return_inverse=True)  # each set of filters once
     unique_B = torch.zeros_like(tied_BF[:, 0])
     for part in chunks(tied_BF):
         _, _, gram_BKK = restrict(normalised_FF, tied_BF[part])
         gram_BKK.diagonal(dim1=1, dim2=2).sub_(RANK)
         unique_B[part] = torch.linalg.cholesky_ex(gram_BKK).info == 0
-    return unique_B.reshape(limit_MC.shape)
+    return unique_B[column_B].reshape(limit_MC.shape)

@@ -64,8 +64,8 @@ def _solve(
 ) -> tuple[Tensor, Tensor, dict[int, str]]:
     """Return weights (F, C) at one mu, gradient steps (C,), and the reason why each unfinished class stopped."""
     weights_FC = start_FC.clone()
-    todo = torch.arange(weights_FC.shape[1], device=weights_FC.device)
-    iterations_C = torch.zeros_like(todo)
+    todo = problem.cross_FC.any(0).nonzero()[:, 0]  # a class without images has the weights 0
+    iterations_C = torch.zeros_like(weights_FC[0], dtype=torch.long)
     taken, steps = 0, 0
     reasons: dict[int, str] = {}
     while len(todo):
