@@ -237,7 +237,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("bad", ["model.dropout=7", "visualize=gallery visualize.resample=nearest"])
+@pytest.mark.parametrize("bad", ["model.dropout=7", "visualize=gallery visualize.resample=nearest", BAD[3]])
 @pytest.mark.parametrize("how", ["resume=false", "replace=true"])
 @pytest.mark.parametrize("script", ["interpret", "train"])
 def test_a_single_job_that_cannot_run_touches_nothing(
