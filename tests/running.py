@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -109,6 +110,8 @@ def findings(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((folder / "sweep").glob("*/result.json")):
         record, arrays = json.loads(path.read_text()) | TIMES, {}
+        record["overrides"] = [one for one in record["overrides"] if not one.startswith(("store.dir=", "tracking"))]
+        record["files"] = {name: digest for name, digest in record["files"].items() if name.endswith(".npz")}
         for name in ("selection", "predictions"):
             with np.load(path.with_name(f"{name}.npz"), allow_pickle=False) as held:
                 arrays |= {key: held[key].tolist() for key in held}
@@ -187,6 +190,15 @@ def rewrite(folder: Path, **values: Any) -> None:
     """Write other values into the record in a folder, as the package would have written them, with their digest."""
     path = folder / "result.json"
     path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **values})))
+
+
+def rewrite_arrays(folder: Path, name: str, **arrays: Any) -> None:
+    """Write other arrays into a file of a job, and the file's digest into its record."""
+    path = folder / name
+    with np.load(path, allow_pickle=False) as held:
+        arrays = {**held, **arrays}
+    np.savez(path, **arrays)
+    rewrite(folder, files={**record_of(folder)["files"], name: hashlib.sha256(path.read_bytes()).hexdigest()})
 
 
 def record_of(folder: Path) -> dict:

@@ -195,6 +195,6 @@ def test_a_class_that_is_trained_is_taken_as_it_is(run_script, tmp_path: Path) -
     assert not list((tmp_path / "store").glob("networks/*"))
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["store"]["network"] == "set by toys.Ready"
-    code, _, err = run_script("interpret", *mine, "randomize=all")
+    code, _, err = run_script("interpret", *mine, "randomize=all", "replace=true")
     assert code == 1
     assert "same weights for every seed" in err

@@ -25,7 +25,8 @@ from tipping.errors import printable
 
 MEGABYTE = 2**20
 TEXT, ARRAYS = 16 * MEGABYTE, 512 * MEGABYTE  # bytes read of a text, and of the arrays of a file, at most
-YAML = MEGABYTE  # as it is read slowly
+YAML = MEGABYTE // 4  # as it is read slowly
+LONGEST_NUMBER = 300  # digits of a whole number, of which a float can be made
 DEEPEST = 50  # levels of a tree of values
 HEADER = 1000  # bytes of the header of an array, at most; Python cannot parse any header that is longer
 
@@ -127,7 +128,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be opened.
         ValueError, RecursionError: the file is too large, or no such JSON.
     """
-    return json.loads(read_text(path), parse_constant=_finite, parse_float=_finite)
+    return json.loads(read_text(path), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
 
 
 def _finite(text: str) -> float:
@@ -136,19 +137,31 @@ def _finite(text: str) -> float:
     return number
 
 
-def load_arrays(path: Path, names: Sequence[str] = (), most: int = ARRAYS) -> dict[str, np.ndarray]:
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def load_arrays(
+    path: Path, names: Sequence[str] = (), most: int = ARRAYS, sha256: str | None = None
+) -> dict[str, np.ndarray]:
     """Read arrays of a file that NumPy has written, without running code from the file.
 
     Args:
         path: the file.
         names: the names of the arrays; all by default.
         most: the bytes that the arrays may have when they are unpacked.
+        sha256: the digest that the file must have; any by default.
 
     Raises:
         OSError: the file cannot be opened.
-        ValueError: it is not whole, lacks an array, or unpacks to more.
+        ValueError: it has another digest, is not whole, lacks an array, or unpacks to more.
     """
-    with opened(path, most) as file, parsing(), zipfile.ZipFile(file) as parts:
+    with opened(path, most) as file, parsing():
+        if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
+            raise ValueError(f"{path.name} is not what was written")
+        parts = zipfile.ZipFile(file)
         entries = [parts.getinfo(f"{name}.npy") for name in names] or parts.infolist()
         if sum(entry.file_size for entry in entries) > most:
             raise ValueError(f"its arrays have more than {most} bytes")

@@ -126,7 +126,7 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
 def test_both_solvers_give_the_same_record(run_script, tmp_path: Path) -> None:
     records = []
     for solver in ("spg", "homotopy"):
-        code, out, err = run_script("interpret", "mu=20", f"selection={solver}")
+        code, out, err = run_script("interpret", "mu=20", f"selection={solver}", "replace=true")
         assert code == 0, err
         assert "certified" in out
         records.append(json.loads((tmp_path / "out" / "result.json").read_text()))
@@ -158,7 +158,7 @@ def test_train_keeps_its_network_and_says_its_accuracy(run_script, tmp_path: Pat
         assert curve["tips_at"] is None or 0 < curve["tips_at"] <= curve["removed"][-1]
     assert f"{100 * record['accuracy']['intact']:.2f} %" in out
     content = path.read_bytes()
-    assert run_script("train", "trainer.max_epochs=2", "mu=3")[0] == 0
+    assert run_script("train", "trainer.max_epochs=2", "mu=3", "replace=true")[0] == 0
     assert path.read_bytes() == content
 
 

@@ -30,7 +30,8 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     _, err = job.communicate(timeout=600)
     assert job.returncode == 128 + number
     assert f"stopped by {number.name}" in err
-    assert f"job 0 of {tmp_path / 'out'}" in err, "what there is of the sweep is gathered"
+    missing = "no whole result.json of job 0; the same command again runs what is left"
+    assert f"{tmp_path / 'out'}: {missing}" in err.splitlines(), "what there is of the sweep is gathered"
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("result.json")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
     entries, _ = inspected(tmp_path)

@@ -140,7 +140,8 @@ def test_without_relevant_filters_there_is_no_overlap(rng: np.random.Generator) 
 def test_a_check_records_its_overlap_with_the_trained_network(run_script, tmp_path: Path) -> None:
     records = {}
     for check in ("randomize=all", "randomize=only:dense3", "protocol.labels=permuted"):
-        code, out, err = run_script("interpret", "mu=1", "model.filters=8", "trainer.max_epochs=3", check)
+        job = ("mu=1", "model.filters=8", "trainer.max_epochs=3", "replace=true")
+        code, out, err = run_script("interpret", *job, check)
         assert code == 0, err
         records[check] = json.loads((tmp_path / "out" / "result.json").read_text())
         assert "overlap with the trained network's" in out
@@ -151,6 +152,7 @@ def test_a_check_records_its_overlap_with_the_trained_network(run_script, tmp_pa
     permuted = records["protocol.labels=permuted"]
     assert max(permuted["selection"]["explainable"]) < permuted["selection"]["explainable_by_noise"]
     assert "nothing is relevant: no class is explained better than by noise" in out
-    code, out, _ = run_script("interpret", "mu=1", "model.filters=8", "trainer.max_epochs=3")
+    code, out, err = run_script("interpret", *job)
+    assert code == 0, err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["overlap"] is None
     assert "nothing is relevant" not in out

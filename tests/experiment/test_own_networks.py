@@ -28,7 +28,7 @@ def test_the_same_weights_in_other_code_are_another_network(run_script, tmp_path
         (tmp_path / "theirs.py").write_text(NET.format(pooled=pooled))
         sys.modules.pop("theirs", None)
         importlib.invalidate_caches()
-        code, _, err = run_script("interpret", "model=own", "model._target_=theirs.Net")
+        code, _, err = run_script("interpret", "model=own", "model._target_=theirs.Net", "replace=true")
         assert code == 0, err
         found.append(record_of(tmp_path / "out"))
     assert [record["made"]["network"] for record in found] == [True, True]
@@ -37,7 +37,8 @@ def test_the_same_weights_in_other_code_are_another_network(run_script, tmp_path
         (tmp_path / "theirs.py").write_text(NET.format(pooled=pooled) + "\n# edited\n")
         sys.modules.pop("theirs", None)
         importlib.invalidate_caches()
-        code, _, err = run_script("interpret", "model=own", "model._target_=theirs.Net", "model.checkpoint=theirs.pt")
+        theirs = ("model=own", "model._target_=theirs.Net", "model.checkpoint=theirs.pt", "replace=true")
+        code, _, err = run_script("interpret", *theirs)
         assert code == 0, err
         found.append(record_of(tmp_path / "out"))
         assert key in found[-1]["made"]
@@ -70,7 +71,7 @@ def test_code_that_a_class_imports_decides_its_network(run_script, tmp_path: Pat
         for name in ("of_blocks", "its_blocks"):
             sys.modules.pop(name, None)  # as in another process
         importlib.invalidate_caches()
-        code, out, err = run_script("interpret", "model=own", "model._target_=of_blocks.Net", "mu=1")
+        code, out, err = run_script("interpret", "model=own", "model._target_=of_blocks.Net", "mu=1", "replace=true")
         assert code == 0, err
         done.append("done before" in out)
     assert done == [False, True, False]
@@ -141,7 +142,7 @@ def test_a_network_of_one_s_own(run_script, tmp_path: Path) -> None:
         assert record["accuracy"]["selected"] == accuracy(theirs, train)
 
     layers = "model.layers=[stem.0,blocks.1.conv1]"
-    code, _, err = run_script("interpret", *own, layers, "mu=2", "randomize=from:blocks.1.conv2")
+    code, _, err = run_script("interpret", *own, layers, "mu=2", "randomize=from:blocks.1.conv2", "replace=true")
     assert code == 0, err
     record = record_of(tmp_path / "out")
     assert record["made"]["network"] is True

@@ -132,7 +132,7 @@ def test_a_protocol_s_name_is_what_it_is(run_script, tmp_path: Path) -> None:
         (["protocol.control=layer", "protocol.sites=conv+dense"], "described"),
         (["protocol=authors", "mu=1", "protocol.dense=false"], "authors, dense=false"),
     ):
-        code, _, err = run_script("interpret", *options)
+        code, _, err = run_script("interpret", *options, "replace=true")
         assert code == 0, err
         assert record_of(tmp_path / "out")["protocol"]["name"] == name
 

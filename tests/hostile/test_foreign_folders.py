@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from hostility import run
-from running import printed
+from running import printed, rewrite_arrays
 
 from tipping.command import map as map_command
 from tipping.command import report as report_command
@@ -24,6 +24,7 @@ from tipping.command import store as store_command
 from tipping.command import table as table_command
 from tipping.errors import printable
 from tipping.experiment.overrides import count_jobs
+from tipping.experiment.record import sealed
 from tipping.experiment.store import Store
 from tipping.files import load_arrays, load_saved, read_yaml
 from tipping.report import page
@@ -53,7 +54,7 @@ def edit(job: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change the record of a job."""
     record = json.loads((job / "result.json").read_text())
     change(record)
-    (job / "result.json").write_text(json.dumps(record))
+    (job / "result.json").write_text(json.dumps(sealed(record)))
 
 
 def report(folder: Path) -> str:
@@ -245,16 +246,20 @@ def test_networks_without_a_relevant_filter_are_gathered(copy: Path) -> None:
     """All that a job writes if nothing is relevant: its curve has one point, and no layer has a filter."""
 
     def nothing(record: dict[str, Any]) -> None:
-        record["filters"] |= {"relevant": 0, "ablated": 0, "per_layer": {}}
+        record["filters"] |= {"relevant": 0, "ablated": 0, "shared": [0, 0], "per_layer": {}}
         accuracy, curve = record["accuracy"], record["curve"]
         accuracy["selected"], accuracy["random"] = accuracy["intact"], [accuracy["intact"]] * 2
-        curve |= {"removed": [0], "selected": [0.5], "weakest": [0.5], "random": [[0.5], [0.5]]}
+        curve |= {name: curve[name][:1] for name in ("removed", "selected", "weakest")}
+        curve["random"] = [line[:1] for line in curve["random"]]
 
     for number in ("0", "1"):
         edit(copy / number, nothing)
         with np.load(copy / number / "predictions.npz") as held:
-            arrays = dict(held)
-        np.savez(copy / number / "predictions.npz", **{**arrays, "selected": arrays["intact"]})
+            intact_N, curve_OPN = held["intact"], held["curve"]
+        rewrite_arrays(
+            copy / number, "predictions.npz", selected=intact_N, random=[intact_N] * 2, curve=curve_OPN[:, :1]
+        )
+        rewrite_arrays(copy / number, "selection.npz", order=np.zeros(0, int), controls=np.zeros((2, 0), int))
     code, out, err = run(table_command.main, [str(copy)])
     assert (code, err) == (0, "")
     assert out.count("0 of 8") == 2
@@ -310,3 +315,39 @@ def test_a_packed_checkpoint_that_grows_is_refused(tmp_path: Path) -> None:
         parts.writestr("a/data.pkl", bytes(2**25))
     with pytest.raises(ValueError, match="many times its size"):
         load_saved(tmp_path / "a.pt")
+
+
+def test_pictures_that_no_record_names_are_not_shown(copy: Path) -> None:
+    before = report(copy).count("data:image/png")
+    (copy / "0" / "pictures" / "class_99.png").write_bytes(PIXEL)
+    (copy / "0" / "pictures" / ".#image_0.png").symlink_to("somebody@machine.1234")  # an editor's lock
+    text = report(copy)
+    assert "pictures: the job&#39;s record does not name class_99" in text
+    assert text.count("data:image/png") == before
+
+
+@pytest.mark.parametrize("name", ["", "result.json", "predictions.npz", "selection.npz"])
+def test_links_that_lead_out_of_the_folder_are_not_followed(copy: Path, sweep: Path, name: str) -> None:
+    place = copy / "0" / name
+    shutil.rmtree(place) if not name else place.unlink()
+    place.symlink_to(sweep / "0" / name)
+    (line,) = read_folder(copy).left_out
+    assert line.startswith(f"{copy / '0'}: its record or predictions cannot be read")
+
+
+def test_a_whole_number_that_no_float_holds_is_no_note(copy: Path) -> None:
+    evaluations = copy / "evaluations"
+    evaluations.mkdir()
+    for number in ("0", "1"):
+        (copy / number).rename(evaluations / number)
+    (copy / "search.json").write_text(f'{{"evaluations": 2, "level": {10**400}, "crossings": []}}')
+    assert "search.json" in report(copy)
+
+
+def test_the_name_of_the_folder_is_printed_without_escapes(copy: Path) -> None:
+    folder = copy.rename(copy.with_name("s\x1b[31mred"))
+    (folder / "0" / "result.json").write_text('"digest"')
+    for main in (table_command.main, report_command.main):
+        _, out, err = run(main, [str(folder)])
+        assert "\x1b" not in out + err
+        assert r"s\x1b[31mred" in out

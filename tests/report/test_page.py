@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import printed
+from running import printed, record_of, rewrite, rewrite_arrays
 
 from tipping.command import report as report_command
 from tipping.experiment.record import sealed
@@ -142,14 +142,21 @@ def test_a_job_alone_is_no_sweep_that_was_stopped(sweep: Path, tmp_path: Path) -
 
 
 def test_networks_that_are_not_above_chance_have_nothing_to_tip(sweep: Path, tmp_path: Path) -> None:
+    """Of images that are all of one class but one, which the network takes for the other."""
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
-    for path in copy.glob("*/result.json"):
-        record = json.loads(path.read_text())
+    for folder in copy.glob("[0-9]"):
+        record = record_of(folder)
         if record["config"]["model"]["dropout"] == 0.5:
-            record["accuracy"]["chance"] = 0.999
-            path.write_text(json.dumps(sealed(record)))
+            with np.load(folder / "predictions.npz") as held:
+                zeros = {name: np.zeros_like(held[name]) for name in ("intact", "selected", "random")}
+            images = len(zeros["intact"])
+            labels_N = np.minimum(np.arange(images), 1).astype(np.uint8)
+            rewrite_arrays(folder, "predictions.npz", labels=labels_N, **zeros)
+            right = {"intact": 1 / images, "selected": 1 / images, "random": [1 / images] * 2}
+            rewrite(folder, accuracy={**right, "chance": 1 - 1 / images})
     text = words(report.write_page([read_folder(copy)]))
-    assert re.search(r"dropout=0.5\. Intact accuracy is .*? %, not above chance \(99.90 %\): nothing tips", text)
+    chance = f"{100 * (1 - 1 / images):.2f}"
+    assert re.search(rf"dropout=0.5\. Intact accuracy is .*? %, not above chance \({chance} %\): nothing tips", text)
     assert text.count("Tips at mu") == 1
 
 

@@ -64,6 +64,15 @@ def of_class(name: str) -> Change:
     return change
 
 
+def of_dropout(of: Callable[[int], float]) -> Change:
+    """Give each network a dropout, wherever its record says it."""
+
+    def change(record: dict[str, Any], number: int) -> None:
+        record["config"]["model"]["dropout"] = record["model"]["dropout"] = of(number)
+
+    return change
+
+
 @pytest.mark.parametrize("name", ["own", "mine"])
 def test_classes_of_one_name_are_told_apart(made: Callable[..., Path], name: str, capsys: Any) -> None:
     sweep = made(2, of_class(name))
@@ -109,10 +118,7 @@ def texts(tree: Any) -> Iterator[str]:
 
 
 def test_a_chart_shows_24_networks_and_says_where_the_others_are(made: Callable[..., Path], capsys: Any) -> None:
-    def change(record: dict[str, Any], number: int) -> None:
-        record["config"]["model"]["dropout"] = record["model"]["dropout"] = number / 100
-
-    sweep = made(40, change)
+    sweep = made(40, of_dropout(lambda number: number / 100))
     assert len(titles_of(sweep)) == 24
     drawn = charts.accuracy_drop(read_records(sweep, InterpretRecord)[0]).to_dict()
     assert drawn["title"] == "24 of 40 networks; all of them are in results.csv"
@@ -131,14 +137,15 @@ def test_each_file_is_read_once(made: Callable[..., Path], monkeypatch: pytest.M
     monkeypatch.setattr(
         files.os, "open", lambda path, *more, **named: opened.append(path) or before(path, *more, **named)
     )
-    sweep = made(10, lambda record, number: record["config"]["model"].update(dropout=number / 100))
+    sweep = made(10, of_dropout(lambda number: number / 100))
     opened.clear()
-    read_jobs(sweep).measured()
-    assert len(opened) == len(set(opened)) == 40
+    jobs, left_out = read_jobs(sweep).measured()
+    assert (len(jobs), left_out) == (20, [])
+    assert len(opened) == len(set(opened)) == 60
 
 
 def test_seeds_that_clash_leave_their_group_out_alone(made: Callable[..., Path]) -> None:
-    sweep = made(3, lambda record, number: record["config"]["model"].update(dropout=min(number, 1) / 2))
+    sweep = made(3, of_dropout(lambda number: min(number, 1) / 2))
     folder = read_folder(sweep)
     assert [group.options["model.dropout"] for group in folder.groups] == ["0.0"]
     (line,) = folder.left_out
@@ -148,7 +155,7 @@ def test_seeds_that_clash_leave_their_group_out_alone(made: Callable[..., Path])
 def test_a_chart_of_tipping_points_says_that_it_has_not_all(
     made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = made(5, lambda record, number: record["config"]["model"].update(dropout=number / 10))
+    sweep = made(5, of_dropout(lambda number: number / 10))
     named = [(group.name, group) for group in read_folder(sweep).groups]
     monkeypatch.setattr(tipping_map, "MARKED", 3)
     drawn = tipping_map.tipping_chart(named).to_dict()

@@ -194,7 +194,7 @@ def test_where_nothing_is_relevant_nothing_is_drawn(trained, tmp_path: Path) -> 
 
 def test_a_job_draws_its_pictures_the_same_each_time(run_script, tmp_path: Path) -> None:
     def drawn(*more: str) -> dict[str, bytes]:
-        code, _, err = run_script("interpret", "mu=3", "visualize.images=2", *more)
+        code, _, err = run_script("interpret", "mu=3", "visualize.images=2", "replace=true", *more)
         assert code == 0, err
         return {path.name: path.read_bytes() for path in (tmp_path / "out" / "pictures").glob("*")}
 
@@ -254,7 +254,7 @@ def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, mon
     monkeypatch.setattr(
         "tipping.tracking.Run.log_pictures", lambda _, drawn, epoch=None: epochs.append((epoch, {*drawn}))
     )
-    options = ["trainer.max_epochs=4", "visualize.every_n_epochs=2", "visualize.images=2"]
+    options = ["trainer.max_epochs=4", "visualize.every_n_epochs=2", "visualize.images=2", "replace=true"]
     code, _, err = run_script("train", *options)
     assert code == 0, err
     assert [epoch for epoch, _ in epochs] == [2, 4]
@@ -262,7 +262,7 @@ def test_a_training_draws_its_filters_on_the_way(run_script, tmp_path: Path, mon
         assert {path.stem for path in (tmp_path / "out" / "pictures" / f"epoch_{epoch}").glob("*.png")} == names
     assert all({"image_0", "image_1"} < names for _, names in epochs)
     plain = torch.load(*(tmp_path / "store" / "networks").glob("*.pt"), weights_only=True)["tensors"]
-    code, _, err = run_script("train", "trainer.max_epochs=4", f"store.dir={tmp_path / 'other'}")
+    code, _, err = run_script("train", "trainer.max_epochs=4", f"store.dir={tmp_path / 'other'}", "replace=true")
     assert code == 0, err
     other = torch.load(*(tmp_path / "other" / "networks").glob("*.pt"), weights_only=True)["tensors"]
     assert all(torch.equal(plain[name], other[name]) for name in plain), "drawing does not change the training"

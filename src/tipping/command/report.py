@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tipping.command import line
+from tipping.errors import printable
 
 EXAMPLES = """examples:
   {call} outputs/interpret/2026-11-24_10-00-00-000000
@@ -23,5 +24,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(given: argparse.Namespace) -> int:
     from tipping.report import page
 
-    print(page.write_report(given.sweeps))
+    print(printable(str(page.write_report(given.sweeps))))
     return 0

@@ -33,7 +33,12 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord:
-    """Read the record in a directory, and check it against the job's files.
+    """Read the record in a directory, and check it against the job's files, as `read_job` does."""
+    return read_job(directory, job)[0]
+
+
+def read_job(directory: Path, job: str = "") -> tuple[TrainRecord | InterpretRecord, dict[str, np.ndarray]]:
+    """Read the record in a directory, and check it against the job's files, each of which is read once.
 
     The arrays must be those that were written, and so must the pictures that are there. The accuracies must be those
     of the predictions.
@@ -42,20 +47,27 @@ def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord
         directory: the folder of the job.
         job: the name of the job in its sweep.
 
+    Returns:
+        the record, and the classes that the job predicted for the images evaluated, with the images' labels, by name;
+        none for a job of train.py.
+
     Raises:
         one of UNREADABLE: there is no record, or the record is of another version, or it or its arrays are not whole.
             Pictures are not looked at: `spoilt_picture` does it.
     """
     record = parse_record(read_json(directory / RECORD), job)
-    for name, digest in record.files.items():
-        path = _inside(directory, name)
-        if name in (SELECTION, PREDICTIONS) and _digest(path) != digest:
-            raise ValueError(f"{name} is not what was written")
-    if isinstance(record, InterpretRecord):
-        if record.digest and not {SELECTION, PREDICTIONS} <= record.files.keys():
-            raise ValueError("not whole: it names no arrays")
-        _check_numbers(record, load_arrays(directory / SELECTION), load_arrays(directory / PREDICTIONS))
-    return record
+    for name in record.files:
+        _inside(directory, name)
+    if isinstance(record, TrainRecord):
+        return record, {}
+    if record.digest and not {SELECTION, PREDICTIONS} <= record.files.keys():
+        raise ValueError("not whole: it names no arrays")
+    selection, held = (
+        load_arrays(directory / name, sha256=record.files.get(name)) for name in (SELECTION, PREDICTIONS)
+    )
+    classes = _classes(held)
+    _check_numbers(record, selection, held, classes)
+    return record, classes
 
 
 def spoilt_picture(directory: Path, record: Record) -> str | None:
@@ -94,14 +106,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def _check_numbers(record: InterpretRecord, selection: dict[str, np.ndarray], held: dict[str, np.ndarray]) -> None:
+def _check_numbers(
+    record: InterpretRecord,
+    selection: dict[str, np.ndarray],
+    held: dict[str, np.ndarray],
+    classes: dict[str, np.ndarray],
+) -> None:
     """Recompute the numbers of a record that follow from its arrays.
 
     Raises:
         ValueError: a number of the record is another.
         LookupError: an array is missing.
     """
-    classes, accuracy, curve = _classes(held), record.accuracy, record.curve
+    accuracy, curve = record.accuracy, record.curve
     labels_N = classes["labels"]
     rows = np.vstack([classes["intact"], classes["selected"], classes["random"]])
     shares = [accuracy.intact, accuracy.selected, *accuracy.random]
@@ -121,15 +138,6 @@ def _same(name: str, values: Any, recomputed: Any) -> None:
     values_A, recomputed_A = np.asarray(values, float), np.atleast_1d(np.asarray(recomputed, float))
     if values_A.shape != recomputed_A.shape or not (abs(values_A - recomputed_A) <= ROUNDING).all():
         raise ValueError(f"{name} is not that of the job's arrays")
-
-
-def read_predictions(directory: Path) -> dict[str, np.ndarray]:
-    """Read the classes that a job predicted for the images evaluated, and the images' labels, by name.
-
-    Raises:
-        one of UNREADABLE: there are no predictions, or they are not whole.
-    """
-    return _classes(load_arrays(directory / PREDICTIONS, ("labels", "intact", "selected", "random")))
 
 
 def _classes(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

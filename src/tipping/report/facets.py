@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def _layers(networks: Sequence[Network], name: str) -> Image:
     lines: dict[str, list[Line]] = {}
     for network in networks:
         for layer in network.records[0].filters.per_layer:
-            counts = [record.filters.per_layer[layer] for record in network.records]
+            counts = [record.filters.per_layer.get(layer, math.nan) for record in network.records]
             lines.setdefault(layer, []).append((network.curves.mu_P, np.array(counts)))
     return image_of(charts.by_layer(lines), f"Relevant filters of {name} by layer, against mu")
 

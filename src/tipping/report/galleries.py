@@ -81,14 +81,24 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
     model = model_text(record.model["name"], record.config["model"].get("_target_"), alone=True)
     name = f"{record.job}: {model}, seed {record.seed}, mu = {record.mu:g}"
     images, left_out = [], []
-    for path in sorted((job.folder / PICTURES).glob("*.png"), key=lambda path: (len(path.stem), path.stem)):
-        words = caption_of(path.stem)
+    for picture in sorted(record.pictures or (), key=lambda picture: (len(picture), picture)):
+        path, words = job.folder / PICTURES / f"{picture}.png", caption_of(picture)
         try:
-            digest = record.files.get(f"{PICTURES}/{path.name}") if record.files else None
-            images.append(Image(data_uri(_picture(path, digest), "png"), f"{words} ({name})", words))
+            content = _picture(path, record.files.get(f"{PICTURES}/{path.name}"))
+            images.append(Image(data_uri(content, "png"), f"{words} ({name})", words))
+        except FileNotFoundError:  # deleted to save room
+            continue
         except (OSError, ValueError) as error:
             left_out.append(printable(f"{path} is no picture ({error})"))
+    if others := _unnamed(job):
+        left_out.append(printable(f"{job.folder / PICTURES}: the job's record does not name {', '.join(others)}"))
     return JobPictures(name, images), left_out
+
+
+def _unnamed(job: Job) -> list[str]:
+    """Return the names of pictures in a job's folder that the job has not drawn; an editor's lock is none."""
+    there = {path.stem for path in (job.folder / PICTURES).glob("*.png") if not path.name.startswith(".")}
+    return sorted(there - set(job.record.pictures or ()))
 
 
 def _picture(path: Path, digest: str | None) -> bytes:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from tipping.errors import printable
 from tipping.experiment.search_note import TRIALS
 from tipping.files import replacing
 from tipping.report import html_tables, origin
@@ -154,7 +155,7 @@ def conclude_sweep(folder: Path) -> None:
         InputError: the folder is missing or holds no job.
     """
     sweep = read_folder(folder)
-    print(write_page([sweep]))
+    print(printable(str(write_page([sweep]))))
     log_sweep(sweep)
     if command := origin.next_command(folder, sweep.networks, sweep.best):
         print(f"next: {command}")

@@ -12,7 +12,7 @@ import numpy as np
 from tipping.errors import InputError, printable
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import InterpretRecord, TrainRecord
-from tipping.experiment.records import RECORD, UNREADABLE, read_predictions, read_record
+from tipping.experiment.records import PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_job
 
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
 
@@ -46,13 +46,15 @@ class Jobs(NamedTuple):
         folder: the folder that was read.
         begun: the folders of all jobs.
         interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
+        predictions: what `Job` holds of the jobs of interpret.py, by the folders of the jobs; none where not asked for.
         trained: the records of the jobs of train.py, by the folders of the jobs.
-        unreadable: the folders of jobs whose record cannot be read, or is of another version.
+        unreadable: the folders of jobs whose record cannot be read, is of another version, or lies elsewhere.
     """
 
     folder: Path
     begun: list[Path]
     interpreted: dict[Path, InterpretRecord]
+    predictions: dict[Path, dict[str, np.ndarray]]
     trained: dict[Path, TrainRecord]
     unreadable: list[Path]
 
@@ -62,7 +64,7 @@ class Jobs(NamedTuple):
         return [path for path in self.begun if path.parent == self.folder]
 
     def measured(self) -> tuple[list[Job], list[str]]:
-        """Read the predictions of the jobs of interpret.py.
+        """Return the jobs of interpret.py with their predictions.
 
         Returns:
             the jobs, and a line for each job that cannot be read.
@@ -72,18 +74,17 @@ class Jobs(NamedTuple):
         """
         if not (self.interpreted or self.trained or self.unreadable):
             raise InputError(f"{self.folder} holds no records of jobs; give the folder of a sweep or a search")
-        jobs, without = [], list(self.unreadable)
-        for path, record in self.interpreted.items():
-            try:
-                jobs.append(Job(path, record, read_predictions(path)))
-            except UNREADABLE:
-                without.append(path)
+        jobs = [Job(path, record, self.predictions[path]) for path, record in self.interpreted.items()]
         reason = "its record or predictions cannot be read, or are of another version"
-        return jobs, [f"{printable(str(path))}: {reason}" for path in without]
+        return jobs, [f"{printable(str(path))}: {reason}" for path in self.unreadable]
 
 
-def read_jobs(folder: Path) -> Jobs:
-    """Read the records of all jobs in a folder and below it, in the order of their names.
+def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
+    """Read the records of all jobs in a folder and below it, in the order of their names; each file is read once.
+
+    Args:
+        folder: the folder.
+        predictions: whether to keep the predictions; those of many jobs take memory.
 
     Raises:
         InputError: the folder is missing or holds no job.
@@ -93,10 +94,16 @@ def read_jobs(folder: Path) -> Jobs:
     paths = {path.parent for path in folder.rglob(RECORD)} | {path.parent for path in folder.glob("*/.hydra")}
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
-    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, [])
+    jobs, inside = (
+        Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, []),
+        folder.resolve(),
+    )
     for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
-            record = read_record(path, job_name(folder, path))
+            for name in (RECORD, PREDICTIONS, SELECTION):  # a folder of somebody's must not show other files by a link
+                if not (path / name).resolve().is_relative_to(inside):
+                    raise ValueError("a link that leads out of the folder")
+            record, classes = read_job(path, job_name(folder, path))
         except UNREADABLE:
             jobs.unreadable.append(path)
             continue
@@ -104,6 +111,8 @@ def read_jobs(folder: Path) -> Jobs:
             jobs.trained[path] = record
         else:
             jobs.interpreted[path] = record
+            if predictions:
+                jobs.predictions[path] = classes
     return jobs
 
 

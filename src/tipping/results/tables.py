@@ -43,7 +43,7 @@ def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     Raises:
         InputError: the folder is missing or holds no job.
     """
-    jobs = read_jobs(sweep)
+    jobs = read_jobs(sweep, predictions=False)
     if not jobs.direct:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
@@ -69,7 +69,7 @@ def write_table(sweep: Path) -> list[str]:
         with many_charts():
             fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
-        print(f"\n{sweep / TABLE}" if fault else f"\n{sweep / TABLE}\n{sweep / CHART}")
+        print(*("", printable(str(sweep / TABLE)), *(() if fault else [printable(str(sweep / CHART))])), sep="\n")
     _say_missing(sweep, missing)
     if records and fault:
         print(fault, file=sys.stderr)
@@ -91,7 +91,7 @@ def write_training_table(sweep: Path) -> list[str]:
         print("\nTest accuracy, and how many relevant filters tip a network after each epoch with a curve\n")
         cells = [[f"{100 * row[key]:.2f}" if key == "accuracy" else str(row[key]) for key in shown] for row in rows]
         print_lines([["accuracy %" if key == "accuracy" else key.replace("_", " ") for key in shown], *cells])
-        print(f"\n{sweep / TRAININGS}")
+        print(f"\n{printable(str(sweep / TRAININGS))}")
     _say_missing(sweep, missing)
     return missing
 
@@ -99,7 +99,7 @@ def write_training_table(sweep: Path) -> list[str]:
 def _say_missing(sweep: Path, missing: Sequence[str]) -> None:
     if missing:
         names, how = ", ".join(map(printable, missing)), "the same command again runs what is left"
-        print(f"{sweep}: no whole result.json of job {names}; {how}", file=sys.stderr)
+        print(f"{printable(str(sweep))}: no whole result.json of job {names}; {how}", file=sys.stderr)
 
 
 def training_row(record: TrainRecord, varying: Sequence[str]) -> dict[str, Any]:

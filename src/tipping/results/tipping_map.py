@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.options import OWN, flat, model_text
 from tipping.experiment.record import Record
 from tipping.results import published
@@ -133,7 +133,7 @@ def write_map(*sweeps: Path, by: str | None = None) -> list[str]:
     if against:
         print(f"\nBy {by}: 95 % intervals, and p by dealing networks to the two anew\n")
         print_lines(against)
-    print(f"\n{sweeps[0] / TABLE}" if fault else f"\n{sweeps[0] / TABLE}\n{sweeps[0] / CHART}")
+    print(*("", printable(str(sweeps[0] / TABLE)), *(() if fault else [printable(str(sweeps[0] / CHART))])), sep="\n")
     left_out += [fault] if fault else []
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
