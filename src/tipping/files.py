@@ -28,6 +28,7 @@ TEXT, ARRAYS = 16 * MEGABYTE, 512 * MEGABYTE  # bytes read of a text, and of the
 YAML = MEGABYTE // 4  # as it is read slowly
 LONGEST_NUMBER = 300  # digits of a whole number, of which a float can be made
 DEEPEST = 50  # levels of a tree of values
+HEADER = 1000  # bytes of the header of an array, at most; Python cannot parse any header that is longer
 
 
 @contextmanager
@@ -60,10 +61,12 @@ def opened(path: Path, most: float = math.inf, follow: bool = True) -> Iterator[
         ValueError: it is no regular file, or too large.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError(f"{path} is no regular file")
+    descriptor = os.open(path, flags)
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)  # Python would open no folder, and name only its number
+        raise ValueError(f"{path} is no regular file")
+    with os.fdopen(descriptor, "rb") as file:
         if about.st_size > most:
             raise ValueError(f"{path} has {about.st_size} bytes, more than {most}")
         yield file
@@ -174,7 +177,7 @@ def _array(content: bytes) -> np.ndarray:
     if version not in ((1, 0), (2, 0)):
         raise ValueError("of a version that is not written here")
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
+    shape, fortran, dtype = header(stream, max_header_size=HEADER)
     if 0 in shape:
         return np.empty(shape, dtype)
     values = np.frombuffer(content, dtype, count=math.prod(shape), offset=stream.tell())

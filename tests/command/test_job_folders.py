@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 from running import rows_of
 
+from tipping.experiment.subject import Subject
+
 FOUR = ("interpret", "mu=1,20", "seed=0,1")
+
+OWN = (".lock", ".new", ".hydra", ".x", "multirun.yaml", "results.csv", "trainings.csv", "report.html", "result.json")
+OWN += ("accuracy_drop.png", "Multirun.yaml")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,10 @@ FOUR = ("interpret", "mu=1,20", "seed=0,1")
         ("hydra.sweep.subdir=.", "hydra.sweep.subdir=.: give the name of one folder"),
         ("hydra.sweep.subdir=..", "hydra.sweep.subdir=..: give the name of one folder"),
         ("hydra.sweep.subdir=/tmp/x", "hydra.sweep.subdir=/tmp/x: give the name of one folder"),
+        *(
+            (f"hydra.sweep.subdir={name}", f"hydra.sweep.subdir={name}: sweeps keep files of such names")
+            for name in OWN
+        ),
         ("hydra.output_subdir=null", "hydra.output_subdir=None: a sweep needs it"),
         ("hydra.output_subdir=notes", "hydra.output_subdir=notes: a sweep needs it"),
         ("hydra.sweep.dir='out/${mu}'", "hydra.sweep.dir=out/1: all jobs must share one folder"),
@@ -97,3 +108,42 @@ def test_presets_of_ones_own_that_were_edited_are_other_options(run_script, tmp_
     preset.write_text(text.format(3) + "norm: squared\n")
     code, _, err = run_script(*own, "protocol.name=own", multirun=True)
     assert (code, "job 0: protocol.norm was frobenius, and is squared" in err) == (1, True), err
+
+
+@pytest.mark.parametrize("mark", ["multirun.yaml", "0/.hydra/overrides.yaml", "0/result.json"])
+def test_a_single_job_does_not_run_in_the_folder_of_a_sweep(run_script, tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "out" / mark
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = run_script("interpret", "mu=1", "replace=true")
+    folder = tmp_path / "out"
+    assert (code, err) == (1, f"hydra.run.dir={folder} is the folder of a sweep or search: give another folder\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_two_single_jobs_at_once_in_one_folder(run_script, tmp_path: Path, earlier: bool) -> None:
+    if earlier:
+        assert run_script("interpret", "mu=1")[0] == 0
+    folder = tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    given = ("interpret", "mu=9", "replace=true")
+    with FileLock(folder / ".lock"):
+        code, _, err = run_script(*given)
+    assert (code, err) == (1, f"hydra.run.dir={folder}: a job is running there; wait for it, or give another\n")
+    assert run_script(*given)[0] == 0
+
+
+def test_a_single_job_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    select, looks = Subject.select, []
+
+    def looking(*given: Any) -> Any:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "out" / ".lock").acquire(timeout=0)
+        looks.append(1)
+        return select(*given)
+
+    monkeypatch.setattr(Subject, "select", looking)
+    assert run_script("interpret", "mu=1")[0] == 0
+    assert looks

@@ -166,3 +166,99 @@ def test_files_of_a_job_that_was_stopped_are_dropped(tmp_path: Path) -> None:
     (tmp_path / ".new" / "selection.npz").write_text("half")
     staging.settle(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def place(path: Path, kind: str, elsewhere: Path) -> None:
+    """Put a link, or a file, where a job has a folder."""
+    shutil.rmtree(path, ignore_errors=True)
+    elsewhere.mkdir()
+    (elsewhere / "class_3.png").write_text("kept")
+    if kind == "file":
+        path.write_text("")
+    else:
+        path.symlink_to(elsewhere if kind == "link" else elsewhere / "nowhere")
+
+
+KINDS = ["link", "dangling link", "file"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["pictures", ".new"])
+@pytest.mark.parametrize(("drawn", "recorded"), [(True, True), (True, False), (False, True)])
+def test_a_link_or_file_in_the_place_of_a_folder_gives_way(
+    run_script, tmp_path: Path, kind: str, name: str, drawn: bool, recorded: bool
+) -> None:
+    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+    out = tmp_path / "out"
+    place(out / name, kind, tmp_path / "elsewhere")
+    if not recorded:
+        (out / "result.json").unlink()
+    code, _, err = run_script("interpret", "mu=9", "replace=true", *(DRAWN if drawn else ["visualize=off"]))
+    assert code == 0, err
+    assert records.read_record(out).mu == 9
+    assert not (out / ".new").exists()
+    assert not (out / "pictures").is_symlink()
+    assert (out / "pictures").is_dir() == drawn
+    assert [path.read_text() for path in (tmp_path / "elsewhere").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_that_was_half_moved_beside_a_link_is_settled(run_script, tmp_path: Path, kind: str) -> None:
+    """Though the folder was left so by what could not go on."""
+    assert run_script("interpret", "mu=9", *DRAWN)[0] == 0
+    out = tmp_path / "out"
+    (out / ".new").mkdir()
+    (out / "result.json").rename(out / ".new" / staging.READY)
+    (out / "pictures").rename(out / ".new" / "pictures")
+    place(out / "pictures", kind, tmp_path / "elsewhere")
+    assert "done before" in run_script("interpret", "mu=9", *DRAWN)[1]
+    assert (tmp_path / "elsewhere" / "class_3.png").read_text() == "kept"
+
+
+def test_nothing_is_moved_where_a_folder_stands_in_the_way(run_script, tmp_path: Path) -> None:
+    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+    out = tmp_path / "out"
+    (out / "predictions.npz").unlink()
+    (out / "predictions.npz" / "notes").mkdir(parents=True)
+    before = held(out)
+    code, _, err = run_script("interpret", "mu=9", "replace=true", *DRAWN)
+    assert code == 1
+    assert err == f"{out / 'predictions.npz'} is a folder, where a job writes a file: move it elsewhere\n"
+    assert held(out) == before
+
+
+BAD = ["model.dropout=7", "visualize=gallery visualize.resample=nearest", "mu=1,nan", "+model.checkpoint=nowhere.pt"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files of a folder, but locks."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"} | {
+        str(path): b"" for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+@pytest.mark.parametrize("bad", ["model.dropout=7", "visualize=gallery visualize.resample=nearest", BAD[3]])
+@pytest.mark.parametrize("how", ["resume=false", "replace=true"])
+@pytest.mark.parametrize("script", ["interpret", "train"])
+def test_a_single_job_that_cannot_run_touches_nothing(
+    run_script, tmp_path: Path, bad: str, how: str, script: str
+) -> None:
+    if script == "train" and "visualize" in bad:
+        pytest.skip("pictures of epochs are other options")
+    assert run_script(script)[0] == 0
+    (tmp_path / "out" / ".lock").unlink(missing_ok=True)
+    before = everything(tmp_path / "out")
+    code, _, err = run_script(script, how, *bad.split())
+    assert (code, len(err.strip().splitlines())) == (1, 1), err
+    assert {path: one for path, one in everything(tmp_path / "out").items() if not path.endswith(".lock")} == before
+
+
+@pytest.mark.parametrize("bad", ["model.dropout=2", *BAD])
+def test_a_replacing_sweep_with_a_job_that_cannot_run_touches_nothing(run_script, tmp_path: Path, bad: str) -> None:
+    assert run_script("interpret", "mu=1,20", "seed=0,1", multirun=True)[0] == 0
+    before = everything(tmp_path / "out")
+    mus = [] if bad.startswith("mu") else ["mu=1,20"]
+    code, _, err = run_script("interpret", *mus, "seed=0,1", *bad.split(), "replace=true", multirun=True)
+    assert (code, len(err.strip().splitlines())) == (1, 1), err
+    assert "cannot run, so nothing is replaced: " in err
+    assert everything(tmp_path / "out") == before

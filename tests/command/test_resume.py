@@ -293,3 +293,25 @@ def test_a_record_does_not_say_what_is_imported(run_script, tmp_path: Path, monk
     rewrite(folder, model=model, config={**record_of(folder)["config"], "model": model})
     assert "done before" not in run_script("interpret", "mu=1")[1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "selection.npz", "predictions.npz"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_folder_in_the_place_of_a_file_costs_its_job_alone(run_script, tmp_path: Path, name: str, kept: bool) -> None:
+    assert run_script(*TWO, multirun=True)[0] == 0
+    path = tmp_path / "out" / "0" / name
+    path.unlink()
+    path.mkdir()
+    if kept:
+        (path / "notes").touch()
+    (tmp_path / "out" / "1" / "result.json").unlink()
+    code, out, err = run_script(*TWO, multirun=True)
+    assert "job 0: run again, as its record or arrays are damaged" in out
+    assert (tmp_path / "out" / "1" / "result.json").is_file()
+    if kept:
+        assert code == 1
+        assert f"{path} is a folder, where a job writes a file: move it elsewhere\n" in err
+        assert (path / "notes").exists()
+    else:
+        assert code == 0, err
+        assert path.is_file()

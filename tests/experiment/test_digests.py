@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,34 @@ def copy(job: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     shutil.copytree(job, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("text", ['"digest"', '["digest"]', "7", "null", "true", "[]", '""', "{}"])
+def test_json_that_is_no_object_is_no_record(copy: Path, text: str) -> None:
+    (copy / "result.json").write_text(text)
+    assert not believed(copy)
+    assert not read_standing(copy).finished
+
+
+@pytest.mark.parametrize("sign", ["-", "(", "[", "not ", "{1:"])
+def test_a_header_that_python_cannot_parse_is_no_array(copy: Path, sign: str) -> None:
+    text = (sign * 9000)[:9000].encode()
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(copy / "predictions.npz", "w") as parts:
+        parts.writestr("labels.npy", content)
+    files = json.loads((copy / "result.json").read_text())["files"]
+    digest = hashlib.sha256((copy / "predictions.npz").read_bytes()).hexdigest()
+    rewrite(copy, files={**files, "predictions.npz": digest})
+    assert not believed(copy)
+    assert "damaged" in read_standing(copy).why
+
+
+@pytest.mark.parametrize("name", ["result.json", "selection.npz", "predictions.npz"])
+def test_a_folder_in_the_place_of_a_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    (copy / name).mkdir()
+    assert not believed(copy)
+    assert f"{copy / name} is no regular file" in read_standing(copy).why
 
 
 def believed(folder: Path) -> bool:

@@ -11,11 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tipping.errors import InputError
+from tipping.experiment.options import RECORD
 from tipping.experiment.overrides import overrides_of_jobs
 
 HYDRA = ".hydra"  # the folder in that of a job by which tables and pages find jobs
 FIXED = re.compile(r"\$\{(now:[^${}]*|hydra[.:]job\.name|oc\.env:[^${}]*)\}")  # the same for all jobs
 NUMBER = re.compile(r"\$\{hydra[.:]job\.num\}")
+# files that a sweep keeps beside the folders of its jobs
+TABLES = {"results.csv", "trainings.csv", "trials.csv", "tipping_points.csv"}
+OWN = {*TABLES, "multirun.yaml", "report.html", "accuracy_drop.png", "tipping_points.png", "search.json", RECORD}
 
 
 class Planned(NamedTuple):
@@ -48,6 +52,8 @@ def plan(options: DictConfig) -> list[Planned]:
         name = _name(options, number, overrides)
         if Path(name).parts != (name,) or name == "..":
             raise InputError(f"hydra.sweep.subdir={name}: give the name of one folder, without a slash")
+        if name.startswith(".") or name.casefold() in OWN:
+            raise InputError(f"hydra.sweep.subdir={name}: sweeps keep files of such names there; give another")
         if name in seen:
             raise InputError(
                 f"hydra.sweep.subdir={name}: jobs {seen[name]} and {number} would share that folder: name every option "

@@ -136,9 +136,10 @@ class Sweep(Callback):
         Sweep.folder = folder
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check a single job before Hydra writes into its folder; exit after a mistake."""
+        """Check a single job before Hydra writes into its folder, and hold the folder; exit after a mistake."""
         try:
-            resume.check_run(config)
+            if not self.shared:
+                Sweep.lock = resume.begin_run(config)
         except Exception as error:  # Hydra would print a warning, and go on
             _say(error)
             sys.exit(1)

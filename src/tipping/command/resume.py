@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tipping.command.job_folders import HYDRA, Planned, composed_job
+from tipping.command.wording import describe_mistake
 from tipping.errors import InputError
-from tipping.experiment.config import ELSEWHERE, Config, parse, require_device
+from tipping.experiment.config import ELSEWHERE, Config, parse, require_device, search_key
 from tipping.experiment.options import RECORD
 from tipping.experiment.overrides import NO_YAML, Given, own_presets, swept
 
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 SHOWN = 8  # numbers of jobs in a line, at most
 
 
-def hold(folder: Path) -> FileLock:
-    """Hold the folder of a multirun until this process ends.
+def hold(folder: Path, what: str = "sweep", option: str = "hydra.sweep.dir") -> FileLock:
+    """Hold the folder of a multirun, or of a single job, until this process ends.
+
+    Args:
+        folder: the folder.
+        what: what runs there, for a message.
+        option: the option that says where.
 
     Raises:
         InputError: another process holds the folder.
@@ -36,7 +44,7 @@ def hold(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"hydra.sweep.dir={folder}: a sweep is running there; wait for it, or give another") from error
+        raise InputError(f"{option}={folder}: a {what} is running there; wait for it, or give another") from error
     return lock
 
 
@@ -74,6 +82,8 @@ def done_before(folder: Path, options: DictConfig, jobs: Sequence[Planned]) -> f
     )
     if len(done) < len(jobs):
         _check_place(options)
+    if options.replace:
+        _check_pending(options, [job for job in jobs if job.number not in done])
     _say_why({job.number: standings[job.number].why for job in jobs if job.number in standings.keys() - done}, jobs)
     print(f"{len(done)} of {len(jobs)} jobs are done and are not run again")
     return frozenset(done)
@@ -149,36 +159,92 @@ def _check_place(options: DictConfig) -> None:
     Raises:
         InputError: there is no such device, or the store cannot be written to.
     """
+    several = swept(options.hydra.overrides.task)
+    _check_device_and_store(
+        None if "device" in several else options.device, None if "store.dir" in several else options.store.dir
+    )
+
+
+def _check_device_and_store(device: str | None, store: str | None) -> None:
+    """Check a device and the folder of a store, unless they are None; raise as `_check_place` does."""
     from tipping.experiment.network import pick_device  # imports torch
     from tipping.experiment.store import Store
 
-    several = swept(options.hydra.overrides.task)
-    if "device" not in several:
-        require_device(options.device)
-        pick_device(options.device)
-    if "store.dir" not in several:
-        Store(options.store.dir)
+    if device is not None:
+        require_device(device)
+        pick_device(device)
+    if store is not None:
+        Store(store)
 
 
-def check_run(options: DictConfig) -> None:
-    """Check a single job before Hydra writes into a folder that holds an earlier one.
+def begin_run(options: DictConfig) -> FileLock:
+    """Check a single job before Hydra writes into its folder, and hold the folder until this process ends.
 
     Args:
         options: the composed options, with Hydra's.
 
     Raises:
-        InputError, omegaconf.errors.OmegaConfBaseException: the job could not run, or a finished job of other options,
-            code or files is there, which the options do not ask to replace.
+        InputError, omegaconf.errors.OmegaConfBaseException: the job could not run; its folder is a multirun's; another
+            process holds the folder; or a finished job of other options, code or files is there, which the options do
+            not ask to replace.
     """
     folder = Path(options.hydra.run.dir)
-    if not (folder / RECORD).is_file():
-        return
+    if (folder / "multirun.yaml").exists() or any(folder.glob(f"*/{HYDRA}")) or any(folder.glob(f"*/{RECORD}")):
+        raise InputError(f"hydra.run.dir={folder} is the folder of a sweep or search: give another folder")
+    earlier = os.path.lexists(folder / RECORD) or (folder / HYDRA).exists()
+    if not earlier:
+        return hold(folder, "job", "hydra.run.dir")
     config = _parsed(options)
     _check_place(options)
+    lock = hold(folder, "job", "hydra.run.dir")
     if config.resume:
         from tipping.experiment.standing import read_matching  # imports torch
 
-        read_matching(folder, config, _presets(options), _kind(options))
+        if read_matching(folder, config, _presets(options), _kind(options)) is not None:
+            return lock
+    _check_suits(config, options)
+    return lock
+
+
+def _check_suits(config: Config, options: DictConfig) -> None:
+    """Check that the options of a job suit its data and network, as the job itself does, before anything is trained.
+
+    Raises:
+        InputError: they do not.
+        OSError: the checkpoint cannot be read.
+    """
+    from tipping.experiment.checks import untrained  # imports torch
+    from tipping.experiment.network import load_dataset_and_model, pick_device
+    from tipping.network import load_checkpoint
+
+    device = pick_device("cpu")
+    if options.hydra.job.name == "train":
+        _, model = load_dataset_and_model(config, device)
+    else:
+        model = untrained(config, device).model
+    if (checkpoint := config.model.get("checkpoint")) is not None:
+        load_checkpoint(model, checkpoint)
+
+
+def _check_pending(options: DictConfig, jobs: Iterable[Planned]) -> None:
+    """Check all jobs that are to run where some replace earlier ones, before any of them starts.
+
+    Otherwise earlier jobs might stay in a folder whose page names options that none of them has.
+
+    Raises:
+        InputError: a job cannot run.
+    """
+    seen = set[str]()
+    for job in jobs:
+        try:
+            config = _parsed(composed_job(options, job.number, job.overrides))
+            _check_device_and_store(config.device, config.store.dir)
+            if (key := search_key(config)) not in seen:  # mu does not count
+                _check_suits(config, options)
+            seen.add(key)
+        except (InputError, OmegaConfBaseException, HydraException, OSError) as error:
+            said = describe_mistake(error)
+            raise InputError(f"job {job.number} cannot run, so nothing is replaced: {said}") from None
 
 
 def newer_than_records(folder: Path, names: Sequence[str]) -> bool:

@@ -4,17 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from tipping.data import CLASSES, Dataset
 from tipping.errors import InputError
 from tipping.experiment import config
+from tipping.experiment.network import load_dataset_and_model
+from tipping.experiment.pictures import check_pictures
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
-from tipping.network import build, copy_of, randomize
+from tipping.network import build, copy_of, layers_to_randomize, randomize
 from tipping.selection import Overlap, Selection, overlap
+
+
+class Untrained(NamedTuple):
+    """What a job has before its network is trained.
+
+    Attributes:
+        dataset: the data set.
+        model: the network, which has no trained weights yet.
+        randomized: the names of the layers that the job will initialise anew.
+    """
+
+    dataset: Dataset
+    model: nn.Module
+    randomized: list[str]
+
+
+def untrained(options: config.Config, device: torch.device) -> Untrained:
+    """Load the data set of a job, build its network, and check that the options suit both, before anything is trained.
+
+    Raises:
+        InputError: they do not.
+    """
+    dataset, model = load_dataset_and_model(options, device)
+    randomized = layers_to_randomize(model, options.randomize, dataset.train.images_NCHW[:1])
+    subject = Subject.from_options(model, dataset, options)
+    subject.check()
+    check_pictures(subject)
+    return Untrained(dataset, model, randomized)
 
 
 def is_check(options: config.Config) -> bool:

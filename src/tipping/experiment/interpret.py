@@ -9,15 +9,14 @@ from pathlib import Path
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.network import find_or_train, pick_device
 from tipping.experiment.overrides import Given
-from tipping.experiment.pictures import check_pictures, compare_signals, draw_subject
+from tipping.experiment.pictures import compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.experiment.versions import describe
-from tipping.network import layers_to_randomize
 from tipping.tracking import track
 
 log = logging.getLogger(__name__)
@@ -34,12 +33,8 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
     with stage("data"):
-        dataset, model = load_dataset_and_model(config, device)
+        dataset, model, randomized = checks.untrained(config, device)
         images = dataset.split(config.protocol.evaluated_on)
-        randomized = layers_to_randomize(model, config.randomize, dataset.train.images_NCHW[:1])
-        untrained = Subject.from_options(model, dataset, config)
-        untrained.check()
-        check_pictures(untrained)
 
     with staging.place_of(directory) as place, track(asdict(config), config.tracking, "interpret", directory) as run:
         with stage("network"):

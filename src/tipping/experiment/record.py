@@ -227,7 +227,7 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
     return {**content, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | InterpretRecord:
+def parse_record(value: Any, job: str = "") -> TrainRecord | InterpretRecord:
     """Return the record that JSON values hold, with texts that are fit to be printed.
 
     Args:
@@ -239,6 +239,8 @@ def parse_record(value: dict[str, Any], job: str = "") -> TrainRecord | Interpre
         ValueError: the record is not whole, or has changed since it was written.
         LookupError, TypeError: the values are no record.
     """
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
     if "digest" in value and sealed(value)["digest"] != value["digest"]:
         raise ValueError("not whole: it has changed since it was written")
     value = fit_to_print(value)

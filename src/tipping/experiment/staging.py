@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tipping.errors import InputError
 from tipping.experiment.records import PICTURES, PREDICTIONS, RECORD, SELECTION, STAGED, STAGED_RECORD
 
 READY = "record of a finished job"  # the file that a finished job's record is renamed to, before its files move
+BEFORE = "pictures of the earlier job"  # the folder beside that file to which the earlier pictures move
 
 
 @contextmanager
@@ -21,10 +24,14 @@ def place_of(directory: Path) -> Iterator[Path]:
 
     Args:
         directory: the folder of the job.
+
+    Raises:
+        InputError: a folder that is not empty stands in the place of a file.
     """
     settle(directory)
+    _make_room(directory)
     if not (directory / RECORD).exists():
-        shutil.rmtree(directory / PICTURES, ignore_errors=True)  # of a job that was stopped
+        _remove(directory / PICTURES)  # of a job that was stopped
         yield directory
         return
     staged = directory / STAGED
@@ -41,17 +48,54 @@ def place_of(directory: Path) -> Iterator[Path]:
 def settle(directory: Path) -> None:
     """Move the files of a finished job from its inner folder to their places; drop those of an unfinished job.
 
-    A process that is killed here leaves the inner folder, and the next call goes on.
+    A process that is killed here leaves the inner folder, and the next call goes on. Whatever has the name of the inner
+    folder, and is none, is removed.
+
+    Raises:
+        InputError: a folder that is not empty stands in the place of a file; then nothing is moved.
     """
     staged, pictures = directory / STAGED, directory / PICTURES
+    if not _is_folder(staged):
+        _remove(staged)
+        return
     if (staged / READY).exists():
+        _make_room(directory)
+        if _is_folder(staged / PICTURES):
+            _remove(staged / BEFORE)
+            if os.path.lexists(pictures):
+                pictures.replace(staged / BEFORE)  # also a link, which is not followed, or a file
+            (staged / PICTURES).replace(pictures)
         for name in (SELECTION, PREDICTIONS):
             if (staged / name).exists():
                 (staged / name).replace(directory / name)
-        if (staged / PICTURES).exists():
-            shutil.rmtree(pictures, ignore_errors=True)
-            (staged / PICTURES).replace(pictures)
         (staged / READY).replace(directory / RECORD)
-        if not any(pictures.iterdir()):
+        if _is_folder(pictures) and not any(pictures.iterdir()):
             pictures.rmdir()
-    shutil.rmtree(staged, ignore_errors=True)
+    _remove(staged)
+
+
+def _make_room(directory: Path) -> None:
+    """Check that a job's files can take their places, where empty folders are removed.
+
+    Raises:
+        InputError: a folder that is not empty stands in such a place.
+    """
+    folders = [directory / name for name in (SELECTION, PREDICTIONS, RECORD) if _is_folder(directory / name)]
+    for folder in folders:
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} is a folder, where a job writes a file: move it elsewhere")
+    for folder in folders:
+        folder.rmdir()
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether there is a folder, not a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with its content, a file or a link, which is not followed; nothing if there is none."""
+    if _is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
