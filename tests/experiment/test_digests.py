@@ -155,6 +155,16 @@ def drawn_over(copy: Path, _: Path) -> None:
     picture.write_bytes(picture.read_bytes() + b"\0")
 
 
+def other_filters(copy: Path, _: Path) -> None:
+    filters = json.loads((copy / "result.json").read_text())["filters"]
+    rewrite(copy, filters={**filters, "relevant": filters["relevant"] + 1, "total": 999})
+
+
+def other_layers(copy: Path, _: Path) -> None:
+    filters = json.loads((copy / "result.json").read_text())["filters"]
+    rewrite(copy, filters={**filters, "per_layer": {"x": filters["ablated"]}})
+
+
 def outside(copy: Path, _: Path) -> None:
     rewrite(copy, files={**json.loads((copy / "result.json").read_text())["files"], "../../x": "0"})
 
@@ -163,7 +173,16 @@ def unnamed(copy: Path, _: Path) -> None:
     rewrite(copy, files={})
 
 
-SPOILT = [without("predictions.npz"), without("selection.npz"), swapped, rewritten, outside, unnamed]
+SPOILT = [
+    without("predictions.npz"),
+    without("selection.npz"),
+    swapped,
+    rewritten,
+    other_filters,
+    other_layers,
+    outside,
+    unnamed,
+]
 
 
 @pytest.mark.parametrize("spoil", SPOILT)

@@ -243,10 +243,11 @@ def test_a_sweep_whose_predictions_are_all_lost_has_a_page(copy: Path) -> None:
 
 
 def test_networks_without_a_relevant_filter_are_gathered(copy: Path) -> None:
-    """All that a job writes if nothing is relevant: its curve has one point, and no layer has a filter."""
+    """All that a job writes if nothing is relevant: its curve has one point."""
 
     def nothing(record: dict[str, Any]) -> None:
-        record["filters"] |= {"relevant": 0, "ablated": 0, "shared": [0, 0], "per_layer": {}}
+        layers = dict.fromkeys(record["filters"]["per_layer"], 0)
+        record["filters"] |= {"relevant": 0, "ablated": 0, "shared": [0, 0], "per_layer": layers}
         accuracy, curve = record["accuracy"], record["curve"]
         accuracy["selected"], accuracy["random"] = accuracy["intact"], [accuracy["intact"]] * 2
         curve |= {name: curve[name][:1] for name in ("removed", "selected", "weakest")}
@@ -259,7 +260,10 @@ def test_networks_without_a_relevant_filter_are_gathered(copy: Path) -> None:
         rewrite_arrays(
             copy / number, "predictions.npz", selected=intact_N, random=[intact_N] * 2, curve=curve_OPN[:, :1]
         )
-        rewrite_arrays(copy / number, "selection.npz", order=np.zeros(0, int), controls=np.zeros((2, 0), int))
+        with np.load(copy / number / "selection.npz") as held:
+            none = np.zeros_like(held["weights"])
+        none_K = np.zeros(0, int)
+        rewrite_arrays(copy / number, "selection.npz", weights=none, order=none_K, controls=np.zeros((2, 0), int))
     code, out, err = run(table_command.main, [str(copy)])
     assert (code, err) == (0, "")
     assert out.count("0 of 8") == 2

@@ -132,6 +132,21 @@ def _check_numbers(
         shared = [len(np.intersect1d(order_K, control)) for control in selection["controls"]]
         _same("filters.ablated", [record.filters.ablated], len(order_K))
         _same("filters.shared", record.filters.shared, shared)
+        _check_filters(record, selection)
+
+
+def _check_filters(record: InterpretRecord, selection: dict[str, np.ndarray]) -> None:
+    """Count the filters of a record anew from where they are, and from their weights; raise as `_check_numbers`."""
+    places = list(zip(selection["layer"].tolist(), selection["channel"].tolist(), strict=True))  # one for each response
+    index = list(dict.fromkeys(places))
+    weighted = {place for place, weights_C in zip(places, selection["weights"], strict=True) if weights_C.any()}
+    per_layer = dict.fromkeys((layer for layer, _ in index), 0)
+    for position in selection["order"].tolist():
+        per_layer[index[position][0]] += 1
+    _same("filters.total", [record.filters.total], len(index))
+    _same("filters.relevant", [record.filters.relevant], len(weighted))
+    if record.filters.per_layer != per_layer:
+        raise ValueError("filters.per_layer is not that of the job's arrays")
 
 
 def _same(name: str, values: Any, recomputed: Any) -> None:
