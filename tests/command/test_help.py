@@ -103,8 +103,8 @@ def test_without_a_terminal_there_are_lines_only(run_script, tmp_path: Path) -> 
     assert "\t#1 : " in out
     assert not [sign for sign in out + err if not sign.isprintable() and sign not in "\n\t"]
     assert not err
-    _, out, _ = run_script("interpret", "mu=1")
-    assert out.splitlines()[-1] == str(tmp_path / "out"), "a single job ends with where its files are"
+    _, out, _ = run_script("interpret", "mu=1", f"hydra.run.dir={tmp_path / 'one'}")
+    assert out.splitlines()[-1] == str(tmp_path / "one"), "a single job ends with where its files are"
 
 
 def on_a_terminal(*command: str) -> tuple[int, str]:

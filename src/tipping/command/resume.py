@@ -243,8 +243,8 @@ def _check_pending(options: DictConfig, jobs: Iterable[Planned]) -> None:
                 _check_suits(config, options)
             seen.add(key)
         except (InputError, OmegaConfBaseException, HydraException, OSError) as error:
-            said = describe_mistake(error)
-            raise InputError(f"job {job.number} cannot run, so nothing is replaced: {said}") from None
+            reason = describe_mistake(error)
+            raise InputError(f"job {job.number} cannot run, so nothing is replaced: {reason}") from None
 
 
 def newer_than_records(folder: Path, names: Sequence[str]) -> bool:
