@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tipping.errors import InputError
-from tipping.network.hooks import evaluating
+from tipping.network.hooks import evaluating, owner
 from tipping.network.kinds import MIXING, Kind, known_kind, may_keep_channels, tried_kind
 
 DENSE = ("addmm", "mm", "bmm", "baddbmm", "linear")  # what torch computes dense layers by
@@ -209,9 +209,7 @@ class _Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack: list[tuple[int, nn.Module, str, Version, Tensor | None]] = []
         self.serials = 0
         self.weights = {
-            weight.untyped_storage().data_ptr(): name.rpartition(".")[0]
-            for name, weight in model.named_parameters()
-            if weight.ndim > 1
+            id(weight): name.rpartition(".")[0] for name, weight in model.named_parameters() if weight.ndim > 1
         }
         self.alive: list[Tensor] = []  # keeps tensors alive: another could get the id of one that is gone
         self.hooking = False
@@ -242,7 +240,7 @@ class _Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not convolution and operation not in DENSE:
             return
         inner = self.stack[-1] if self.stack else None
-        named = [self.weights[key] for key in (t.untyped_storage().data_ptr() for t in inputs) if key in self.weights]
+        named = [self.weights[key] for key in (id(owner(tensor)) for tensor in inputs) if key in self.weights]
         if inner and isinstance(inner[1], nn.Conv2d if convolution else nn.Linear):
             return
         where = named[0] if named and named[0] else inner[2] if inner else self.watched.network

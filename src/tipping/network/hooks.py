@@ -163,9 +163,14 @@ def _first(inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor | None:
     return next((value for value in (*inputs, *named.values()) if isinstance(value, Tensor)), None)
 
 
+def owner(tensor: Tensor) -> Tensor:
+    """Return the tensor whose memory a tensor shows: itself, unless it is a view."""
+    return tensor if tensor._base is None else tensor._base
+
+
 def _share(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors share their memory."""
-    return isinstance(other, Tensor) and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    return isinstance(other, Tensor) and owner(one) is owner(other)
 
 
 def _after_layer(hook: Hook, layer: str, name: str) -> tuple[Callable[[nn.Module, object], None], Hook, Hook, Hook]:
