@@ -111,7 +111,9 @@ def _check_same_sweep(
             others[jobs[number].folder] = given
     for path, given in others.items():
         text = " ".join(_deciding(given))
-        raise InputError(f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder")
+        raise InputError(
+            f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder, or replace=true"
+        )
 
 
 def _compared(
