@@ -110,10 +110,9 @@ def _check_same_sweep(
         if given and _deciding(given) != _deciding(jobs[number].overrides) and not options.replace:
             others[jobs[number].folder] = given
     for path, given in others.items():
-        text = " ".join(_deciding(given))
-        raise InputError(
-            f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): give another folder, or replace=true"
-        )
+        text, ours = " ".join(_deciding(given)), {job.folder for job in jobs}
+        remedy = "give another folder, or replace=true" if path in ours else "give another folder"
+        raise InputError(f"hydra.sweep.dir={folder}: job {path.name} there is another ({text}): {remedy}")
 
 
 def _compared(
