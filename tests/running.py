@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from tipping.experiment import invocation
 from tipping.experiment.config import Config, parse
 from tipping.experiment.record import sealed
+from tipping.experiment.subject import Subject
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = str(ROOT / "benchmarks")
@@ -208,3 +210,17 @@ def record_of(folder: Path) -> dict:
 def relevant_of(folder: Path) -> list[int]:
     with np.load(folder / "selection.npz", allow_pickle=False) as saved:
         return np.flatnonzero(saved["weights"].any(1)).tolist()
+
+
+def looks_at_lock(lock: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with each selection of a job, at which another must not get the lock."""
+    select, looks = Subject.select, []
+
+    def looking(*given: Any) -> Any:
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+        looks.append(1)
+        return select(*given)
+
+    monkeypatch.setattr(Subject, "select", looking)
+    return looks

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from filelock import FileLock, Timeout
-from running import rows_of
-
-from tipping.experiment.subject import Subject
+from filelock import FileLock
+from running import looks_at_lock, rows_of
 
 FOUR = ("interpret", "mu=1,20", "seed=0,1")
 
@@ -136,14 +133,6 @@ def test_two_single_jobs_at_once_in_one_folder(run_script, tmp_path: Path, earli
 
 
 def test_a_single_job_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    select, looks = Subject.select, []
-
-    def looking(*given: Any) -> Any:
-        with pytest.raises(Timeout):
-            FileLock(tmp_path / "out" / ".lock").acquire(timeout=0)
-        looks.append(1)
-        return select(*given)
-
-    monkeypatch.setattr(Subject, "select", looking)
+    looks = looks_at_lock(tmp_path / "out" / ".lock", monkeypatch)
     assert run_script("interpret", "mu=1")[0] == 0
     assert looks

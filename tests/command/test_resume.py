@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock, Timeout
-from running import record_of, rewrite
+from filelock import FileLock
+from running import looks_at_lock, record_of, rewrite
 
 from tipping.experiment import records, versions
-from tipping.experiment.subject import Subject
 
 TWO = ("interpret", "mu=1,20")
 
@@ -225,15 +224,7 @@ def test_two_sweeps_at_once_in_one_folder(run_script, tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    select, looks = Subject.select, []
-
-    def looking(*given: Any) -> Any:
-        with pytest.raises(Timeout):
-            FileLock(tmp_path / "out" / ".lock").acquire(timeout=0)
-        looks.append(1)
-        return select(*given)
-
-    monkeypatch.setattr(Subject, "select", looking)
+    looks = looks_at_lock(tmp_path / "out" / ".lock", monkeypatch)
     assert run_script(*TWO, multirun=True)[0] == 0
     assert len(looks) == 2
 

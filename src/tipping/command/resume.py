@@ -122,7 +122,7 @@ def _compared(
 
     Composing a job takes a hundred times as long as reading its record.
     """
-    from tipping.experiment.standing import compare, of_other_code  # imports torch
+    from tipping.experiment.standing import compare_standing, of_other_code  # imports torch
     from tipping.network import file_digests
 
     kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
@@ -139,7 +139,7 @@ def _compared(
                 standings[number] = one._replace(why=of_other_code(record, conf, files))
             else:
                 config = _parsed(composed_job(options, number, job.overrides))
-                standings[number] = compare(one, config, conf, kind, digests(json.dumps(config.model)))
+                standings[number] = compare_standing(one, config, conf, kind, digests(json.dumps(config.model)))
         except (
             InputError,
             OmegaConfBaseException,

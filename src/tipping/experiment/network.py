@@ -16,7 +16,7 @@ from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.store import Item, Store
-from tipping.experiment.versions import name_of
+from tipping.experiment.versions import device_name
 from tipping.network import OURS, build, load_checkpoint, source_digest
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def find_or_train(
     }
     if code := source_digest(options.model):
         recipe["source"] = code
-    item = store.fetch("networks", recipe, make, anew, made_on=name_of(dataset.train.labels_N.device))
+    item = store.fetch("networks", recipe, make, anew, made_on=device_name(dataset.train.labels_N.device))
     try:
         model.load_state_dict(item.tensors)
     except RuntimeError as error:

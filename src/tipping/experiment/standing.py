@@ -60,7 +60,7 @@ def read_standing(directory: Path) -> Standing:
     return Standing(None, False, spoilt) if spoilt else Standing(record, True, "")
 
 
-def compare(
+def compare_standing(
     standing: Standing, options: config.Config, conf: Path, kind: type[Record], files: Mapping[str, str | None]
 ) -> Standing:
     """Compare what stands in a folder with the job that is asked for.
@@ -135,7 +135,7 @@ def read_matching(directory: Path, options: config.Config, conf: Path, kind: typ
     """
     standing = read_standing(directory)
     if standing.record is not None:
-        standing = compare(standing, options, conf, kind, file_digests(options.model))
+        standing = compare_standing(standing, options, conf, kind, file_digests(options.model))
     if standing.finished and not standing.why:
         assert isinstance(standing.record, kind)
         return standing.record

@@ -55,12 +55,12 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "model_files": files,
         "data": options.data.name,
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
-        "device": name_of(device),
+        "device": device_name(device),
         "versions": versions(conf),
     }
 
 
-def name_of(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Return the name of a device as records give it: that of the GPU, or of the processor with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -2,7 +2,7 @@
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps
-from tipping.network.hooks import Hook, evaluating, hooked, unchecked
+from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps
 from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
 from tipping.network.loading import OURS, build, load_checkpoint
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
@@ -24,10 +24,10 @@ __all__ = [
     "evaluating",
     "file_digests",
     "hooked",
+    "keeping_maps",
     "layers_to_randomize",
     "load_checkpoint",
     "randomize",
     "source_digest",
-    "unchecked",
     "up_to_last",
 ]

@@ -231,10 +231,10 @@ class _Taking(TorchDispatchMode):  # type: ignore[no-untyped-call]
             serials = tuple(call[0] for call in self.stack)
             for version in versions:
                 self.watched.takers.setdefault(version, []).append(serials)
-        self._note_layer(func._schema.name.partition("::")[2], inputs, made)
+        self._note_layer(func._schema.name.partition("::")[2], inputs)
         return result
 
-    def _note_layer(self, operation: str, inputs: list[Tensor], made: list[Tensor]) -> None:
+    def _note_layer(self, operation: str, inputs: list[Tensor]) -> None:
         """Note a convolution or a product of matrices that is not the output of a layer with filters."""
         convolution = "conv" in operation and len(inputs) > 1
         if not convolution and operation not in DENSE:

@@ -71,7 +71,7 @@ def uncompiled() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def unchecked() -> Iterator[None]:
+def keeping_maps() -> Iterator[None]:
     """Keep all maps within the context, also those of parts that are checkpointed, which autograd would compute anew.
 
     Hooks would run again as signals go back, and see maps of another pass.

@@ -72,7 +72,8 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
         trying = _Trying(traced)
         trying.run(image_1CHW.clone())
         activations = {node: called for node, (called, kind) in trying.kinds.items() if kind is Kind.ACTIVATION}
-        noise = noise_of(image_1CHW)
+        if not activations:
+            return model
         numbers: Counter[str] = Counter()
         for node, called in activations.items():
             numbers[_name(node)] += 1
@@ -82,14 +83,16 @@ def modular(model: nn.Module, image_1CHW: Tensor) -> nn.Module:
                 node.replace_all_uses_with(traced.graph.call_module(name, (node.all_input_nodes[0],)))
             traced.graph.erase_node(node)
         traced.recompile()
-        same = all(torch.equal(traced(one.clone()), model(one.clone())) for one in (image_1CHW, noise) * PASSES)
-    if activations and not same:
+        images = (image_1CHW, noise_of(image_1CHW)) * PASSES
+        same = all(torch.equal(traced(one.clone()), model(one.clone())) for one in images)
+    if not same:
         log.warning(
             "torch.fx traces %s as something else: calls of activation functions in it are not seen",
             type(model).__name__,
         )
+        return model
     traced.training = model.training  # the modules are shared and need no change
-    return traced if activations and same else model
+    return traced
 
 
 def _called(node: fx.Node) -> nn.Module | None:

@@ -16,7 +16,7 @@ from tipping.experiment.records import RECORD, UNREADABLE
 from tipping.experiment.search_note import TRIALS
 from tipping.files import fit_to_print, read_text, read_yaml
 from tipping.results.jobs import Job, Jobs, read_jobs
-from tipping.results.sweep import Network, networks
+from tipping.results.sweep import Network, by_options, networks
 from tipping.results.tipping_map import Group, check_seeds, groups
 
 SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra that make several jobs of interpret each
@@ -108,15 +108,8 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
 
 def _sound_groups(measured: Sequence[Network]) -> tuple[list[Group], list[str]]:
     """Group networks over seeds; the second value is a line for each group that is left out, as its seeds clash."""
-    try:
-        return groups(measured), []
-    except InputError:  # of which the line comes below
-        pass
-    by_options: dict[tuple[tuple[str, str], ...], list[Network]] = {}
-    for network in measured:
-        by_options.setdefault(tuple(network.options.items()), []).append(network)
     sound, lines = [], []
-    for same in by_options.values():
+    for same in by_options(measured).values():
         try:
             check_seeds(same)
             sound += same

@@ -94,10 +94,8 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
     paths = {path.parent for path in folder.rglob(RECORD)} | {path.parent for path in folder.glob("*/.hydra")}
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
-    jobs, inside = (
-        Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, []),
-        folder.resolve(),
-    )
+    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, [])
+    inside = folder.resolve()
     for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
             for name in (RECORD, PREDICTIONS, SELECTION):  # a folder of somebody's must not show other files by a link

@@ -151,3 +151,11 @@ def _searched(jobs: Sequence[Job]) -> dict[str, Any]:
     exact = {(each["low"], each["high"]): each for one in notes for each in one["crossings"]}
     brackets = Bracketing(min(known), max(known)).brackets(known)
     return {**longest, "crossings": [exact.get(bracket[:2], bracket._asdict()) for bracket in brackets]}
+
+
+def by_options(measured: Sequence[Network]) -> dict[tuple[tuple[str, str], ...], list[Network]]:
+    """Return the networks that differ only by their seed, by the options that they share."""
+    members: dict[tuple[tuple[str, str], ...], list[Network]] = {}
+    for network in measured:
+        members.setdefault(tuple(network.options.items()), []).append(network)
+    return members

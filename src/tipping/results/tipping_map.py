@@ -20,7 +20,7 @@ from tipping.experiment.options import OWN, flat, model_text
 from tipping.experiment.record import Record
 from tipping.results import published
 from tipping.results.rows import print_lines, write_rows
-from tipping.results.sweep import Network, networks, read_sweeps
+from tipping.results.sweep import Network, by_options, networks, read_sweeps
 from tipping.tipping_points import TippingPoint, area, at_crossings, compare, partings, tipping_point
 
 if TYPE_CHECKING:
@@ -195,9 +195,7 @@ def groups(measured: Sequence[Network]) -> list[Group]:
     Raises:
         InputError: two networks of a group have the same seed.
     """
-    members: dict[tuple[tuple[str, str], ...], list[Network]] = {}
-    for network in measured:
-        members.setdefault(tuple(network.options.items()), []).append(network)
+    members = by_options(measured)
     apart = varying([dict(options) for options in members])
     all_groups = []
     for pairs, same in members.items():

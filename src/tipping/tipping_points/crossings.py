@@ -24,7 +24,7 @@ def crossings(x_P: np.ndarray, curves_BP: np.ndarray, level_B: np.ndarray) -> np
     Raises:
         ValueError: there are fewer than two positions, or the positions do not rise.
     """
-    x_P = checked(x_P)
+    x_P = rising(x_P)
     weights_P, fitted_BP = np.gradient(x_P), np.array(curves_BP, dtype=float)
     for b in np.flatnonzero((np.diff(fitted_BP) > 0).any(1)):  # others fall already, and are their own fits
         fitted_BP[b] = isotonic_regression(fitted_BP[b], weights=weights_P, increasing=False).x
@@ -37,7 +37,7 @@ def crossings(x_P: np.ndarray, curves_BP: np.ndarray, level_B: np.ndarray) -> np
     return np.where(below_BP[:, 0], -np.inf, np.where(below_BP[:, -1], at_B, np.inf))
 
 
-def checked(x_P: np.ndarray) -> np.ndarray:
+def rising(x_P: np.ndarray) -> np.ndarray:
     """Return positions as numbers; raise `ValueError` unless there are at least two, and they rise."""
     x_P = np.asarray(x_P, dtype=float)
     if x_P.ndim != 1 or len(x_P) < 2 or not (np.diff(x_P) > 0).all():

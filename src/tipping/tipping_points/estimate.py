@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import t
 
-from tipping.tipping_points.crossings import checked, crossing, crossings
+from tipping.tipping_points.crossings import crossing, crossings, rising
 from tipping.tipping_points.difference import student
 
 REPLICATES = 1000  # bootstrap replicates
@@ -114,7 +114,7 @@ def fit_logistic(x_P: np.ndarray, accuracy_P: np.ndarray) -> Logistic | None:
     Returns:
         the curve; None if the fit fails, or if there are no more than four positions for the four parameters.
     """
-    x_P, accuracy_P = checked(x_P), np.asarray(accuracy_P, dtype=float)
+    x_P, accuracy_P = rising(x_P), np.asarray(accuracy_P, dtype=float)
     if len(x_P) <= 4:
         return None
     top, bottom, width = accuracy_P.max(), accuracy_P.min(), x_P[-1] - x_P[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tipping.network import evaluating, hooked, unchecked
+from tipping.network import evaluating, hooked, keeping_maps
 from tipping.visualize.rules import RELUS, RELUS_IN_PLACE, Replacing, Sides
 
 Site = tuple[str, str]  # a layer, and the submodule that gives its maps
@@ -53,7 +53,7 @@ def receptive_fields(
         values_HW = maps.reshape(*maps.shape[:2], *sides(maps))[0].sum(0)
         reached[:] = [values_HW[position] for position in positions]
 
-    with torch.inference_mode(False), evaluating(model), unchecked(), torch.enable_grad():
+    with torch.inference_mode(False), evaluating(model), keeping_maps(), torch.enable_grad():
         image_1CHW = torch.ones_like(image_1CHW, dtype=next(model.parameters(), image_1CHW).dtype).requires_grad_()
         with Replacing(POSITIVE), hooked(model, [(*site, hook)]):
             model(image_1CHW.clone())

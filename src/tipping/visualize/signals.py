@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tipping.network import Hook, evaluating, hooked, unchecked
+from tipping.network import Hook, evaluating, hooked, keeping_maps
 from tipping.visualize.receptive_field import Site, sides
 from tipping.visualize.rules import backward_rule
 
@@ -93,7 +93,7 @@ def look(
     names = {name for name, _ in model.named_modules()}
     if unknown := [name for site, _ in filters for name in site if name not in names]:
         raise ValueError(f"the network has no {unknown[0]}")
-    with torch.inference_mode(False), evaluating(model), unchecked(), backward_rule(rule, resample, pooling):
+    with torch.inference_mode(False), evaluating(model), keeping_maps(), backward_rule(rule, resample, pooling):
         starts = range(0, len(images_BCHW), TOGETHER)
         parts = [
             _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed)
