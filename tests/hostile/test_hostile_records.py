@@ -90,7 +90,7 @@ def check_gathered(tool: Callable[[list[str]], int], sweep: Path, place: Path, s
         assert all(old.items() <= new.items() for old, new in pairs), "there may be columns of what varies now"
     own: Any = OmegaConf.load(sweep / "1" / ".hydra" / "config.yaml")
     kind = TrainRecord if "train" in sweep.name else InterpretRecord
-    standing.compare(standing.read_standing(folder / "1"), config.parse(own), ROOT / "conf", kind, {})
+    standing.compare_standing(standing.read_standing(folder / "1"), config.parse(own), ROOT / "conf", kind, {})
     return err
 
 
