@@ -1,4 +1,4 @@
-"""torchvision and timm, for tests of networks that people have; `make test` installs them in `.venv/beside/torchvision`.
+"""torchvision and timm, for tests of networks that people have; `make test` puts them in `.venv/beside/torchvision`.
 
 They are not in the environment itself: Lightning imports torchvision where it finds it, and the public wheel of
 torchvision fails beside a CPU build of torch unless the two operators below are defined first.
