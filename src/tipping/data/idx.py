@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tipping.data.splits import Split
+from tipping.data.labelled import Labelled
 from tipping.errors import InputError
 from tipping.files import replacing
 
@@ -83,8 +83,8 @@ def find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def read_pair(images_path: Path, labels_path: Path, classes: int) -> Split:
-    """Read a split from a file of images and a file of labels; pixels are divided by 255.
+def read_pair(images_path: Path, labels_path: Path, classes: int) -> Labelled:
+    """Read the bytes of a file of images, and the labels of a file of labels.
 
     Args:
         classes: the number of classes.
@@ -101,8 +101,7 @@ def read_pair(images_path: Path, labels_path: Path, classes: int) -> Split:
         raise InputError(f"{images_path} holds no images: fetch it anew")
     if labels_N.max() >= classes:
         raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {classes - 1}")
-    images_NCHW = torch.from_numpy(images_NHW).float().div_(255)[:, None]
-    return Split(images_NCHW, torch.from_numpy(labels_N).long())
+    return Labelled(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N).long())
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:

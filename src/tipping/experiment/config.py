@@ -12,15 +12,8 @@ from typing import Any, TypeVar, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from tipping.errors import require, require_mu, require_positive, require_whole
+from tipping.experiment.data_options import DataOptions, deciding_of_data
 from tipping.tracking import Tracking
-
-
-@dataclass
-class DataOptions:
-    """Options of the data set: its name, and the folder of its files, which are downloaded if they are missing."""
-
-    name: str
-    root: str | None
 
 
 @dataclass
@@ -282,7 +275,7 @@ def parse(composed: DictConfig) -> Config:
 def deciding(config: Config) -> dict[str, Any]:
     """Return the options that decide the result of a job, as JSON values."""
     options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
-    return json.loads(json.dumps({**options, "data": config.data.name}))  # not its folder
+    return json.loads(json.dumps({**options, **deciding_of_data(options["data"])}))
 
 
 def search_key(config: Config, *options: Any) -> str:

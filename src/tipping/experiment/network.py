@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
 log = logging.getLogger(__name__)
+NEAR = 0.1  # share of the way from chance to 1 under which a network is near chance
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -48,8 +49,29 @@ def load_dataset_and_model(options: config.Config, device: torch.device) -> tupl
     Raises:
         InputError: `tipping.data.load` or `build` raises it.
     """
-    dataset = data.load(options.data.name, options.data.root, device)
+    dataset = data.load(**options.data.place(), device=device)
     return dataset, build(options.model, dataset.image_shape, len(dataset.classes), options.seed).to(device)
+
+
+def warn_near_chance(model: nn.Module, options: config.Config, accuracy: float, chance: float) -> None:
+    """Warn of a network that came with its weights, and is right hardly more often than by chance.
+
+    Args:
+        accuracy: the accuracy of the intact network, in [0, 1].
+        chance: that of the most frequent class as the only answer.
+    """
+    checkpoint = options.model.get("checkpoint")
+    came_trained = checkpoint is not None or getattr(model, "trained", False) is True
+    if not came_trained or options.randomize != "none" or accuracy - chance > NEAR * (1 - chance):
+        return
+    log.warning(
+        "%s: %.1f %% right, where one class for all images gives %.1f %%: were the images of its training normalised "
+        "(data.mean, data.std), its classes in another order (data.classes, data.labels), its channels BGR, "
+        "or its pixels in another range (0 to 255)?",
+        f"model.checkpoint={checkpoint}" if checkpoint else f"model={options.model['name']}",
+        100 * accuracy,
+        100 * chance,
+    )
 
 
 def find_or_train(

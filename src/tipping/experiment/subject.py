@@ -61,7 +61,8 @@ class Subject:
         )
         with evaluating(model), torch.no_grad():  # other code may compute other logits from the same weights
             logits_NC = model(dataset.train[:TRIED].images_NCHW.clone())
-        return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
+        weights = digest({**model.state_dict(), "logits": logits_NC})
+        return cls(filters, weights, options, dataset.train.spread(options.data.responses))
 
     def check(self) -> None:
         """Check with one image that the network can be measured and ablated under the protocol.
