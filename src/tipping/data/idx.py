@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
-import urllib.request
 import zlib
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from tipping.data.download import download_file
 from tipping.data.labelled import Labelled
 from tipping.errors import InputError
-from tipping.files import replacing
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LARGEST = 2**30  # bytes read of an IDX file, at most; MNIST has a twentieth
@@ -138,31 +134,7 @@ def download(name: str, source: Source, folder: Path) -> None:
     for file, sha256 in zip(FILES, source.sha256, strict=True):
         if find_file(folder, file):
             continue
-        url = f"{source.mirror}/{file}.gz"
-        try:
-            content = _fetch(url)
-        except (OSError, HTTPException) as error:
-            raise InputError(
-                f"data={name}: {url} is out of reach ({error}); put {', '.join(FILES)} (.gz or not) "
-                f"into {folder.absolute()}, or use data=digits, which needs no files"
-            ) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / f"{file}.gz") as part:
-                part.write_bytes(content)
-        except OSError as error:
-            raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error
-
-
-def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as response:
-        length = response.headers.get("Content-Length", "")
-        chunks: list[bytes] = []
-        total = int(length) if length.isdecimal() else None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
-            while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
-                chunks.append(chunk)
-                bar.update(len(chunk))
-        return b"".join(chunks)
+        remedy = (
+            f"put {', '.join(FILES)} (.gz or not) into {folder.absolute()}, or use data=digits, which needs no files"
+        )
+        download_file(f"{source.mirror}/{file}.gz", folder / f"{file}.gz", sha256, f"for data={name}, {remedy}")
