@@ -2,7 +2,7 @@
 
 from tipping.data.batches import Batches, evaluation_batches
 from tipping.data.normalising import Normalisation
-from tipping.data.sources import content_digests, load
+from tipping.data.sources import content_digests, load, load_anew
 from tipping.data.splits import CPU, Dataset, Split
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "content_digests",
     "evaluation_batches",
     "load",
+    "load_anew",
 ]

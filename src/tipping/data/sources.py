@@ -4,49 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tipping import planted
 from tipping.data.choosing import check_images, check_training_images, with_classes, with_logits
-from tipping.data.idx import DIGITS, FILES, SOURCES, download, find_file, read_pair
-from tipping.data.labelled import Labelled, Read
+from tipping.data.labelled import Labelled
 from tipping.data.normalising import Statistic, normalisation_of
+from tipping.data.readers import OWN, READERS, Source
 from tipping.data.splits import CPU, Dataset, Split
 from tipping.data.streams import Rows, Streamed
-from tipping.errors import InputError, require, require_whole
+from tipping.errors import InputError, require_whole
 
 MEGABYTE = 10**6
-
-
-@dataclass(frozen=True)
-class Source:
-    """The place of the files of a data set, and what a reader is to do with them; each reader takes what it needs.
-
-    Attributes:
-        name: the name of the data set, for messages.
-        root: the folder of the files of public data sets.
-        path: the user's own folder or file.
-        size, crop, channels: what is done to files of images.
-        test_share, split_seed: the share of test images, and the seed of the choice, where they are not apart.
-        target, arguments: the user's own function that returns Datasets.
-    """
-
-    name: str
-    root: Path = Path("data")
-    path: str | None = None
-    size: int | Sequence[int] | None = None
-    crop: int | Sequence[int] | None = None
-    channels: int = 3
-    test_share: float | None = None
-    split_seed: int = 0
-    target: str | None = None
-    arguments: Mapping[str, Any] | None = None
 
 
 PLACE = tuple(field.name for field in fields(Source))
@@ -73,7 +47,7 @@ def load(
 
     Args:
         name: the name of the data set, and of its source if `source` does not name that: `digits`, `planted`, `mnist`,
-            `fashion_mnist`, `kmnist`, `folder`.
+            `fashion_mnist`, `kmnist`, `cifar10`, `cifar100`, `cifar100_coarse`, `svhn`, `folder`, `arrays`, `own`.
         root: the folder of the files of public data sets; ``data`` by default.
         device: the device of the images, or of their batches where the images are not in memory.
         source: the source, where the data set has a name of its own.
@@ -94,6 +68,12 @@ def load(
     key = _key(name, root, source, memory, workers, place)
     more = json.dumps([classes, labels, images, mean, std])
     return _load(key, more, device)
+
+
+def load_anew(name: str, root: str | Path | None = None, device: torch.device = CPU, **options: Any) -> Dataset:
+    """Load a data set as `load` does, but read its files again, since these may have changed."""
+    forget()
+    return load(name, root, device, **options)
 
 
 def content_digests(
@@ -179,61 +159,3 @@ def _opened(key: str) -> Dataset:
 def _nbytes(*splits: Labelled | Split) -> int:
     """Return the bytes that images take in memory, as far as that is known."""
     return sum(getattr(split.images, "nbytes", 0) for split in splits)
-
-
-def _digits(_: Source) -> Read:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels: the first 1,437 to train on, the last 360 to test."""
-    from sklearn.datasets import load_digits  # here: other data sets do not need scikit-learn
-
-    digits = load_digits()
-    images_NCHW = torch.from_numpy(digits.images / 16).float()[:, None]
-    labels_N, cut = torch.from_numpy(digits.target).long(), 1437
-    return Labelled(images_NCHW[:cut], labels_N[:cut]), Labelled(images_NCHW[cut:], labels_N[cut:]), DIGITS
-
-
-def _planted(_: Source) -> Read:
-    return Labelled(*planted.images(2000, seed=0)), Labelled(*planted.images(500, seed=1)), DIGITS
-
-
-def _idx(name: str) -> Callable[[Source], Read]:
-    """Return the reader of a public data set in four IDX files."""
-
-    def read(place: Source) -> Read:
-        source = SOURCES[name]
-        folder = place.root / source.folder / "raw"
-        paths = [find_file(folder, file) for file in FILES]
-        if None in paths:
-            download(name, source, folder)
-            paths = [find_file(folder, file) for file in FILES]
-        train_images, train_labels, test_images, test_labels = (path for path in paths if path)
-        classes = len(source.classes)
-        train, test = read_pair(train_images, train_labels, classes), read_pair(test_images, test_labels, classes)
-        return train, test, source.classes
-
-    return read
-
-
-def _folder(source: Source) -> Read:
-    from tipping.data.folder import read_folder  # here: it imports Pillow
-
-    if source.path is None:
-        raise InputError("data.path: give the folder of the images, such as data.path=photos")
-    size, crop = _pair(source.size), _pair(source.crop)
-    return read_folder(Path(source.path), source.channels, size, crop, source.test_share, source.split_seed)
-
-
-def _pair(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
-    """Return a size as readers take it, whose list of two sides may come from YAML."""
-    if size is None or isinstance(size, int):
-        return size
-    require(len(size) == 2, "data.size", list(size), "give a number for both sides, or [height,width]")
-    return size[0], size[1]
-
-
-READERS: dict[str, Callable[[Source], Read]] = {
-    "digits": _digits,
-    "planted": _planted,
-    **{name: _idx(name) for name in SOURCES},
-    "folder": _folder,
-}
-OWN = ("folder",)  # sources whose content may change
