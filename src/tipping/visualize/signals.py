@@ -14,8 +14,10 @@ from tipping.visualize.receptive_field import Site, sides
 from tipping.visualize.rectifiers import check_reached
 from tipping.visualize.rules import backward_rule
 
+PERCENTILE = 99.5  # of the sizes of a signal at its pixels, at which its colours are full
 SEEDS = ("map", "maximum")  # the signals that are sent back
-TOGETHER = 64  # images sent through a network at once
+TOGETHER = 64  # images sent through a network at once, at most
+PIXELS = TOGETHER * 64**2  # of all these images
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Backward:
         """Send a signal back to each image in this way, by one rule, as the function `look` does."""
         how = {"seed": self.seed, "resample": self.resample}
         return look(model, images_BCHW, filters, rule=rule, pooling=self.pooling, **how)
+
+
+def together(images_NCHW: Tensor) -> int:
+    """Return how many images of a size are sent through a network at once: its maps stay in memory."""
+    return max(1, min(TOGETHER, PIXELS // (images_NCHW.shape[2] * images_NCHW.shape[3])))
 
 
 def look(
@@ -96,9 +103,10 @@ def look(
     if unknown := [name for site, _ in filters for name in site if name not in names]:
         raise ValueError(f"the network has no {unknown[0]}")
     with torch.inference_mode(False), evaluating(model), keeping_maps(), backward_rule(rule, resample, pooling):
-        starts = range(0, len(images_BCHW), TOGETHER)
+        few = together(images_BCHW)
+        starts = range(0, len(images_BCHW), few)
         parts = [
-            _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed, rule)
+            _look(model, images_BCHW[start : start + few], filters[start : start + few], seed, rule)
             for start in tqdm(starts, desc="signals", leave=False, disable=None)
         ]
     return Sight(torch.cat([part.signals_BCHW for part in parts]), [maps for part in parts for maps in part.maps])
