@@ -17,7 +17,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from measuring import mnist, passes, table, timed
 
-from tipping import data
 from tipping.data import Dataset
 from tipping.experiment import config
 from tipping.experiment.pictures import draw_subject
@@ -40,7 +39,7 @@ def options(filters: int) -> config.Config:
 def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     """Each part of the pictures, and all of it, beside a plain pass over the training images."""
     chosen = options(filters)
-    model = build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
+    model = build(chosen.model, dataset.image_shape, len(dataset.classes), seed=0)
     train(model, replace(dataset, train=dataset.train.spread(6000)), **TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.from_options(model, dataset, chosen)

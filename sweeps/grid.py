@@ -31,7 +31,7 @@ def network() -> nn.Module:
     """Make an untrained network of two strided convolutions and a dense layer."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, data.CLASSES))
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, 10))
     return model
 
 
@@ -41,12 +41,12 @@ def main() -> None:
     mnist = data.load("mnist", os.environ.get("TIPPING_DATA", "data"))
     model = network()
     train(model, mnist, **TRAINER, seed=0)
-    filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=data.CLASSES), mnist.train[:10_000]
+    filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=10), mnist.train[:10_000]
     with torch.inference_mode():
         images_KR, _ = strongest(response_batches(filters, few), 1)
     live = (~collect(filters, few).dead_F()).nonzero()[0].tolist()
     chosen = [response for response in live if response >= 16][:FILTERS]
-    images = few.images_NCHW[images_KR[0, chosen]]
+    images = few[images_KR[0, chosen]].images_NCHW
     seen = [(("2", "3"), response - 16) for response in chosen]
     rows = {"the image": images}
     for resample in ("none", "nearest"):

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tipping import data
-from tipping.data import CLASSES, Split
+from tipping.data import Split
 from tipping.experiment.config import Config, parse
 from tipping.experiment.pictures import check_pictures, compare_signals
 from tipping.experiment.store import Store
@@ -47,7 +47,7 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
     """The digits' network under some options."""
     plain = options()
     dataset = data.load(plain.data.name, plain.data.root)
-    model = build(plain.model, dataset.image_shape, CLASSES, seed=0)
+    model = build(plain.model, dataset.image_shape, len(dataset.classes), seed=0)
     train(model, dataset, **asdict(plain.trainer), seed=0)
 
     def under(*more: str) -> tuple[Subject, Selection]:

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tipping.data.splits import CLASSES, Split
+from tipping.data.splits import Split
 from tipping.errors import InputError
 from tipping.files import replacing
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LARGEST = 2**30  # bytes read of an IDX file, at most; MNIST has a twentieth
+
+
+DIGITS = tuple("0123456789")
 
 
 class Source(NamedTuple):
@@ -30,11 +33,13 @@ class Source(NamedTuple):
         folder: the name of its folder under `data.root`.
         mirror: the URL of the folder of files.
         sha256: the SHA-256 of each of the four gzip `FILES`.
+        classes: the names of the classes, label by label.
     """
 
     folder: str
     mirror: str
     sha256: tuple[str, str, str, str]
+    classes: tuple[str, ...] = DIGITS
 
 
 SOURCES = {
@@ -57,6 +62,7 @@ SOURCES = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
     "kmnist": Source(
         "KMNIST",
@@ -67,6 +73,7 @@ SOURCES = {
             "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
             "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
         ),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
 }
 
@@ -76,11 +83,14 @@ def find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def read_pair(images_path: Path, labels_path: Path) -> Split:
+def read_pair(images_path: Path, labels_path: Path, classes: int) -> Split:
     """Read a split from a file of images and a file of labels; pixels are divided by 255.
 
+    Args:
+        classes: the number of classes.
+
     Raises:
-        InputError: a file is invalid, holds no images or labels over 9, or the numbers of images and labels differ.
+        InputError: a file is invalid, holds no images or a label of no class, or there are fewer or more labels.
     """
     images_NHW, labels_N = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
     if len(images_NHW) != len(labels_N):
@@ -89,8 +99,8 @@ def read_pair(images_path: Path, labels_path: Path) -> Split:
         )
     if images_NHW.size == 0:
         raise InputError(f"{images_path} holds no images: fetch it anew")
-    if labels_N.max() >= CLASSES:
-        raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {CLASSES - 1}")
+    if labels_N.max() >= classes:
+        raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {classes - 1}")
     images_NCHW = torch.from_numpy(images_NHW).float().div_(255)[:, None]
     return Split(images_NCHW, torch.from_numpy(labels_N).long())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tipping import planted
-from tipping.data.idx import FILES, SOURCES, download, find_file, read_pair
+from tipping.data.idx import DIGITS, FILES, SOURCES, download, find_file, read_pair
 from tipping.data.splits import CPU, Dataset, Split
 from tipping.errors import InputError
 
@@ -37,7 +37,8 @@ def _read(name: str, root: Path) -> Dataset:
     if name == "digits":
         return _digits()
     if name == "planted":
-        return Dataset(name, Split(*planted.images(2000, seed=0)), Split(*planted.images(500, seed=1)))
+        train, test = Split(*planted.images(2000, seed=0)), Split(*planted.images(500, seed=1))
+        return Dataset(name, train, test, DIGITS)
     if name not in SOURCES:
         raise InputError(f"data.name={name}: give digits, planted, {', '.join(SOURCES)}")
     source = SOURCES[name]
@@ -47,10 +48,11 @@ def _read(name: str, root: Path) -> Dataset:
         download(name, source, folder)
         paths = [find_file(folder, name) for name in FILES]
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
-    train, test = read_pair(train_images, train_labels), read_pair(test_images, test_labels)
+    classes = len(source.classes)
+    train, test = read_pair(train_images, train_labels, classes), read_pair(test_images, test_labels, classes)
     if train.images_NCHW.shape[1:] != test.images_NCHW.shape[1:]:
         raise InputError(f"{train_images} and {test_images} hold images of different sizes: fetch both anew")
-    return Dataset(name, train, test)
+    return Dataset(name, train, test, source.classes)
 
 
 def _digits() -> Dataset:
@@ -60,5 +62,5 @@ def _digits() -> Dataset:
     digits = load_digits()
     images_NCHW = torch.from_numpy(digits.images / 16).float()[:, None]
     labels_N = torch.from_numpy(digits.target).long()
-    cut = 1437
-    return Dataset("digits", Split(images_NCHW[:cut], labels_N[:cut]), Split(images_NCHW[cut:], labels_N[cut:]))
+    split, cut = Split(images_NCHW, labels_N), 1437
+    return Dataset("digits", split[:cut], split[cut:], DIGITS)

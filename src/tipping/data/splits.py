@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from tipping.files import digest
 
-CLASSES = 10
 CPU = torch.device("cpu")
 
 
@@ -51,11 +50,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: its official training and test images."""
+    """A data set: its training and test images, and the names of their classes, label by label."""
 
     name: str
     train: Split
     test: Split
+    classes: tuple[str, ...]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -69,7 +69,7 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """Return the data set on a device; splits are copied only if they are on another device."""
-        return Dataset(self.name, self.train.to(device), self.test.to(device))
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 class Batches:

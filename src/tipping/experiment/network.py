@@ -49,7 +49,7 @@ def load_dataset_and_model(options: config.Config, device: torch.device) -> tupl
         InputError: `tipping.data.load` or `build` raises it.
     """
     dataset = data.load(options.data.name, options.data.root, device)
-    return dataset, build(options.model, dataset.image_shape, data.CLASSES, options.seed).to(device)
+    return dataset, build(options.model, dataset.image_shape, len(dataset.classes), options.seed).to(device)
 
 
 def find_or_train(

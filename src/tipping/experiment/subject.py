@@ -54,13 +54,13 @@ class Subject:
         Raises:
             InputError: the network has no filters of the kind that the options ask for.
         """
-        protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
+        protocol, image_1CHW = options.protocol, dataset.train[:1].images_NCHW
         only = options.model.get("layers")
         filters = Filters.of(
             model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only
         )
         with evaluating(model), torch.no_grad():  # other code may compute other logits from the same weights
-            logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
+            logits_NC = model(dataset.train[:TRIED].images_NCHW.clone())
         return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
 
     def check(self) -> None:

@@ -1,0 +1,72 @@
+"""Labelled images as readers give them: as a tensor, or read when they are asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from tipping.errors import InputError
+
+
+class LazyImages(TorchDataset[Tensor], ABC):
+    """Images that are read when they are asked for.
+
+    Image i is a tensor (C, H, W); all have one shape and one type, uint8 or float32 in [0, 1].
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Tensor:
+        """Read an image."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return the SHA-256 of the images and of what is done to them."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N images and their labels, as a reader gives them.
+
+    Attributes:
+        images: a tensor (N, C, H, W) of uint8 or of float32 in [0, 1], which may be mapped from a file; or images that
+            are read when they are asked for.
+        labels_N: int64, positions in the names of the classes.
+    """
+
+    images: Tensor | LazyImages
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+Read = tuple[Labelled, Labelled, tuple[str, ...]]  # training images, test images, names of the classes
+
+
+def check_classes(place: object, classes: Sequence[str]) -> None:
+    """Raise `InputError`, naming the place, unless there are two classes or more, each with a name of its own."""
+    if len(classes) < 2:
+        given = f"only the class {classes[0]}" if classes else "no class"
+        raise InputError(f"{place} has {given}: give images of two or more classes")
+    name, count = Counter(classes).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{place} has {count} classes with the name {name}: give each a name of its own")
+
+
+def check_labels(place: object, labels_N: Tensor, classes: int) -> None:
+    """Raise `InputError`, naming the place and the first position, for a label that is of none of the classes."""
+    outside_K = ((labels_N < 0) | (labels_N >= classes)).nonzero().flatten()
+    if len(outside_K):
+        first = int(outside_K[0])
+        raise InputError(
+            f"{place}: label {first} is {int(labels_N[first])}: labels of {classes} classes go from 0 to {classes - 1}"
+        )
