@@ -51,7 +51,7 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
         drawn, seen = timed(
             lambda: draw_subject(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
         )
-    _, written = timed(lambda: [picture.pixels() for picture in drawn.values()])
+    _, written = timed(lambda: [picture.pixels for picture in drawn.values()])
     relevant = len(selection.order_K)
     parts = {
         "one plain pass over the training images": one,

@@ -30,7 +30,8 @@ from tipping.selection import Selection, response_batches
 from tipping.visualize import Explanation, Portrait, backward_rule
 from tipping.visualize import explanations as explain_images
 from tipping.visualize import portraits as portraits_of
-from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
+from tipping.visualize.gallery import strongest, strongest_of_each_class
+from tipping.visualize.reasons import contributions
 from tipping.visualize.side_by_side import similarity
 
 OPTIONS = ("data=digits", "mu=3", "model.filters=4", "model.depth=3", "trainer.max_epochs=3", "visualize.images=3")

@@ -53,8 +53,7 @@ def compare_signals(first: Subject, selection: Selection, second: Subject, store
         second: the other network.
     """
     images_KR, _ = first.strongest(first.options.visualize.images, store)
-    images_NCHW = first.train.images_NCHW
-    return beside(first.filters, selection, second.filters, images_NCHW, images_KR[0], first.backward)
+    return beside(first.filters, selection, second.filters, first.train, images_KR[0], first.backward)
 
 
 def check_pictures(subject: Subject) -> None:
@@ -64,7 +63,7 @@ def check_pictures(subject: Subject) -> None:
         InputError: resampling of convolutions, or of pooling, is asked for, and none of them has a stride; or a rule
             does not fit the network's activations.
     """
-    options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train.images_NCHW[:1]
+    options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train[:1].images_NCHW
     try:
         check_rules(model, image_1CHW, options.rules if options.enabled else ())
     except InputError as error:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tipping.visualize.gallery import Explanation, Portrait, explanations, portraits, strongest, strongest_images
+from tipping.visualize.gallery import (
+    Portrait,
+    class_name,
+    drawn_classes,
+    portraits,
+    strongest,
+    strongest_images,
+)
+from tipping.visualize.reasons import Explanation, explanations
 from tipping.visualize.receptive_field import receptive_fields
 from tipping.visualize.rules import backward_rule, check_rules, grid_energy, has_stride
 from tipping.visualize.side_by_side import Beside, beside
@@ -16,6 +24,8 @@ __all__ = [
     "backward_rule",
     "beside",
     "check_rules",
+    "class_name",
+    "drawn_classes",
     "explanations",
     "grid_energy",
     "has_stride",
