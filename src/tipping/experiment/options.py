@@ -18,6 +18,7 @@ RECORD = "result.json"  # the file of a record, in the folder of its job
 ELSEWHERE = (
     *("mu", "seed", *(f"data.{option}" for option in DATA_ELSEWHERE), "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
+    "selection.memory",
     "resume",
     "replace",
 )

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 
 from tipping.errors import InputError
 from tipping.experiment import config
-from tipping.experiment.data_options import deciding_of_data
 from tipping.experiment.options import RECORD, flat
 from tipping.experiment.record import OtherVersion, Record
 from tipping.experiment.records import DAMAGED, Kind, read_record, spoilt_picture
@@ -84,8 +83,7 @@ def of_other_options(record: Record, options: config.Config, kind: type[Record])
     """Say in which options a record is of another job; return an empty text if in none."""
     if not isinstance(record, kind):
         return f"it is a {type(record).__name__}"
-    recorded = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
-    recorded |= deciding_of_data(record.config["data"])
+    recorded = config.decisive(record.config)
     asked = fit_to_print(config.deciding(options))
     if recorded == asked:
         return ""
