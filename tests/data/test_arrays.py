@@ -166,22 +166,22 @@ def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path: Path, arrays: Arr
 
 def spoil_rank(arrays: Arrays) -> str:
     arrays["train_images"] = arrays["train_images"].reshape(9, -1)
-    return r"train_images(.npy)? has the shape \(9, 90\): give \(N, H, W\), \(N, H, W, C\) or \(N, C, H, W\) with C = 1"
+    return r"train_images(.npy)? has pixels of shape \(90,\): give \(H, W\), \(H, W, C\) or \(C, H, W\) with C = 1 or 3"
 
 
 def spoil_scalar(arrays: Arrays) -> str:
     arrays["train_images"] = np.array(3, np.uint8)
-    return r"train_images(.npy)? has the shape \(\): give"
+    return r"train_images(.npy)? has pixels of shape \(\): give"
 
 
 def spoil_channels(arrays: Arrays) -> str:
     arrays["train_images"] = np.zeros((9, 2, 6, 5), np.uint8)
-    return r"train_images(.npy)? has the shape \(9, 2, 6, 5\): give"
+    return r"train_images(.npy)? has pixels of shape \(2, 6, 5\): give"
 
 
 def spoil_order(arrays: Arrays) -> str:
     arrays["test_images"] = np.zeros((4, 3, 6, 3), np.uint8)
-    return r"test_images(.npy)? has the shape \(4, 3, 6, 3\), of which the second or the last may be channels"
+    return r"test_images(.npy)? has pixels of shape \(3, 6, 3\), of which the first or the last may be channels"
 
 
 def spoil_type(arrays: Arrays) -> str:

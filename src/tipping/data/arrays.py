@@ -45,7 +45,8 @@ def read_arrays(path: Path) -> Read:
     unpickled. The images of a folder are read when they are asked for; if they are floats, all are looked through, a
     part at a time.
 
-    Images are as `as_images` takes them, floats from 0 to 1. Labels are whole numbers from 0, (N,) or (N, 1).
+    Each image is (H, W), (H, W, C) or (C, H, W), C = 1 or 3, of uint8 or of floats from 0 to 1; what could be either of
+    the last two is refused. Labels are whole numbers from 0, (N,) or (N, 1).
 
     Args:
         path: the file, or the folder.

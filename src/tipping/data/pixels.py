@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class MappedImages(LazyImages):
             InputError: it is no ``.npy`` file, or its array is of another shape or type than `as_images` takes.
         """
         self.path, self.values = path, mapped(path)
-        channel_axis(path, self.values.shape)
+        channel_axis(path, self.values.shape[1:])
         as_images(path, self.values[:1])
 
     def __len__(self) -> int:
@@ -75,10 +76,10 @@ def mapped(path: Path) -> np.ndarray:
 
 
 def as_images(place: object, values: Any) -> Tensor:
-    """Return an array of images as a tensor (N, C, H, W) of uint8 or float32.
+    """Return an array of N images as a tensor (N, C, H, W) of uint8 or float32.
 
-    The shape is (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; what could be either of the last two is refused.
-    The pixels are of uint8 or floating point.
+    Each image is (H, W), (H, W, C) or (C, H, W), C = 1 or 3; what could be either of the last two is refused. The
+    pixels are of uint8 or floating point.
 
     Raises:
         InputError: the shape or the type is another one; the place is named.
@@ -89,24 +90,26 @@ def as_images(place: object, values: Any) -> Tensor:
         images = torch.from_numpy(values.astype(BYTES if values.dtype == BYTES else np.float32))
     else:
         raise InputError(f"{place} is {kind(values)}: give uint8, or floats from 0 to 1")
-    axis = channel_axis(place, tuple(images.shape))
-    return images[:, None] if axis is None else images.movedim(axis, 1)
+    axis = channel_axis(place, tuple(images.shape[1:]))
+    return images[:, None] if axis is None else images.movedim(axis + 1, 1)
 
 
 def channel_axis(place: object, shape: tuple[int, ...]) -> int | None:
-    """Return which axis of an array of images is that of channels; None for grey images without one.
+    """Return which axis of an image is that of channels, by its shape; None for a grey image without one.
 
     Raises:
         InputError: there is none, or it could be either of two; the place is named.
     """
-    if len(shape) == 3:
+    if len(shape) == 2:
         return None
-    axes = [axis for axis in (1, 3) if len(shape) == 4 and shape[axis] in CHANNELS]
+    axes = [axis for axis in (0, 2) if len(shape) == 3 and shape[axis] in CHANNELS]
     if not axes:
-        raise InputError(f"{place} has the shape {shape}: give (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3")
+        raise InputError(f"{place} has pixels of shape {shape}: give (H, W), (H, W, C) or (C, H, W) with C = 1 or 3")
     if len(axes) > 1:
         remedy = "give images of other sides than 1 and 3"
-        raise InputError(f"{place} has the shape {shape}, of which the second or the last may be channels: {remedy}")
+        raise InputError(
+            f"{place} has pixels of shape {shape}, of which the first or the last may be channels: {remedy}"
+        )
     return axes[0]
 
 
@@ -123,10 +126,17 @@ def check_pixels(place: object, images: Tensor | MappedImages) -> None:
     step = max(1, CHECKED // first.numel())
     for start in range(0, len(images), step):
         chosen = slice(start, start + step)
-        part_NP = (images[chosen] if isinstance(images, Tensor) else images.part(chosen)).flatten(1)
-        wrong_NP = ~((part_NP >= 0) & (part_NP <= 1))  # NaN compares with nothing
-        if wrong_NP.any():
-            row = int(wrong_NP.any(1).nonzero()[0])
-            value = float(part_NP[row][wrong_NP[row]][0])
-            remedy = "give floats from 0 to 1, or uint8" if np.isfinite(value) else "mend or remove the image"
+        part_NCHW = images[chosen] if isinstance(images, Tensor) else images.part(chosen)
+        if wrong := first_wrong(part_NCHW):
+            row, value = wrong
+            remedy = "give floats from 0 to 1, or uint8" if math.isfinite(value) else "mend or remove the image"
             raise InputError(f"{place}: image {start + row} has the pixel {value:g}: {remedy}")
+
+
+def first_wrong(images_NCHW: Tensor) -> tuple[int, float] | None:
+    """Return the position of the first image with a pixel that is no number from 0 to 1, and the pixel."""
+    wrong_NP = ~((images_NCHW >= 0) & (images_NCHW <= 1)).flatten(1)  # NaN compares with nothing
+    if not wrong_NP.any():
+        return None
+    row = int(wrong_NP.any(1).nonzero()[0])
+    return row, float(images_NCHW[row].flatten()[wrong_NP[row]][0])
