@@ -58,7 +58,7 @@ def test_training_images_are_evenly_spaced_and_the_test_images_are_all(colours: 
 
 def test_the_labels_may_be_logits_of_a_network_that_has_more(colours: Path) -> None:
     dataset = tipping.images("arrays", path=colours, labels=[4, 0, 7], classes=["2", "red", "green"])
-    assert dataset.classes == ("red", "1", "2", "3", "2", "5", "6", "green")
+    assert dataset.classes == ("red", "logit 1", "logit 2", "logit 3", "2", "logit 5", "logit 6", "green")
     assert dataset.logits == (4, 0, 7)
     assert dataset.test.labels_N.tolist() == [0, 7, 4] * 4
 

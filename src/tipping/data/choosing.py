@@ -106,7 +106,7 @@ def with_logits(dataset: Dataset, logits: Sequence[int]) -> Dataset:
     given, classes = f"[{','.join(map(str, logits))}]", len(dataset.classes)
     require(len(logits) == len(set(logits)) == classes, "data.labels", given, f"give {classes}, one for each class")
     require(min(logits) >= 0 and max(logits) < 2**31, "data.labels", given, "give numbers of logits, which start at 0")
-    names = [str(number) for number in range(max(logits) + 1)]
+    names = [f"logit {number}" for number in range(max(logits) + 1)]
     for name, logit in zip(dataset.classes, logits, strict=True):
         names[logit] = name
     of_class_C = torch.tensor(logits)

@@ -77,7 +77,9 @@ def with_classes_of(model: nn.Module, dataset: Dataset) -> Dataset:
         width = model(dataset.train[:1].images_NCHW).shape[1]
     if width < len(dataset.classes):
         raise InputError(f"data.labels: {max(dataset.logits)} is no logit of the network, which has {width}, from 0 on")
-    return replace(dataset, classes=(*dataset.classes, *map(str, range(len(dataset.classes), width))))
+    return replace(
+        dataset, classes=(*dataset.classes, *(f"logit {number}" for number in range(len(dataset.classes), width)))
+    )
 
 
 def warn_near_chance(model: nn.Module, options: config.Config, accuracy: float, chance: float) -> None:
