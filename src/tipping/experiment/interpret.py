@@ -86,7 +86,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         records.write_selection(place, selection, subject.filters)
         records.write_predictions(place, images, intact_N, predictions_AN, few, curve)
         records.write_record(place, record)
-        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
+        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection, record.classes))
         if config.visualize.enabled:  # after all other results are written
             from tipping.visualize.draw import picture_beside  # imports matplotlib
 
