@@ -106,9 +106,16 @@ def checks_of(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def caption_of(stem: str) -> str:
-    """Caption a picture by the name of its file, without its suffix."""
+def caption_of(stem: str, classes: Sequence[str] | None = None) -> str:
+    """Caption a picture by the name of its file, without its suffix.
+
+    Args:
+        stem: the name, such as `class_3`.
+        classes: the names of the classes; by default, their numbers.
+    """
     kind, _, number = printable(stem).partition("_")
     if kind == "class":
-        return f"What the relevant filters of class {number} respond to"
+        named = classes is not None and number.isdecimal() and int(number) < len(classes)
+        name = printable(classes[int(number)]) if classes is not None and named else number
+        return f"What the relevant filters of class {name} respond to"
     return f"Why image {number} got its class" if kind == "image" else "Trained, and with layers initialised anew"
