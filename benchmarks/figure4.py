@@ -25,6 +25,7 @@ from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import records
+from tipping.experiment.data_options import DataOptions
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
 from tipping.network import Filters, build, evaluating, load_checkpoint
@@ -163,7 +164,7 @@ def main() -> None:
         jobs = jobs_of(parser.parse_args().sweep)
         record = jobs[0].record
         device = pick_device(record.config["device"])
-        dataset = data.load(**record.config["data"], device=device)
+        dataset = data.load(**DataOptions(**record.config["data"]).place(), device=device)
         model = network(record, dataset)
     except InputError as error:
         parser.error(str(error))

@@ -171,10 +171,10 @@ def test_another_seed_plants_elsewhere(run_script, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nothing_shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    sources._load.cache_clear()
+    sources.forget()
     monkeypatch.setattr(planted, "images", partial(planted.images, shown=False))
     yield
-    sources._load.cache_clear()
+    sources.forget()
 
 
 @pytest.mark.usefixtures("nothing_shown")

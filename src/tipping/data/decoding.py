@@ -29,12 +29,12 @@ Size = int | tuple[int, int]  # (height, width), or both
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to each image between its file and its tensor.
+    """What is done to each upright image between its file and its tensor.
 
-    The image is turned as its EXIF data say, made grey or coloured, resized and cropped. Transparency is dropped: a
-    pixel counts by its colour alone. Of 16 bits the upper 8 count. Resizing is bilinear, over all pixels that go into
-    one (antialiased), to the smallest image of the same proportions that covers `size`, the longer side rounded down;
-    the crop is from the centre of that image.
+    The image is made grey or coloured, resized and cropped. Transparency is dropped: a pixel counts by its colour
+    alone. Of 16 bits the upper 8 count. Resizing is bilinear, over all pixels that go into one (antialiased), to the
+    smallest image of the same proportions that covers `size`, the longer side rounded down; the crop is from the centre
+    of that image.
 
     Attributes:
         channels: 1 for grey, by the luma of ITU-R 601, or 3 for red, green and blue.
@@ -77,7 +77,7 @@ class Preparation:
         Raises:
             ValueError: its pixels are of a kind that is not converted, or it is smaller than the crop.
         """
-        image = _in_bytes(ImageOps.exif_transpose(image)).convert("L" if self.channels == 1 else "RGB")
+        image = _in_bytes(image).convert("L" if self.channels == 1 else "RGB")
         if self.size is not None:
             image = image.resize(_covering(image.size, _pair(self.size)), Image.Resampling.BILINEAR)
         if self.shape is not None:
@@ -91,13 +91,13 @@ class _UnfitError(ValueError):
 
 
 def decode(path: Path, prepare: Preparation) -> Tensor:
-    """Read a file of an image, of several frames the first, as a tensor (C, H, W) of uint8.
+    """Read a file of an image, turned as its EXIF data say, of several frames the first: (C, H, W) of uint8.
 
     Raises:
         InputError: the file is gone, unreadable, no image, truncated, or of more pixels than Pillow's limit.
     """
     with _naming(path), opened(path) as file, _image(file) as image:
-        return prepare.tensor(image)
+        return prepare.tensor(ImageOps.exif_transpose(image))
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
-import urllib.request
 import zlib
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from tipping.data.splits import Split
+from tipping.data.download import download_file
+from tipping.data.labelled import Labelled
 from tipping.errors import InputError
-from tipping.files import replacing
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LARGEST = 2**30  # bytes read of an IDX file, at most; MNIST has a twentieth
@@ -83,8 +79,8 @@ def find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def read_pair(images_path: Path, labels_path: Path, classes: int) -> Split:
-    """Read a split from a file of images and a file of labels; pixels are divided by 255.
+def read_pair(images_path: Path, labels_path: Path, classes: int) -> Labelled:
+    """Read the bytes of a file of images, and the labels of a file of labels.
 
     Args:
         classes: the number of classes.
@@ -101,8 +97,7 @@ def read_pair(images_path: Path, labels_path: Path, classes: int) -> Split:
         raise InputError(f"{images_path} holds no images: fetch it anew")
     if labels_N.max() >= classes:
         raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {classes - 1}")
-    images_NCHW = torch.from_numpy(images_NHW).float().div_(255)[:, None]
-    return Split(images_NCHW, torch.from_numpy(labels_N).long())
+    return Labelled(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N).long())
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -139,31 +134,7 @@ def download(name: str, source: Source, folder: Path) -> None:
     for file, sha256 in zip(FILES, source.sha256, strict=True):
         if find_file(folder, file):
             continue
-        url = f"{source.mirror}/{file}.gz"
-        try:
-            content = _fetch(url)
-        except (OSError, HTTPException) as error:
-            raise InputError(
-                f"data={name}: {url} is out of reach ({error}); put {', '.join(FILES)} (.gz or not) "
-                f"into {folder.absolute()}, or use data=digits, which needs no files"
-            ) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / f"{file}.gz") as part:
-                part.write_bytes(content)
-        except OSError as error:
-            raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error
-
-
-def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as response:
-        length = response.headers.get("Content-Length", "")
-        chunks: list[bytes] = []
-        total = int(length) if length.isdecimal() else None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
-            while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
-                chunks.append(chunk)
-                bar.update(len(chunk))
-        return b"".join(chunks)
+        remedy = (
+            f"put {', '.join(FILES)} (.gz or not) into {folder.absolute()}, or use data=digits, which needs no files"
+        )
+        download_file(f"{source.mirror}/{file}.gz", folder / f"{file}.gz", sha256, f"for data={name}, {remedy}")

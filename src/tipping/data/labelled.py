@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -16,7 +17,8 @@ from tipping.errors import InputError
 class LazyImages(TorchDataset[Tensor], ABC):
     """Images that are read when they are asked for.
 
-    Image i is a tensor (C, H, W); all have one shape and one type, uint8 or float32 in [0, 1].
+    Image i is a tensor (C, H, W); all have one shape and one type, uint8 or float32 in [0, 1]. Where the content has a
+    SHA-256 that costs less than making each image, a method `digest` returns it.
     """
 
     @abstractmethod
@@ -26,10 +28,6 @@ class LazyImages(TorchDataset[Tensor], ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Tensor:
         """Read an image."""
-
-    @abstractmethod
-    def digest(self) -> str:
-        """Return the SHA-256 of the images and of what is done to them."""
 
 
 @dataclass(frozen=True)
@@ -69,4 +67,14 @@ def check_labels(place: object, labels_N: Tensor, classes: int) -> None:
         first = int(outside_K[0])
         raise InputError(
             f"{place}: label {first} is {int(labels_N[first])}: labels of {classes} classes go from 0 to {classes - 1}"
+        )
+
+
+def check_trained(place: object, train_N: Tensor, test_N: Tensor) -> None:
+    """Raise `InputError`, naming the place and the first position, for a test label that no training image has."""
+    unknown_K = (~torch.isin(test_N, train_N)).nonzero().flatten()
+    if len(unknown_K):
+        first = int(unknown_K[0])
+        raise InputError(
+            f"{place}: label {first} is {int(test_N[first])}, which no training image has: add such, or remove this one"
         )

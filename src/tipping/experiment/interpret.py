@@ -6,10 +6,10 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tipping.ablation import drop_curve, evaluate_ablations
+from tipping.ablation import accuracies, chance_of, drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, pick_device
+from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
@@ -49,6 +49,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         with stage("intact"):
             manner = subject.manner(store)
             intact_N = subject.intact(images, store)
+            warn_near_chance(model, config, accuracies(intact_N[None], images.labels_N)[0], chance_of(images))
         with stage("ablation"):
             ablations = [selection.order_K, *selection.controls]
             predictions_AN = evaluate_ablations(subject.filters, images, ablations, **manner)
@@ -66,6 +67,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         record = InterpretRecord(
             **described,
             **(given._asdict() if given else {}),
+            classes=list(dataset.classes),
             **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
             overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
             signals_alike=both.similarity if both else {},

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tipping.errors import InputError, require, require_whole
-from tipping.network import Filters
-from tipping.notebook.loader import Batches, gathered
+from tipping.errors import InputError, require_whole
+from tipping.notebook.loader import Batches, class_names, gathered
 from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, Tabular, picture_html, table_html
 from tipping.selection import Measure
@@ -167,7 +166,7 @@ def gallery(
     for name, count in {"per_class": per_class, "images": images}.items():
         require_whole(name, count, at_least=1)
     filters = relevant.filters
-    names = _names(filters, classes, batches)
+    names = class_names(filters.classes, classes, batches)
     split = gathered(batches, filters.given, filters.classes)
     most_KR, how, undo = strongest_images(filters, split, images), backward or Backward(), _undo(mean, std)
     each = portraits(filters, relevant.selection, split, most_KR, split, how, per_class, undo)
@@ -209,32 +208,15 @@ def explain(
     if labels_N.shape != (count,):
         raise InputError(f"labels of shape {tuple(labels_N.shape)}: give one for each of {count} images")
     split = gathered([(images_NCHW, labels_N)], filters.given, filters.classes)
-    names, how = _names(filters, classes), backward or Backward()
+    names, how = class_names(filters.classes, classes), backward or Backward()
     each = explanations(filters, relevant.selection, split, Measure(), how, _undo(mean, std))
     return Explained([replace(one, label=None) for one in each] if labels is None else each, names)
 
 
-def _names(filters: Filters, classes: Sequence[str] | None, batches: object = None) -> list[str] | None:
-    """Return the names of a network's classes: those given, or those of a loader's data set; None if there are none.
-
-    Raises:
-        InputError: there is not one name for each class.
-    """
-    if classes is not None:
-        names = [str(name) for name in classes]
-        fits = len(names) == filters.classes
-        require(fits, "classes", f"{len(names)} names", f"give one for each of {filters.classes} logits")
-        return names
-    while batches is not None:
-        given = getattr(batches, "classes", None)
-        if isinstance(given, list | tuple) and len(given) == filters.classes:
-            return [", ".join(name) if isinstance(name, tuple) else str(name) for name in given]  # names of ImageNet
-        batches = getattr(batches, "dataset", None)  # of a loader, or of a subset
-    return None
-
-
-def _undo(mean: Statistic, std: Statistic) -> Callable[[Tensor], Tensor]:
-    """Return a function that undoes a normalisation of images."""
+def _undo(mean: Statistic, std: Statistic) -> Callable[[Tensor], Tensor] | None:
+    """Return a function that undoes a normalisation of images; None where none is given, so that images say it."""
+    if (mean, std) == (0.0, 1.0):
+        return None
 
     def undo(images_NCHW: Tensor) -> Tensor:
         mean_C, std_C = (torch.as_tensor(one).to(images_NCHW).reshape(-1, 1, 1) for one in (mean, std))
