@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import tipping
-from tipping.data import Split
+from tipping.data import Normalisation, Split
 from tipping.network import Filters
 from tipping.selection import Measure, Selection
 from tipping.visualize import Backward, explanations, portraits, strongest_images
@@ -130,6 +130,19 @@ def test_a_notebook_shows_names_and_images_as_they_were() -> None:
     assert {row["predicted"] for row in why.rows()} <= set(data.classes)
     assert repr(why).startswith(f"image 0: class {data.classes[why.images[0].predicted]}, by ")
     assert {row["label"] for row in tipping.explain(relevant, images, classes=data.classes).rows()} == {None}
+
+
+def test_images_of_a_split_say_how_they_were_normalised() -> None:
+    data = Squares(12)
+    bytes_NCHW = (undo(data.tensors[0]) * 255).round().byte()
+    split = Split(bytes_NCHW, data.tensors[1], Normalisation(tuple(MEAN.tolist()), tuple(STD.tolist())))
+    relevant = tipping.relevant_filters(Net(), split, 3, classes=data.classes)
+    seen, why = tipping.gallery(relevant, split, images=2), tipping.explain(relevant, split[:2])
+    assert seen.classes == why.classes == list(data.classes)
+    assert max(one.crops_KCHW.max() for one in seen.portraits) == pytest.approx(1)
+    assert min(one.crops_KCHW.min() for one in seen.portraits) >= -1e-6
+    assert [one.label for one in why.images] == [0, 1]
+    assert np.allclose(why.images[1].image_CHW, bytes_NCHW[1] / 255, atol=1e-6)
 
 
 def test_a_loader_s_names_that_do_not_fit_are_not_taken() -> None:

@@ -82,9 +82,9 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
     record = job.record
     model = model_text(record.model["name"], record.config["model"].get("_target_"), alone=True)
     name = f"{record.job}: {model}, seed {record.seed}, mu = {record.mu:g}{_few_classes(record)}"
-    images, left_out, classes = [], [], getattr(record, "classes", None)
+    images, left_out = [], []
     for picture in sorted(record.pictures or (), key=lambda picture: (len(picture), picture)):
-        path, words = job.folder / PICTURES / f"{picture}.png", caption_of(picture, classes)
+        path, words = job.folder / PICTURES / f"{picture}.png", caption_of(picture, record.classes)
         try:
             content = _picture(path, record.files.get(f"{PICTURES}/{path.name}"))
             images.append(Image(data_uri(content, "png"), f"{words} ({name})", words))
@@ -100,7 +100,7 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
 def _few_classes(record: InterpretRecord) -> str:
     """Say of how many classes there are portraits, where there are too many classes to draw all."""
     drawn = sum(picture.startswith("class_") for picture in record.pictures or ())
-    classes = len(record.selection.relative_gap)
+    classes = len(record.classes)
     return f", portraits of {drawn} of {classes} classes" if drawn == MOST_CLASSES < classes else ""
 
 
