@@ -49,7 +49,9 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
         store = Store(folder)
         _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
         drawn, seen = timed(
-            lambda: draw_subject(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
+            lambda: draw_subject(
+                subject, selection, few, dataset.test.spread(chosen.visualize.images), dataset.classes, store
+            )
         )
     _, written = timed(lambda: [picture.pixels for picture in drawn.values()])
     relevant = len(selection.order_K)

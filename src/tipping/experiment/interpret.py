@@ -92,7 +92,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
-                drawn = draw_subject(subject, selection, few, explained, store)
+                drawn = draw_subject(subject, selection, few, explained, dataset.classes, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(place / records.PICTURES, drawn)

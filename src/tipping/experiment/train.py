@@ -61,7 +61,8 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return draw_subject(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+        explained = images.spread(config.visualize.images)
+        return draw_subject(*interpreted(digest(model.state_dict())), images, explained, dataset.classes)
 
     with staging.place_of(directory) as place, track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs

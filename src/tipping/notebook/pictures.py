@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tipping.data import Split
 from tipping.errors import InputError, require_whole
 from tipping.notebook.loader import Batches, class_names, gathered
 from tipping.notebook.results import RelevantFilters, require_kind
@@ -140,8 +141,8 @@ def gallery(
     per_class: int = 3,
     images: int = 6,
     classes: Sequence[str] | None = None,
-    mean: Statistic = 0.0,
-    std: Statistic = 1.0,
+    mean: Statistic | None = None,
+    std: Statistic | None = None,
     backward: Backward | None = None,
 ) -> Gallery:
     """Portray the strongest relevant filters of each class in the images to which they respond most.
@@ -155,8 +156,9 @@ def gallery(
             since accuracy without each filter alone is measured on all of them.
         per_class: the number of filters of each class, at most.
         images: the number of images shown for each filter.
-        classes: the names of the classes; by default, those that the loader's data set has as `classes`, if any.
-        mean, std: how the images were normalised, which pictures undo: one number, or one for each channel.
+        classes: the names of the classes; by default, those that the loader's data set has as `classes`, or that the
+            relevant filters were given.
+        mean, std: how the loader has normalised the images, which pictures undo: one number, or one for each channel.
         backward: how signals are sent back; by default, by guided backpropagation and deconvnet.
 
     Raises:
@@ -166,7 +168,7 @@ def gallery(
     for name, count in {"per_class": per_class, "images": images}.items():
         require_whole(name, count, at_least=1)
     filters = relevant.filters
-    names = class_names(filters.classes, classes, batches)
+    names = class_names(filters.classes, classes, batches) or relevant.classes
     split = gathered(batches, filters.given, filters.classes)
     most_KR, how, undo = strongest_images(filters, split, images), backward or Backward(), _undo(mean, std)
     each = portraits(filters, relevant.selection, split, most_KR, split, how, per_class, undo)
@@ -175,21 +177,21 @@ def gallery(
 
 def explain(
     relevant: RelevantFilters,
-    images: Tensor,
+    images: Tensor | Split,
     labels: Tensor | Sequence[int] | int | None = None,
     *,
     classes: Sequence[str] | None = None,
-    mean: Statistic = 0.0,
-    std: Statistic = 1.0,
+    mean: Statistic | None = None,
+    std: Statistic | None = None,
     backward: Backward | None = None,
 ) -> Explained:
     """Explain why images got their classes, by the filters that contribute most and by where they look [oramas2019].
 
     Args:
         relevant: the relevant filters.
-        images: one image (C, H, W), or several (N, C, H, W).
+        images: one image (C, H, W), or several (N, C, H, W), or some of `tipping.images`, with their labels.
         labels: the class of each image, if known; only the table and the titles of the pictures show the labels.
-        classes: the names of the classes; by default, their numbers.
+        classes: the names of the classes; by default, those of the relevant filters.
         mean, std: how the images were normalised, which pictures undo: one number, or one for each channel.
         backward: how signals are sent back; only the first rule is used, by default guided backpropagation.
 
@@ -198,8 +200,22 @@ def explain(
             or one name for each class.
     """
     require_kind(relevant, RelevantFilters, "what relevant_filters returns for one mu")
+    filters = relevant.filters
+    known = labels is not None or isinstance(images, Split)
+    split = gathered(images if isinstance(images, Split) else _pairs(images, labels), filters.given, filters.classes)
+    names, how = class_names(filters.classes, classes) or relevant.classes, backward or Backward()
+    each = explanations(filters, relevant.selection, split, Measure(), how, _undo(mean, std))
+    return Explained(each if known else [replace(one, label=None) for one in each], names)
+
+
+def _pairs(images: Tensor, labels: Tensor | Sequence[int] | int | None) -> list[tuple[Tensor, Tensor]]:
+    """Return images and their labels as one batch, with 0 for labels that are not known.
+
+    Raises:
+        InputError: there is no image, or not one label for each image.
+    """
     require_kind(images, Tensor, "images as a tensor, one (C, H, W), or several (N, C, H, W)")
-    filters, images_NCHW = relevant.filters, images[None] if images.ndim == 3 else images
+    images_NCHW = images[None] if images.ndim == 3 else images
     if images_NCHW.ndim != 4 or not len(images_NCHW):
         raise InputError(f"images of shape {tuple(images.shape)}: give one (C, H, W), or several (N, C, H, W)")
     count = len(images_NCHW)
@@ -207,19 +223,17 @@ def explain(
     labels_N = given[None] if given.ndim == 0 else given
     if labels_N.shape != (count,):
         raise InputError(f"labels of shape {tuple(labels_N.shape)}: give one for each of {count} images")
-    split = gathered([(images_NCHW, labels_N)], filters.given, filters.classes)
-    names, how = class_names(filters.classes, classes), backward or Backward()
-    each = explanations(filters, relevant.selection, split, Measure(), how, _undo(mean, std))
-    return Explained([replace(one, label=None) for one in each] if labels is None else each, names)
+    return [(images_NCHW, labels_N)]
 
 
-def _undo(mean: Statistic, std: Statistic) -> Callable[[Tensor], Tensor] | None:
-    """Return a function that undoes a normalisation of images; None where none is given, so that images say it."""
-    if (mean, std) == (0.0, 1.0):
+def _undo(mean: Statistic | None, std: Statistic | None) -> Callable[[Tensor], Tensor] | None:
+    """Return a function that undoes a normalisation of images; None where none is given."""
+    if mean is None and std is None:
         return None
 
     def undo(images_NCHW: Tensor) -> Tensor:
-        mean_C, std_C = (torch.as_tensor(one).to(images_NCHW).reshape(-1, 1, 1) for one in (mean, std))
+        given = (0.0 if mean is None else mean, 1.0 if std is None else std)
+        mean_C, std_C = (torch.as_tensor(one).to(images_NCHW).reshape(-1, 1, 1) for one in given)
         try:
             return images_NCHW * std_C + mean_C
         except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tipping.visualize.gallery import (
+    MOST_CLASSES,
     Portrait,
     class_name,
     drawn_classes,
@@ -17,6 +18,7 @@ from tipping.visualize.side_by_side import Beside, beside
 from tipping.visualize.signals import Backward, look
 
 __all__ = [
+    "MOST_CLASSES",
     "Backward",
     "Beside",
     "Explanation",

@@ -15,14 +15,13 @@ from PIL import Image
 
 from tipping.visualize.colours import heated_pixels, image_pixels, remark_of, signal_pixels, signal_scale
 from tipping.visualize.gallery import Portrait, class_name
-from tipping.visualize.lettering import Lines, drawn_class_name, fitted
+from tipping.visualize.lettering import DOTS, INCH, SPACING, Lines, drawn_class_name, fitted
 from tipping.visualize.reasons import Explanation
 from tipping.visualize.side_by_side import Beside
 
 SIDE, GAP = 1.05, 0.06  # inches of one small picture, and between two
 WIDE = 1.84  # inches of one picture of an explanation
 TEXT, TOP = 1.9, 0.62  # inches for the text on the left, and for the headings
-DOTS = 100  # pixels of an inch
 LARGEST = 20_000_000  # pixels of a picture, whose other filters are left out
 
 
@@ -131,12 +130,13 @@ def draw_portraits(portraits: Sequence[Portrait], classes: Sequence[str] | None 
     """
     count, block = max(len(portrait.crops_KCHW) for portrait in portraits), _block(portraits[0])
     width = _width(1 + count)
-    title = fitted(drawn_class_name(portraits[0].label, classes), width - 2 * GAP, sizes=(12,))
-    start = TOP + title.height - 12 * 1.25 / 72  # of the first filter; a title of one line is within TOP
+    remark = remark_of(portraits[0].crops_KCHW.shape[1])
+    heading = f"{drawn_class_name(portraits[0].label, classes)}{remark and f' ({remark})'}"
+    title = fitted(heading, width - 2 * GAP, sizes=(12,))
+    start = TOP + title.height - 12 * SPACING / INCH  # of the first filter; a title of one line is within TOP
     page = Page(width, start + block * len(portraits))
     page.lines(GAP, 0.1, title)
-    remark = remark_of(portraits[0].crops_KCHW.shape[1])
-    for column, head in enumerate(("average", f"largest responses{remark and f' ({remark})'}")):
+    for column, head in enumerate(("average", "largest responses")):
         page.text(_width(column), start - 0.12, head)
     for number, portrait in enumerate(portraits):
         top = start + number * block
@@ -190,7 +190,7 @@ def draw_explanation(explanation: Explanation, classes: Sequence[str] | None = N
 def draw_beside(both: Beside, networks: tuple[str, str]) -> Figure:
     """Draw the signals of the same filters of two networks, a row for each filter, two columns for each rule."""
     heads = [fitted(network, SIDE) for network in networks]
-    start = TOP + max(head.height for head in heads) - 9 * 1.25 / 72
+    start = TOP + max(head.height for head in heads) - 9 * SPACING / INCH
     page = Page(_width(1 + 2 * len(both.first)), start + len(both.names) * (SIDE + GAP))
     for number, (rule, alike) in enumerate(both.similarity.items()):
         x = _width(1 + 2 * number)

@@ -155,7 +155,7 @@ def portraits(
     drop_F = _drops_alone(filters, [int(filter_R[response]) for response in responses], evaluated, ablation)
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
-    crops, signals = _seen(filters, train, items, backward, undo or undoing(train))
+    crops, signals = _seen(filters, train, items, backward, undo or train.unnormalised)
     all_names, drawn = filter_names(filters), []
     for label, response in pairs:
         layer, channel, maps = places[response]
@@ -187,12 +187,6 @@ def filter_names(filters: Filters) -> list[str]:
     """Name the filter of each response; where a filter is measured at several maps, its name includes the maps."""
     several = len(filters.maps) > len(filters.sites)
     return [f"{layer}{f' at {maps}' if several else ''}, filter {channel}" for layer, channel, maps in filters.places]
-
-
-def undoing(split: Split) -> Undo:
-    """Return what undoes the normalisation of a split's images."""
-    undo: Undo = getattr(split, "unnormalised", torch.clone)
-    return undo
 
 
 def _seen(

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from matplotlib.backends.backend_agg import get_hinting_flag
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ft2font import LoadFlags
 
 from tipping.errors import printable
 from tipping.visualize.gallery import class_name
 
-INCH, SPACING = 72, 1.25  # points of an inch, and of a line for each point of its letters
+INCH, SPACING = 72, 1.35  # points of an inch, and of a line for each point of its letters
+DOTS = 100  # pixels of an inch
 SIZES = (9.0, 8.0, 7.0, 6.0, 5.0)  # points of letters, as they are tried
 LONGEST = 400  # characters of a name that are drawn
 MISSING = "□"
-CLOSE = 0.94  # of a width is used, as letters are drawn at whole pixels
 
 
 class Lines(NamedTuple):
@@ -58,38 +58,40 @@ def fitted(text: str, width: float, height: float = float("inf"), sizes: Sequenc
     """
     text = "\n".join(legible(paragraph) for paragraph in text.split("\n"))
     for size in sizes:
-        broken = [line for paragraph in text.split("\n") for line in _broken(paragraph, CLOSE * width * INCH / size)]
+        broken = [line for paragraph in text.split("\n") for line in _broken(paragraph, width, size)]
         lines = Lines("\n".join(broken), size, len(broken) * size * SPACING / INCH)
         if lines.height <= height:
             break
     return lines
 
 
-def _broken(paragraph: str, width: float) -> list[str]:
-    """Break a paragraph into lines; the width is in units of the letters' size."""
+def _broken(paragraph: str, width: float, size: float) -> list[str]:
+    """Break a paragraph into lines of at most a width."""
     lines, line = [], ""
     for part in re.findall(r"[^ ._/,;-]*[ ._/,;-]?", paragraph):
-        if line and _width((line + part).rstrip()) > width:
+        if line and _width((line + part).rstrip(), size) > width:
             lines.append(line.rstrip())
             line = ""
         for letter in part:
-            if line and _width(line + letter.strip()) > width:
+            if line and _width(line + letter.strip(), size) > width:
                 lines.append(line)
                 line = ""
             line += letter
     return [*lines, line.rstrip()]
 
 
-def _width(text: str) -> float:
-    return sum(_advance(letter) for letter in text)
+def _width(text: str, size: float) -> float:
+    """Return the width of a text in letters of a size, in inches."""
+    return sum(_advance(letter, size) for letter in text)
 
 
 @cache
-def _advance(letter: str) -> float:
-    """Return the width of a letter, in units of its size."""
+def _advance(letter: str, size: float) -> float:
+    """Return the width of a letter of a size, in inches; it is drawn at whole pixels."""
     font = _font()
-    font.set_size(INCH, INCH)
-    return float(font.load_char(ord(letter), flags=LoadFlags.NO_HINTING).linearHoriAdvance) / 65536 / INCH
+    font.set_size(size, DOTS)
+    hinting = get_hinting_flag()  # type: ignore[no-untyped-call]
+    return float(font.load_char(ord(letter), flags=hinting).horiAdvance) / 64 / DOTS
 
 
 @cache

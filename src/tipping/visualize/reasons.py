@@ -13,7 +13,7 @@ from torch import Tensor
 from tipping.data import Split
 from tipping.network import Filters
 from tipping.selection import Measure, Selection, response_batches
-from tipping.visualize.gallery import Undo, filter_names, filters_of, undoing
+from tipping.visualize.gallery import Undo, filter_names, filters_of
 from tipping.visualize.signals import PERCENTILE, Backward
 
 HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
@@ -75,7 +75,7 @@ def explanations(
     items = [(number, response) for number, order in enumerate(order_NT.tolist()) for response in order]
     items = [item for item in items if shares_NR[item] > 0]
     images_NCHW = images.images_NCHW
-    heats_BHW, shown_NCHW = _heats(filters, images_NCHW, items, backward), (undo or undoing(images))(images_NCHW)
+    heats_BHW, shown_NCHW = _heats(filters, images_NCHW, items, backward), (undo or images.unnormalised)(images_NCHW)
     explained = []
     for number in range(len(images)):
         chosen = [response for image, response in items if image == number]

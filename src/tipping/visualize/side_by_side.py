@@ -10,7 +10,7 @@ from torch import Tensor
 from tipping.data import Split
 from tipping.network import Filters
 from tipping.selection import Selection
-from tipping.visualize.gallery import filter_names, filters_of, strongest_of_each_class, undoing
+from tipping.visualize.gallery import filter_names, filters_of, strongest_of_each_class
 from tipping.visualize.rules import RULES
 from tipping.visualize.signals import Backward
 
@@ -57,7 +57,7 @@ def beside(
         signals.append({rule: sight.signals_BCHW.cpu().numpy() for rule, sight in sights.items()})
     return Beside(
         names=[all_names[response] for response in responses],
-        images_BCHW=undoing(images)(images_BCHW).cpu().numpy(),
+        images_BCHW=images.unnormalised(images_BCHW).cpu().numpy(),
         first=signals[0] if signals else {},
         second=signals[1] if signals else {},
         similarity={rule: similarity(signals[0][rule], signals[1][rule]) if signals else None for rule in RULES},
