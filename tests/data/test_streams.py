@@ -19,7 +19,7 @@ from tipping.data.streams import Streamed
 from tipping.errors import InputError
 from tipping.network import build
 from tipping.network.training import evaluate, train
-from tipping.selection import collect, mean_activations
+from tipping.selection import Measure, collect, mean_activations
 from tipping.visualize import strongest_images
 
 MODEL = {"_target_": "tipping.models.KerasCNN", "filters": 4, "depth": 2, "dropout": 0.5}
@@ -116,12 +116,13 @@ def test_the_same_seed_gives_the_same_network_streamed_and_in_memory(workers: in
         train(model, dataset, **TRAINER)  # type: ignore[arg-type]
         weights.append(model.state_dict())
         filters, few = filters_of(model), dataset.test.spread(200)
-        problem = collect(filters, dataset.train)
+        problem, permuted = (collect(filters, dataset.train, Measure(labels=labels)) for labels in ("true", "permuted"))
         gone = [np.array([0, 5]), np.array([], dtype=int)]
         results.append(
             [
                 problem.gram_FF,
                 problem.cross_FC,
+                permuted.cross_FC,
                 torch.from_numpy(evaluate_ablations(filters, few, gone).astype(int)),
                 mean_activations(filters, dataset.train),
                 *strongest_images(filters, dataset.train, 3),
@@ -152,7 +153,7 @@ def test_never_more_than_some_batches_are_in_memory(monkeypatch: pytest.MonkeyPa
     model = build(MODEL, dataset.image_shape, 10, seed=0)
     train(model, dataset, **{**TRAINER, "max_epochs": 1})  # type: ignore[arg-type]
     filters = filters_of(model)
-    collect(filters, dataset.train)
+    collect(filters, dataset.train, Measure(labels="permuted"))
     strongest_images(filters, dataset.train, 5)
     drop_curve(filters, dataset.train, np.arange(4), [np.arange(4)], points=2)
     assert 100 <= most <= 17 * evaluation_batches(dataset.train).size < len(dataset.train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -182,7 +182,7 @@ def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]
     if measure.labels != "permuted":
         return evaluation_batches(images)
     order_N = torch.randperm(len(images), generator=torch.Generator().manual_seed(measure.seed))
-    return evaluation_batches(Split(images.images_NCHW, images.labels_N[order_N.to(images.labels_N.device)]))
+    return evaluation_batches(replace(images, labels_N=images.labels_N[order_N.to(images.labels_N.device)]))
 
 
 def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:
