@@ -1,4 +1,4 @@
-"""torchvision and timm, for tests of networks that people have: from `.venv/beside`, where `make test` installs them.
+"""torchvision and timm, for tests of networks that people have; `make test` puts them in `.venv/beside/torchvision`.
 
 They are not in the environment itself: Lightning imports torchvision where it finds it, and the public wheel of
 torchvision fails beside a CPU build of torch unless the two operators below are defined first.
@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-BESIDE = Path(__file__).parents[1] / ".venv" / "beside"
+BESIDE = Path(__file__).parents[1] / ".venv" / "beside" / "torchvision"
 
 if not BESIDE.is_dir():
-    pytest.skip("needs torchvision and timm in .venv/beside: make .venv/beside", allow_module_level=True)
+    pytest.skip(
+        "needs torchvision and timm in .venv/beside/torchvision, which make test makes", allow_module_level=True
+    )
 
 sys.path.append(str(BESIDE))
 if sys.platform == "linux" and torch.version.cuda is None:

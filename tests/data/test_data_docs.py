@@ -46,7 +46,7 @@ def test_the_example_of_torchvision(folder: Path) -> None:
 
 
 def test_the_example_of_hugging_face(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("huggingface_here", exc_type=ImportError).datasets
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     read, plain = read_datasets(shown("load_dataset")(str(folder)), "my_images.make"), read_image_folder(folder)
     assert read[2] == plain[2]

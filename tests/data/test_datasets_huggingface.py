@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_here import datasets
 from image_files import write_images
 from PIL import Image
 
@@ -13,13 +14,10 @@ from tipping.data.folder import read_image_folder
 from tipping.data.labelled import Labelled
 from tipping.errors import InputError
 
-datasets = pytest.importorskip("datasets")
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
     return write_images(tmp_path / "animals")
 
 
