@@ -5,21 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_here import datasets
 from image_files import write_images
 from PIL import Image
 
 from tipping.data.datasets import read_datasets
-from tipping.data.folder import read_folder
+from tipping.data.folder import read_image_folder
 from tipping.data.labelled import Labelled
 from tipping.errors import InputError
-
-datasets = pytest.importorskip("datasets")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
     return write_images(tmp_path / "animals")
 
 
@@ -33,7 +31,7 @@ def stacked(split: Labelled) -> torch.Tensor:
 
 
 def test_an_image_folder_of_hugging_face_is_the_folder_itself(folder: Path, loaded) -> None:
-    read, ours = read_datasets(loaded, "my.make"), read_folder(folder)
+    read, ours = read_datasets(loaded, "my.make"), read_image_folder(folder)
     assert read[2] == ours[2] == ("cat", "dog", "emu")
     for one, other in zip(read[:2], ours[:2], strict=True):
         assert torch.equal(stacked(one), stacked(other))

@@ -9,7 +9,7 @@ from torch.utils.data import random_split
 from torchvision_here import torchvision
 
 from tipping.data.datasets import read_datasets
-from tipping.data.folder import read_folder
+from tipping.data.folder import read_image_folder
 from tipping.data.labelled import Labelled
 from tipping.errors import InputError
 
@@ -24,7 +24,7 @@ def stacked(split: Labelled) -> torch.Tensor:
 def test_an_image_folder_of_torchvision_is_the_folder_itself(tmp_path: Path, transform) -> None:
     place = write_images(tmp_path)
     theirs = tuple(datasets.ImageFolder(place / part, transform) for part in ("train", "test"))
-    ours = read_folder(place)
+    ours = read_image_folder(place)
     read = read_datasets(theirs, "my.make")
     assert read[2] == ours[2] == ("cat", "dog", "emu")
     for one, other in zip(read[:2], ours[:2], strict=True):

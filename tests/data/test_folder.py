@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tipping.data.decoding import Preparation, decode
-from tipping.data.folder import FolderImages, read_folder
+from tipping.data.folder import FolderImages, read_image_folder
 from tipping.data.labelled import Labelled
 from tipping.errors import InputError
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_the_pixels_that_were_written(folder: Path) -> None:
-    train, test, classes = read_folder(folder)
+    train, test, classes = read_image_folder(folder)
     assert classes == ("cat", "dog", "emu")
     assert train.labels_N.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert test.labels_N.tolist() == [0, 0, 1, 1, 2, 2]
@@ -48,7 +48,7 @@ def test_a_folder_gives_the_pixels_that_were_written(folder: Path) -> None:
 
 def test_a_size_of_two_numbers_is_covered_and_then_cut(tmp_path: Path) -> None:
     place = write_images(tmp_path, size=(30, 50))
-    train, *_ = read_folder(place, size=(12, 24))
+    train, *_ = read_image_folder(place, size=(12, 24))
     image = Image.open(place / "train" / "cat" / "0.png")
     resized = np.asarray(image.resize((24, 24 * 30 // 50), Image.Resampling.BILINEAR))
     assert np.array_equal(stacked(train)[0].numpy(), resized[1:13].transpose(2, 0, 1))
@@ -136,7 +136,7 @@ def test_images_are_turned_as_their_exif_data_say(tmp_path: Path, turn: int, suf
         (tmp_path / part).mkdir(parents=True)
         image = Image.fromarray(np.ascontiguousarray(stored))
         image.save(tmp_path / part / f"0{suffix}", exif=exif, **options)
-    train, *_ = read_folder(tmp_path)
+    train, *_ = read_image_folder(tmp_path)
     assert np.abs(stacked(train)[0].permute(1, 2, 0).numpy().astype(int) - upright).max() <= 3
     assert train.images.shape == (8, 16)
 
@@ -155,24 +155,24 @@ def test_a_share_of_each_class_is_for_tests_whatever_else_there_is(tmp_path: Pat
     def files(split: Labelled) -> list[str]:
         return [str(split.images.path(index).relative_to(place)) for index in range(len(split))]
 
-    train, test, classes = read_folder(place, test_share=0.25, seed=3)
+    train, test, classes = read_image_folder(place, test_share=0.25, seed=3)
     assert classes == ("cat", "dog", "emu")
     assert torch.bincount(train.labels_N).tolist() == [7] * 3, "2.5 of 10 are rounded up"
     assert torch.bincount(test.labels_N).tolist() == [3] * 3
     assert sorted(files(train) + files(test)) == [f"{name}/{number}.png" for name in classes for number in range(10)]
     assert files(train) == sorted(files(train))
-    assert files(read_folder(place, test_share=0.25, seed=3)[1]) == files(test)
-    assert files(read_folder(place, test_share=0.25, seed=4)[1]) != files(test)
+    assert files(read_image_folder(place, test_share=0.25, seed=3)[1]) == files(test)
+    assert files(read_image_folder(place, test_share=0.25, seed=4)[1]) != files(test)
     known = [*("cat/2.png", "cat/4.png", "cat/7.png"), *("dog/1.png", "dog/2.png", "dog/6.png")]  # by sha256sum
     known += ["emu/0.png", "emu/2.png", "emu/7.png"]
     assert files(test) == known, "on each machine"
     shutil.rmtree(place / "cat")
-    assert files(read_folder(place, test_share=0.25, seed=3)[1]) == files(test)[3:]
+    assert files(read_image_folder(place, test_share=0.25, seed=3)[1]) == files(test)[3:]
 
 
 def test_hidden_files_are_left_out_and_links_followed(tmp_path: Path) -> None:
     place = write_images(tmp_path / "animals")
-    plain = stacked(read_folder(place)[0])
+    plain = stacked(read_image_folder(place)[0])
     (place / ".git").mkdir()
     (place / "train" / ".DS_Store").write_bytes(b"x")
     (place / "train" / "cat" / "._0.png").write_bytes(b"x")
@@ -181,41 +181,36 @@ def test_hidden_files_are_left_out_and_links_followed(tmp_path: Path) -> None:
     (place / "train" / "dog").symlink_to(tmp_path / "elsewhere")
     shutil.move(place / "train" / "emu" / "1.png", tmp_path / "one.png")
     (place / "train" / "emu" / "1.png").symlink_to(tmp_path / "one.png")
-    assert torch.equal(stacked(read_folder(place)[0]), plain)
+    assert torch.equal(stacked(read_image_folder(place)[0]), plain)
 
 
 @pytest.mark.parametrize("names", [("val",), ("validation",), ("test", "val"), ("val", "validation")])
 def test_the_folder_of_test_images_may_have_another_name(tmp_path: Path, names: tuple[str, ...]) -> None:
     place = write_images(tmp_path, counts={"train": 1, **{name: 2 + number for number, name in enumerate(names)}})
-    assert len(read_folder(place)[1]) == 6
-
-
-def test_given_names_decide_the_labels_and_may_have_no_images(folder: Path) -> None:
-    names = ("zebra", "emu", "cat", "yak", "dog")
-    train, test, classes = read_folder(folder, names=names)
-    assert classes == names
-    assert train.labels_N.tolist() == [2] * 4 + [4] * 4 + [1] * 4
-    assert test.labels_N.tolist() == [2, 2, 4, 4, 1, 1]
+    assert len(read_image_folder(place)[1]) == 6
 
 
 def test_worker_processes_read_the_same_images(folder: Path) -> None:
-    train, *_ = read_folder(folder, size=8)
+    train, *_ = read_image_folder(folder, size=8)
     read = list(DataLoader(train.images, batch_size=5, num_workers=2))
     assert torch.equal(torch.cat(read), stacked(train))
     assert torch.equal(pickle.loads(pickle.dumps(train.images))[3], train.images[3])
 
 
 def test_the_digest_sees_each_byte_the_order_and_what_is_done(folder: Path, tmp_path: Path) -> None:
-    digest = read_folder(folder)[0].images.digest()
+    digest = read_image_folder(folder)[0].images.digest()
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert read_folder(copy)[0].images.digest() == digest, "neither place nor times count"
-    assert read_folder(folder, size=(8, 8))[0].images.digest() == read_folder(folder, size=8)[0].images.digest()
+    assert read_image_folder(copy)[0].images.digest() == digest, "neither place nor times count"
+    assert (
+        read_image_folder(folder, size=(8, 8))[0].images.digest()
+        == read_image_folder(folder, size=8)[0].images.digest()
+    )
     changed = ({"channels": 1}, {"size": 8}, {"size": 9}, {"crop": 8})
-    digests = {digest, *(read_folder(folder, **options)[0].images.digest() for options in changed)}
+    digests = {digest, *(read_image_folder(folder, **options)[0].images.digest() for options in changed)}
     (copy / "train" / "cat" / "1.png").rename(copy / "train" / "cat" / "9.png")
-    digests.add(read_folder(copy)[0].images.digest())
+    digests.add(read_image_folder(copy)[0].images.digest())
     Image.fromarray(pixels((12, 10, 3))).save(copy / "train" / "emu" / "3.png")
-    digests.add(read_folder(copy)[0].images.digest())
+    digests.add(read_image_folder(copy)[0].images.digest())
     assert len(digests) == 7
 
 
@@ -341,7 +336,7 @@ SPOILERS = [value for name, value in dict(globals()).items() if name.startswith(
 def test_bad_folders_are_refused_by_name_in_one_line(folder: Path, spoil: Callable[[Path], str]) -> None:
     culprit = spoil(folder)
     with pytest.raises(InputError, match=culprit) as error:
-        for split in read_folder(folder)[:2]:
+        for split in read_image_folder(folder)[:2]:
             stacked(split)
     assert "\n" not in str(error.value)
 
@@ -356,29 +351,27 @@ def test_bad_folders_are_refused_by_name_in_one_line(folder: Path, spoil: Callab
         ({"size": 8, "crop": 9}, "crop=9: give no more than size=8"),
         ({"crop": 11}, "cat/0.png has 12 x 10 pixels, fewer than the crop of 11 x 11"),
         ({"test_share": 0.5}, "test_share=0.5: .* has test images; leave test_share out"),
-        ({"names": ("cat", "dog")}, "train/emu is of the class emu, which is none of cat, dog"),
-        ({"names": ("cat", "dog", "emu", "cat")}, "animals has 2 classes with the name cat"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(folder: Path, options: dict, culprit: str) -> None:
     with pytest.raises(InputError, match=culprit) as error:
-        stacked(read_folder(folder, **options)[0])
+        stacked(read_image_folder(folder, **options)[0])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
 def test_a_share_outside_0_and_1_is_refused(tmp_path: Path, share: float) -> None:
     with pytest.raises(InputError, match=r"test_share=.*: give a number between 0 and 1"):
-        read_folder(write_images(tmp_path, counts={"": 3}), test_share=share)
+        read_image_folder(write_images(tmp_path, counts={"": 3}), test_share=share)
 
 
 def test_a_class_of_one_image_cannot_be_divided(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cat holds one image: a class needs one to train on and one to test"):
-        read_folder(write_images(tmp_path, counts={"": 1}), test_share=0.5)
+        read_image_folder(write_images(tmp_path, counts={"": 1}), test_share=0.5)
 
 
 def test_a_file_that_goes_or_changes_while_it_is_in_use_is_named(folder: Path) -> None:
-    train, *_ = read_folder(folder)
+    train, *_ = read_image_folder(folder)
     assert isinstance(train.images, FolderImages)
     Image.fromarray(pixels((9, 9, 3))).save(folder / "train" / "cat" / "2.png")
     with pytest.raises(InputError, match=r"cat/2.png has changed its size: leave images as they are"):
@@ -401,11 +394,11 @@ def test_what_must_not_be_read_is_named(folder: Path, monkeypatch: pytest.Monkey
             raise PermissionError(13, "Permission denied", str(path))
         return system(path, *arguments, **options)
 
-    train, *_ = read_folder(folder)
+    train, *_ = read_image_folder(folder)
     with monkeypatch.context() as played:
         played.setattr(os, "scandir", refuse)
         with pytest.raises(InputError, match=r"animals cannot be read .Permission denied.: give a folder"):
-            read_folder(folder)
+            read_image_folder(folder)
         played.setattr(os, "open", refuse)
         with pytest.raises(InputError, match=r"train/cat/0.png cannot be read .Permission denied.: allow reading it"):
             train.images[0]
@@ -414,7 +407,7 @@ def test_what_must_not_be_read_is_named(folder: Path, monkeypatch: pytest.Monkey
 def test_an_image_of_too_many_pixels_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(InputError, match=r"train/cat/0.png has too many pixels .* exceeds limit of 100 pixels"):
-        read_folder(folder)
+        read_image_folder(folder)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of damaged EXIF data

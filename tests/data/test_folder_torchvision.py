@@ -8,7 +8,7 @@ from image_files import pixels, write_images
 from PIL import Image
 from torchvision_here import torchvision
 
-from tipping.data.folder import read_folder
+from tipping.data.folder import read_image_folder
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -28,7 +28,7 @@ def test_a_folder_equals_torchvisions(tmp_path: Path, channels: int, size, crop)
     steps += [transforms.Resize(size)] if size else []
     steps += [transforms.CenterCrop(crop or size)] if crop or size else []
     steps.append(transforms.PILToTensor())
-    for split, part in zip(read_folder(place, channels, size, crop)[:2], ("train", "test"), strict=True):
+    for split, part in zip(read_image_folder(place, channels, size, crop)[:2], ("train", "test"), strict=True):
         theirs = torchvision.datasets.ImageFolder(place / part, transforms.Compose(steps))
         assert [str(split.images.path(index)) for index in range(len(split))] == [path for path, _ in theirs.samples]
         assert split.labels_N.tolist() == theirs.targets

@@ -73,14 +73,13 @@ class FolderImages(LazyImages):
         return state.hexdigest()
 
 
-def read_folder(
+def read_image_folder(
     folder: Path,
     channels: int = 3,
     size: Size | None = None,
     crop: Size | None = None,
     test_share: float | None = None,
     seed: int = 0,
-    names: Sequence[str] | None = None,
 ) -> Read:
     """Read a folder of image files, one sub-folder a class; images are decoded when they are asked for.
 
@@ -101,8 +100,6 @@ def read_folder(
         crop: the size that is cut from their centre; by default `size`.
         test_share: the share of test images, between 0 and 1, of a folder without ``train``.
         seed: the seed of this choice.
-        names: the names of all classes in the order of their labels, of which some may have no folder; by default the
-            names of the folders with training images.
 
     Raises:
         InputError: a folder is missing, empty or unreadable; a file is no image; a test class has no training images;
@@ -110,13 +107,11 @@ def read_folder(
     """
     prepare = Preparation(channels, size, crop)
     splits = _splits(folder, test_share, seed)
-    classes = tuple(splits[0]) if names is None else tuple(names)
+    classes = tuple(splits[0])
     check_classes(folder, classes)
-    for listing in splits:
-        if strange := [name for name in listing if name not in classes]:
-            lack = "training images lack" if names is None else f"is none of {', '.join(classes)}"
-            place = folder / Path(listing[strange[0]][0]).parent
-            raise InputError(f"{place} is of the class {strange[0]}, which {lack}: remove it, or add the class")
+    if strange := [name for name in splits[1] if name not in classes]:
+        place = folder / Path(splits[1][strange[0]][0]).parent
+        raise InputError(f"{place} is of the class {strange[0]}, which training images lack: add some, or remove it")
     files = [[file for of_class in listing.values() for file in of_class] for listing in splits]
     shape = prepare.shape or _one_size(folder, files[0] + files[1])
     train, test = (
