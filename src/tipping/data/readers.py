@@ -75,10 +75,10 @@ def _idx(name: str) -> Callable[[Source], Read]:
 
 
 def _folder(source: Source) -> Read:
-    from tipping.data.folder import read_folder  # here: it imports Pillow
+    from tipping.data.folder import read_image_folder  # here: it imports Pillow
 
     size, crop = _pair(source.size), _pair(source.crop)
-    return read_folder(_path(source), source.channels, size, crop, source.test_share, source.split_seed)
+    return read_image_folder(_path(source), source.channels, size, crop, source.test_share, source.split_seed)
 
 
 def _pair(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
