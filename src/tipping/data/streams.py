@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -112,6 +113,7 @@ class Streamed:
             batch_sampler=parts,
             num_workers=self.workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else the loader draws from the random numbers of the training
         )
         try:
@@ -165,6 +167,12 @@ class _Reader(TorchDataset[Tensor]):
             return self.images.read(positions)
         except InputError as error:
             return error
+
+
+def _leave_signals(_: int) -> None:
+    """Leave a user's interrupt to the process that started this one, which then ends this one too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _as_it_is(batch: Tensor | InputError) -> Tensor | InputError:
