@@ -130,6 +130,21 @@ def test_a_job_is_not_done_when_its_images_have_changed(
     assert record_of(out)["store"]["network"] != before["store"]["network"]
 
 
+def trap() -> None:
+    raise AssertionError("a function that a record names was called")
+
+
+def test_no_function_that_a_record_names_is_called(run_script, tmp_path: Path) -> None:
+    """Only one that the command line names: the job is composed anew, and found to be another."""
+    assert run_script("interpret", multirun=True)[0] == 0
+    record = record_of(tmp_path / "out" / "0")
+    strange = {**record["config"]["data"], "source": "own", "_target_": f"{__name__}.trap"}
+    rewrite(tmp_path / "out" / "0", config={**record["config"], "data": strange})
+    code, _, err = run_script("interpret", multirun=True)
+    assert code == 1
+    assert "data_options.source was own, and is None" in err
+
+
 def test_a_checkpoint_is_right_on_images_like_its_own_and_warned_of_on_others(run_script, tmp_path: Path) -> None:
     normalised, network = ("data.mean=0.3", "data.std=0.4"), ("model.filters=6", "trainer.max_epochs=8")
     assert run_script("train", *network, *normalised)[0] == 0

@@ -124,7 +124,7 @@ def _compared(
     Composing a job takes a hundred times as long as reading its record.
     """
     from tipping.experiment.standing import compare_standing, of_other_code  # imports torch
-    from tipping.experiment.versions import digests_of_files
+    from tipping.experiment.versions import digests_of_files, has_own_images
 
     kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
     digests = functools.cache(lambda text: digests_of_files(*json.loads(text)))  # a checkpoint may be of many jobs
@@ -135,8 +135,8 @@ def _compared(
             continue
         given, asked = Given(record.overrides or [], record.presets), Given(job.overrides, presets)
         try:
-            if isinstance(record, kind) and record.overrides and _same(given, asked):
-                files = digests(json.dumps([record.config[key] for key in ("model", "data")]))
+            if isinstance(record, kind) and record.overrides and _same(given, asked) and not has_own_images(record):
+                files = digests(json.dumps([record.config["model"], None]))
                 standings[number] = one._replace(why=of_other_code(record, conf, files))
             else:
                 config = _parsed(composed_job(options, number, job.overrides))

@@ -2,11 +2,13 @@
 
 from tipping.data.batches import Batches, evaluation_batches
 from tipping.data.normalising import Normalisation
+from tipping.data.readers import OWN
 from tipping.data.sources import content_digests, load, load_anew
 from tipping.data.splits import CPU, Dataset, Split
 
 __all__ = [
     "CPU",
+    "OWN",
     "Batches",
     "Dataset",
     "Normalisation",

@@ -118,7 +118,7 @@ def _svhn(source: Source) -> Read:
     return read_svhn(source.root)
 
 
-def _own(source: Source) -> Read:
+def _datasets(source: Source) -> Read:
     """Return what the user's own function makes; the working directory is searched for it too."""
     from tipping.data.datasets import read_datasets  # here: it imports Pillow
 
@@ -147,6 +147,6 @@ READERS: dict[str, Callable[[Source], Read]] = {
     "svhn": _svhn,
     "folder": _folder,
     "arrays": _arrays,
-    "own": _own,
+    "own": _datasets,
 }
 OWN = ("folder", "arrays", "own")  # sources whose content may change
