@@ -43,11 +43,12 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     train(model, replace(dataset, train=dataset.train.spread(6000)), **TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.from_options(model, dataset, chosen)
-    selection = subject.select(subject.fresh_responses())
+    problem, alone = timed(subject.fresh_responses)
+    selection = subject.select(problem)
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
+        _, both = timed(partial(subject.responses, store))
         drawn, seen = timed(
             lambda: draw_subject(
                 subject, selection, few, dataset.test.spread(chosen.visualize.images), dataset.classes, store
@@ -57,10 +58,11 @@ def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     relevant = len(selection.order_K)
     parts = {
         "one plain pass over the training images": one,
-        "the images each filter responds to most": ranked,
+        "responses measured, as without pictures": alone,
+        "more for the images each filter responds to most": both - alone,
         f"signals of {relevant} relevant filters, and each ablated alone": seen,
         f"{len(drawn)} pictures drawn": written,
-        "all pictures": ranked + seen + written,
+        "all pictures": both - alone + seen + written,
     }
     yield from ((part, seconds, f"{seconds / one:.2f}") for part, seconds in parts.items())
 

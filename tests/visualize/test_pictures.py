@@ -30,7 +30,7 @@ from tipping.selection import Selection, response_batches
 from tipping.visualize import Explanation, Portrait, backward_rule
 from tipping.visualize import explanations as explain_images
 from tipping.visualize import portraits as portraits_of
-from tipping.visualize.gallery import drawn_classes, strongest, strongest_of_each_class
+from tipping.visualize.gallery import Strongest, drawn_classes, strongest_of_each_class
 from tipping.visualize.reasons import contributions
 from tipping.visualize.side_by_side import similarity
 
@@ -75,12 +75,34 @@ def explain(subject: Subject, selection: Selection, images: Split) -> list[Expla
 
 def test_strongest_images_are_those_of_all_sorted(rng: np.random.Generator) -> None:
     responses_NR = rng.integers(0, 9, (50, 7)).astype(float)  # with ties: the first images
-    parts = [(torch.from_numpy(part), torch.empty(0)) for part in np.split(responses_NR, [3, 20, 21])]
-    images_KR, values_KR = strongest(iter(parts), 5)
+    few, all_ = Strongest(5), Strongest(100)
+    for part in np.split(responses_NR, [3, 20, 21]):
+        few.add(torch.from_numpy(part))
+        all_.add(torch.from_numpy(part))
+    images_KR, values_KR = few.on_cpu()
     expected_KR = np.argsort(-responses_NR, axis=0, kind="stable")[:5]
     assert np.array_equal(images_KR.numpy(), expected_KR)
     assert np.array_equal(values_KR.numpy(), np.take_along_axis(responses_NR, expected_KR, 0))
-    assert len(strongest(iter(parts), 100)[0]) == 50
+    assert len(all_.on_cpu()[0]) == 50
+
+
+@pytest.mark.parametrize("labels", ["true", "predicted", "permuted"])
+def test_strongest_images_are_found_while_responses_are_measured(trained, tmp_path: Path, labels: str) -> None:
+    subject, _ = trained(f"protocol.labels={labels}")
+    problem, item = subject.responses(Store(tmp_path))
+    assert not item.existed
+    plain = subject.fresh_responses()
+    assert torch.equal(problem.gram_FF, plain.gram_FF)
+    assert torch.equal(problem.cross_FC, plain.cross_FC)
+    images_KR, values_KR = subject.strongest(7)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tipping.experiment.subject.strongest_images", None)  # not called
+        found = subject.strongest(7, Store(tmp_path))
+    assert torch.equal(found[0], images_KR)
+    assert torch.equal(found[1], values_KR)
+    without, _ = trained(f"protocol.labels={labels}", "visualize=off")
+    without.responses(Store(tmp_path / "off"))
+    assert not (tmp_path / "off" / "strongest").exists()
 
 
 def test_the_strongest_of_each_class_are_its_largest_weights() -> None:

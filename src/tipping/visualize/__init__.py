@@ -5,10 +5,10 @@ from __future__ import annotations
 from tipping.visualize.gallery import (
     MOST_CLASSES,
     Portrait,
+    Strongest,
     class_name,
     drawn_classes,
     portraits,
-    strongest,
     strongest_images,
 )
 from tipping.visualize.reasons import Explanation, explanations
@@ -23,6 +23,7 @@ __all__ = [
     "Beside",
     "Explanation",
     "Portrait",
+    "Strongest",
     "backward_rule",
     "beside",
     "check_rules",
@@ -34,6 +35,5 @@ __all__ = [
     "look",
     "portraits",
     "receptive_fields",
-    "strongest",
     "strongest_images",
 ]

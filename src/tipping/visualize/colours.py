@@ -20,27 +20,20 @@ def image_pixels(image_CHW: np.ndarray) -> np.ndarray:
     return pixels_HWC
 
 
-def signal_scale(signals_KCHW: np.ndarray) -> float:
-    """Return the size at which the colours of signals are full: the 99.5th percentile of their sizes over 0.
+def signal_pixels(signal_CHW: np.ndarray) -> np.ndarray:
+    """Return the pixels of a signal, in full colours at the 99.5th percentile of its sizes over 0.
 
-    The maximum would let one pixel darken all others. The scale is 1 where all signals are 0.
+    The maximum would let one pixel darken all others. The signal of an image in colours is drawn around grey: each
+    channel is 0.5 where its signal is 0, brighter where it is positive, and darker where it is negative. That of other
+    images is summed over its channels: black at 0, red above, blue below.
     """
-    sizes = np.abs(_shown(signals_KCHW))
-    sizes = sizes[sizes > 0]
-    return float(np.percentile(sizes, PERCENTILE)) if sizes.size else 1.0
-
-
-def signal_pixels(signal_CHW: np.ndarray, scale: float) -> np.ndarray:
-    """Return the pixels of a signal.
-
-    The signal of an image in colours is drawn around grey: each channel is 0.5 where it is 0, full where it is `scale`,
-    and none where it is -`scale`. That of other images is summed over its channels: black at 0, red above, blue below.
-    """
-    signed_CHW = (_shown(signal_CHW[None])[0] / scale).clip(-1, 1)
-    if len(signed_CHW) == 3:
-        pixels_HWC: np.ndarray = (signed_CHW.transpose(1, 2, 0) + 1) / 2
+    signed_CHW = signal_CHW if len(signal_CHW) == 3 else signal_CHW.sum(0, keepdims=True)
+    sizes = np.abs(signed_CHW[signed_CHW != 0])
+    scaled_CHW = (signed_CHW / np.percentile(sizes, PERCENTILE)).clip(-1, 1) if sizes.size else signed_CHW
+    if len(signal_CHW) == 3:
+        pixels_HWC: np.ndarray = (scaled_CHW.transpose(1, 2, 0) + 1) / 2
         return pixels_HWC
-    return np.asarray(colormaps[SIGNED]((signed_CHW[0] + 1) / 2))[..., :3]
+    return np.asarray(colormaps[SIGNED]((scaled_CHW[0] + 1) / 2))[..., :3]
 
 
 def heated_pixels(image_CHW: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
@@ -53,8 +46,3 @@ def heated_pixels(image_CHW: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
 def remark_of(channels: int) -> str:
     """Return a remark for images that cannot be shown channel by channel; none for grey images and those in colours."""
     return "" if channels in (1, 3) else f"mean of {channels} channels"
-
-
-def _shown(signals_KCHW: np.ndarray) -> np.ndarray:
-    """Return signals as they are drawn: in three channels, or summed over all."""
-    return signals_KCHW if signals_KCHW.shape[1] == 3 else signals_KCHW.sum(1, keepdims=True)

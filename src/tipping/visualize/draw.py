@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tipping.visualize.colours import heated_pixels, image_pixels, remark_of, signal_pixels, signal_scale
+from tipping.visualize.colours import heated_pixels, image_pixels, remark_of, signal_pixels
 from tipping.visualize.gallery import Portrait, class_name
 from tipping.visualize.lettering import DOTS, INCH, SPACING, Lines, drawn_class_name, fitted
 from tipping.visualize.reasons import Explanation
@@ -122,7 +122,7 @@ def draw_portraits(portraits: Sequence[Portrait], classes: Sequence[str] | None 
     """Draw the relevant filters of one class.
 
     For each filter, a row shows the average of its crops and the crops. A row for each rule below shows the signals in
-    the crops. Crops are shown from 0 to 1. The signals of a row share one scale (`signal_scale`).
+    the crops, each on a scale of its own (`signal_pixels`). Crops are shown from 0 to 1.
 
     Args:
         portraits: the portraits of the filters.
@@ -146,9 +146,8 @@ def draw_portraits(portraits: Sequence[Portrait], classes: Sequence[str] | None 
             page.pixels(_width(column), top, image_pixels(picture_CHW))
         for row, (rule, signals_KCHW) in enumerate(portrait.signals.items(), 1):
             page.text(TEXT + SIDE, top + row * (SIDE + GAP) + SIDE / 2, rule, ha="right", color="dimgray")
-            scale = signal_scale(signals_KCHW)
             for column, signal_CHW in enumerate(signals_KCHW, 1):
-                page.pixels(_width(column), top + row * (SIDE + GAP), signal_pixels(signal_CHW, scale))
+                page.pixels(_width(column), top + row * (SIDE + GAP), signal_pixels(signal_CHW))
     return page.figure
 
 
@@ -204,5 +203,5 @@ def draw_beside(both: Beside, networks: tuple[str, str]) -> Figure:
         page.pixels(TEXT, top, image_pixels(both.images_BCHW[row]))
         pairs = [(both.first[rule][row], both.second[rule][row]) for rule in both.first]
         for column, signal_CHW in enumerate((one for pair in pairs for one in pair), 1):
-            page.pixels(_width(column), top, signal_pixels(signal_CHW, signal_scale(signal_CHW[None])))
+            page.pixels(_width(column), top, signal_pixels(signal_CHW))
     return page.figure

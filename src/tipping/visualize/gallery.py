@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -61,38 +61,47 @@ class Portrait:
         return mean_CHW
 
 
-def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """Find the images where each response is largest; among equal values, the first images.
+class Strongest:
+    """The images where each response is largest; among equal values, the first images.
 
-    Never more than one batch and the largest values so far are held in memory.
+    Never more than the responses added last and the largest values so far are held in memory.
 
     Args:
-        batches: pairs of the responses (N, R) of consecutive images and something that is not used.
         count: the number of images for each response.
-
-    Returns:
-        the positions of the images, and the values there, both (count, R).
     """
-    best_KR, images_KR, start = None, None, 0
-    for responses_NR, _ in batches:
-        positions_NR = torch.arange(start, start + len(responses_NR), device=responses_NR.device)[:, None].expand_as(
-            responses_NR
-        )
-        start += len(responses_NR)
-        values = responses_NR if best_KR is None else torch.cat([best_KR, responses_NR])
-        positions = positions_NR if images_KR is None else torch.cat([images_KR, positions_NR])
-        order_KR = values.sort(dim=0, descending=True, stable=True).indices[:count]
-        best_KR, images_KR = values.gather(0, order_KR), positions.gather(0, order_KR)
-    assert best_KR is not None
-    assert images_KR is not None
-    return images_KR, best_KR
+
+    def __init__(self, count: int) -> None:
+        self._count, self._seen = count, 0
+        self._best: tuple[Tensor, Tensor] | None = None
+
+    def add(self, responses_NR: Tensor) -> None:
+        """Add the responses of the next images."""
+        seen = torch.arange(self._seen, self._seen + len(responses_NR), device=responses_NR.device)
+        self._seen += len(responses_NR)
+        positions, values = seen[:, None].expand_as(responses_NR), responses_NR
+        if self._best:
+            positions, values = (torch.cat(pair) for pair in zip(self._best, (positions, values), strict=True))
+        order_KR = values.sort(dim=0, descending=True, stable=True).indices[: self._count]
+        self._best = positions.gather(0, order_KR), values.gather(0, order_KR)
+
+    def on_cpu(self) -> tuple[Tensor, Tensor]:
+        """Return the positions of the images, and the responses to them, both (count, R), on the CPU."""
+        assert self._best is not None, "no responses were added"
+        images_KR, values_KR = self._best
+        return images_KR.cpu(), values_KR.cpu()
 
 
 def strongest_images(filters: Filters, images: Split, count: int, measure: Measure = PLAIN) -> tuple[Tensor, Tensor]:
-    """Find the images where each response of a network is largest, as `strongest` does; return both on the CPU."""
+    """Find the images where each response of a network is largest, as `Strongest` does.
+
+    Returns:
+        the positions of the images, and the responses to them, both (count, R), on the CPU.
+    """
+    strongest = Strongest(count)
     with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
-        images_KR, values_KR = strongest(batches, count)
-    return images_KR.cpu(), values_KR.cpu()
+        for responses_NR, _ in batches:
+            strongest.add(responses_NR)
+    return strongest.on_cpu()
 
 
 def drawn_classes(weights_RC: np.ndarray, most: int = MOST_CLASSES) -> list[int]:
