@@ -115,7 +115,7 @@ def test_the_whole_image_is_shown_where_a_field_is_larger() -> None:
     layers = (nn.Conv2d(3, 4, 7, padding=3), nn.ReLU(), nn.Conv2d(4, 5, 7, padding=3), nn.Softplus())
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
     model, data = nn.Sequential(*layers, *head).eval(), Squares(11, count=9)
-    relevant = tipping.relevant_filters(model, [data.tensors], 3)
+    relevant = tipping.relevant_filters(model, [data.tensors], 1e4)
     deep = [one for one in tipping.gallery(relevant, [data.tensors], per_class=9).portraits if one.layer == "2"]
     assert deep
     for one in deep:  # each value depends on 13 x 13 pixels
