@@ -318,6 +318,16 @@ def test_bad_arrays_are_refused_by_name_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_floats_are_looked_through_a_part_at_a_time(
+    tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tipping.data.pixels.CHECKED", 200)  # two images
+    spoil_not_a_number(arrays)
+    for kind in KINDS:
+        with pytest.raises(InputError, match="image 7 has the pixel nan"):
+            read_arrays(write(tmp_path, kind, arrays))
+
+
 class Harm:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("harmed",)

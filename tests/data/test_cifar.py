@@ -131,6 +131,7 @@ HOSTILE = {
     "dotted": (b"\x80\x04\x8c\x05numpy\x8c\x12ndarray.__reduce__\x93.", "asks for numpy.ndarray.__reduce__"),
     "objects": (pickle.dumps({b"data": np.array([None, 3])}, protocol=2), "holds an array of .*O8"),
     "floats": (pickle.dumps({b"data": np.zeros(3)}, protocol=2), "holds an array of .*f8.*, not of unsigned bytes"),
+    "columns": (pickle.dumps(np.asfortranarray(np.zeros((2, 3), np.uint8)), protocol=2), "row by row"),
     "makes": (b"\x80\x02cnumpy\nndarray\nK\x05\x85R.", "makes an array otherwise"),
     "news": (b"\x80\x02cnumpy\nndarray\nK\x05\x85\x81.", "NEWOBJ"),
     "changes": (b"\x80\x02c_codecs\nencode\n}X\x01\x00\x00\x00aK\x01sb.", "it changes what it names"),

@@ -39,7 +39,7 @@ def stacked(split: Labelled) -> np.ndarray:
 
 FORMS: dict[str, Callable[[np.ndarray], Any]] = {
     "Pillow": lambda image: Image.fromarray(image),
-    "with alpha": lambda image: Image.fromarray(np.dstack([image, image[..., 0]]), "RGBA"),
+    "with alpha": lambda image: Image.fromarray(np.dstack([image, image[..., 0]])),
     "array": lambda image: image,
     "channels first": lambda image: image.transpose(2, 0, 1),
     "tensor": lambda image: torch.from_numpy(image.transpose(2, 0, 1).copy()),
@@ -82,7 +82,7 @@ def test_grey_images_have_one_channel(form: str) -> None:
 
     own = Own(lambda index: (image(index), LABELS[index]))
     expected = np.where(grey > 127, 255, 0) if form == "1" else grey
-    assert np.array_equal(stacked(read_datasets((own, own), "my.make")[0])[:, 0], expected)
+    assert np.array_equal(stacked(read_datasets((own, own), "my.make")[0]), expected[:, None])
 
 
 @pytest.mark.parametrize("item", ITEMS)
@@ -155,6 +155,13 @@ def test_subsets_and_concatenations_keep_labels_and_names() -> None:
     assert test.labels_N.tolist() == [LABELS[index] for index in order]
     assert train.labels_N.tolist() == [*test.labels_N.tolist(), *LABELS]
     assert np.array_equal(stacked(test), IMAGES[order].transpose(0, 3, 1, 2))
+
+
+def test_labels_of_a_subset_are_read_with_one_image_of_each_class() -> None:
+    whole = own(targets=LABELS)
+    subset = Subset(whole, [8, 3, 4, 0, 1])  # type: ignore[arg-type]
+    assert read_datasets((subset, subset), "my.make")[1].labels_N.tolist() == [2, 2, 1, 0, 1]
+    assert len(whole.read) == 2 * 3
 
 
 def test_names_of_several_words_are_one_text() -> None:

@@ -71,12 +71,12 @@ def test_other_modes_become_grey_and_colour_by_their_definition(tmp_path: Path) 
     palette = Image.fromarray(pixels((6, 5)) % 4).convert("P")
     palette.putpalette([0, 0, 0, 255, 0, 0, 10, 20, 30, 200, 200, 0])
     colours = np.array(palette.getpalette("RGB")).reshape(-1, 3)[np.asarray(palette)]
-    cmyk = Image.fromarray(pixels((6, 5, 4)), "CMYK")
+    cmyk = Image.merge("CMYK", [Image.fromarray(pixels((6, 5), ink)) for ink in range(4)])
     inks = np.asarray(cmyk).astype(int)
     through = np.round((255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255)
     written = {
-        "rgba.png": (Image.fromarray(np.dstack([rgb, pixels((6, 5), 3)]), "RGBA"), rgb),
-        "la.png": (Image.fromarray(rgb[..., :2].copy(), "LA"), np.repeat(rgb[..., :1], 3, 2)),
+        "rgba.png": (Image.fromarray(np.dstack([rgb, pixels((6, 5), 3)])), rgb),
+        "la.png": (Image.fromarray(rgb[..., :2].copy()), np.repeat(rgb[..., :1], 3, 2)),
         "16.png": (Image.fromarray(grey16), np.repeat((grey16 // 256)[..., None], 3, 2)),
         "16.tif": (Image.fromarray(grey16), np.repeat((grey16 // 256)[..., None], 3, 2)),
         "palette.gif": (palette, colours),
@@ -110,6 +110,17 @@ def test_of_sixteen_bits_the_upper_eight_count_in_grey_as_in_colour(tmp_path: Pa
     rgb16 = rng.integers(2**16, size=(4, 3, 3))
     sixteen_bits_of_colour(tmp_path / "a.png", rgb16)
     assert np.array_equal(decode(tmp_path / "a.png", Preparation()).permute(1, 2, 0).numpy(), rgb16 // 256)
+
+
+def test_grey_of_twelve_bits_is_refused_as_its_upper_eight_would_be_dark(tmp_path: Path) -> None:
+    """A TIFF of 2 x 1 pixels, which Pillow reads as of 16 bits and cannot write: its tags, and three bytes."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 130, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(130, b"\0") + b"\xff\xf0\x00" + bytes(10))
+    assert np.asarray(Image.open(tmp_path / "a.tif")).tolist() == [[4095, 0]]
+    with pytest.raises(InputError, match=r"a.tif has pixels neither of 8 nor of 16 bits"):
+        decode(tmp_path / "a.tif", Preparation())
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from toys import filters_of
 from tipping import data
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.data import Batches, Dataset, Normalisation, Split, evaluation_batches
-from tipping.data.streams import Streamed
+from tipping.data.streams import Rows, Streamed
 from tipping.errors import InputError
 from tipping.network import build
 from tipping.network.training import evaluate, train
@@ -75,34 +76,44 @@ def test_a_streamed_split_is_the_one_in_memory(workers: int) -> None:
 def test_the_fingerprint_is_the_same_streamed_and_tells_content_order_and_normalisation() -> None:
     other = Photos(change=lambda position, image: image + (position == 600))
     split, brighter = streamed(Photos()), streamed(other)
-    again = [split, split.in_memory(), Split(split.images_NCHW, split.labels_N)]
-    assert len({one.fingerprint for one in again}) == 1
+    rows = Split(Streamed.from_dataset(Rows(split.images_NCHW), "rows"), split.labels_N)
+    for again in ([split, split.in_memory()], [rows, rows.in_memory(), Split(split.images_NCHW, split.labels_N)]):
+        assert len({one.fingerprint for one in again}) == 1
     normalised = streamed(Photos(), normalisation=Normalisation((0.5,), (1.0,)))
     others = [brighter, split[torch.arange(699, -1, -1)], split[:699], normalised, normalised.in_memory()]
     assert len({one.fingerprint for one in (split, *others)}) == 5
     assert normalised.fingerprint == normalised.in_memory().fingerprint
 
 
-class Digested(Photos):
-    """Says what its content is."""
+class Counted(Photos):
+    """Counts how often it is read."""
 
-    read = 0
+    read = asked = 0
 
     def __getitem__(self, position: int) -> object:
         self.read += 1
         return super().__getitem__(position)
 
+
+class Digested(Counted):
+    """Says what its content is."""
+
     def digest(self) -> str:
+        self.asked += 1
         return f"photos {self.count}"
 
 
-def test_a_digest_of_the_content_spares_reading_it() -> None:
-    photos = Digested()
+@pytest.mark.parametrize(("kind", "read", "asked"), [(Counted, 700, 0), (Digested, 0, 1)])
+def test_the_content_is_read_once_and_not_at_all_where_its_digest_is_known(
+    kind: type[Counted], read: int, asked: int
+) -> None:
+    photos = kind()
     split = streamed(photos)
     photos.read = 0
     prints = [split.fingerprint, split[1:].fingerprint, split[torch.tensor([1, 0])].fingerprint]
-    assert photos.read == 0
-    assert len(set(prints)) == 3
+    normalised = replace(split, normalisation=Normalisation((0.5,), (1.0,)))
+    assert len({*prints, normalised.fingerprint}) == 4
+    assert (photos.read, photos.asked) == (read, asked)
     assert split.in_memory()[1:].fingerprint == prints[1]
 
 

@@ -137,6 +137,7 @@ def _image(file: IO[bytes]) -> Iterator[Image.Image]:
     """Open an image with Pillow; raise `ValueError` for whatever goes wrong with it, with a line fit for its name."""
     try:
         with parsing(), Image.open(file, formats=FORMATS) as image:
+            _check_depth(image)
             yield image
     except ValueError as error:
         cause = error.__cause__ or error
@@ -149,14 +150,19 @@ def _image(file: IO[bytes]) -> Iterator[Image.Image]:
         raise ValueError(f"is no whole image ({error})") from error
 
 
+def _check_depth(image: Image.Image) -> None:
+    """Raise `_UnfitError` for more than 16 bits a pixel, and for fewer in as many, whose upper 8 would be dark."""
+    bits = getattr(image, "tag_v2", {}).get(BITS, (16,))
+    if image.mode.startswith(("I", "F")) and not (image.mode.startswith("I;16") and tuple(bits) == (16,)):
+        raise _UnfitError("has pixels neither of 8 nor of 16 bits")
+
+
 def _in_bytes(image: Image.Image) -> Image.Image:
     """Return an image of 16 bits a pixel with their upper 8; Pillow's own conversion makes all over 255 white."""
     image.info.pop("transparency", None)
-    if not image.mode.startswith(("I", "F")):
+    _check_depth(image)
+    if not image.mode.startswith("I"):
         return image
-    bits = getattr(image, "tag_v2", {}).get(BITS, (16,))
-    if not image.mode.startswith("I;16") or tuple(bits) != (16,):
-        raise _UnfitError("has pixels neither of 8 nor of 16 bits")
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 

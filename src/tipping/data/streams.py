@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from tipping.errors import InputError
-from tipping.files import digest
+from tipping.files import digest, digest_in_parts
 
 FEW = 256  # images that are read in this process: to start others would take longer
 TRIED, TIMES = 4, 8  # images that are read at first, and how often each: they must not change
@@ -24,12 +26,13 @@ class Streamed:
 
     Attributes:
         dataset: item i is a tensor (C, H, W) of uint8 or float32. It may have a method `digest` that returns a SHA-256
-            of the content, without which all images are read for one.
+            of the content, without which all items are read for one.
         positions_N: the items, on the CPU.
         shape: channels, height and width of each image.
         dtype: the type of each image.
         title: what the images are called in messages.
         workers: the processes that read images ahead.
+        memo: the digest of the content of the Dataset, where it is known; all parts of the Dataset share it.
     """
 
     dataset: TorchDataset[Tensor]
@@ -38,6 +41,7 @@ class Streamed:
     dtype: torch.dtype
     title: str
     workers: int = 0
+    memo: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def from_dataset(cls, dataset: Any, title: str, workers: int = 0) -> Streamed:
@@ -74,10 +78,20 @@ class Streamed:
         return len(self) * torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def digest(self) -> str | None:
-        """Return a SHA-256 of the images by that of their Dataset; None if the Dataset has no `digest`."""
-        if not hasattr(self.dataset, "digest"):
+        """Return a text that stands for these images: a SHA-256 of the content of their Dataset, and the positions.
+
+        The content is read once, also for other images of the Dataset. None for `Rows`, whose images are at hand.
+        """
+        if isinstance(self.dataset, Rows):
             return None
-        return f"{self.dataset.digest()} {self.shape} {self.dtype} {digest({'positions': self.positions_N})}"
+        if not self.memo:
+            self.memo.append(self.dataset.digest() if hasattr(self.dataset, "digest") else self._digest_of_items())
+        return f"{self.memo[0]} {self.shape} {self.dtype} {digest({'positions': self.positions_N})}"
+
+    def _digest_of_items(self) -> str:
+        """Return the SHA-256 of all items of the Dataset, which are read for that."""
+        everything = replace(self, positions_N=torch.arange(len(self.dataset)))  # type: ignore[arg-type]
+        return digest_in_parts({"images": (f"{self.dtype} {(len(everything), *self.shape)}", everything.batches(FEW))})
 
     def read(self, positions: Sequence[int]) -> Tensor:
         """Read items of the Dataset: (N, C, H, W).
@@ -110,8 +124,9 @@ class Streamed:
         loader = DataLoader(
             _Reader(self),
             batch_sampler=parts,
-            num_workers=self.workers,
+            num_workers=min(self.workers, _cores()),
             collate_fn=_as_it_is,  # type: ignore[arg-type]
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else the loader draws from the random numbers of the training
         )
         try:
@@ -165,6 +180,17 @@ class _Reader(TorchDataset[Tensor]):
             return self.images.read(positions)
         except InputError as error:
             return error
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use; torch warns of more workers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _leave_signals(_: int) -> None:
+    """Leave a user's interrupt to the process that started this one, which then ends this one too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _as_it_is(batch: Tensor | InputError) -> Tensor | InputError:
