@@ -110,6 +110,19 @@ def test_large_parts_are_made_smaller_by_means() -> None:
         assert all(signals.shape[2:] == (128, 128) for signals in one.signals.values())
 
 
+def test_the_whole_image_is_shown_where_a_field_is_larger() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 7, padding=3), nn.ReLU(), nn.Conv2d(4, 5, 7, padding=3), nn.Softplus())
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    model, data = nn.Sequential(*layers, *head).eval(), Squares(11, count=9)
+    relevant = tipping.relevant_filters(model, [data.tensors], 1e4)
+    deep = [one for one in tipping.gallery(relevant, [data.tensors], per_class=9).portraits if one.layer == "2"]
+    assert deep
+    for one in deep:  # each value depends on 13 x 13 pixels
+        assert np.array_equal(one.crops_KCHW, data.tensors[0][one.images_K])
+        assert one.signals["guided"].shape == one.crops_KCHW.shape
+
+
 def test_a_notebook_shows_names_and_images_as_they_were() -> None:
     data = Squares(12)
     for loader in (DataLoader(data, 10), DataLoader(Subset(data, range(30)), 10)):

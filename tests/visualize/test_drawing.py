@@ -18,7 +18,7 @@ from tipping.visualize.lettering import DOTS, SIZES, fitted
 from tipping.visualize.side_by_side import similarity
 
 LONG = "encoder.stages.3.blocks.11.attention_free_mixing.depthwise_convolution_of_the_second_branch, filter 1023"
-NAMES = ["a cat", "golden retriever, Labrador; " * 6, "猫 $x_", "\u05d7\u05ea\u05d5\u05dc", "tab\tand\nbreak"]
+NAMES = ["a cat", "golden retriever, Labrador; " * 6, "猫 $x_$", "\u05d7\u05ea\u05d5\u05dc", "tab\tand\nbreak"]
 
 
 def portrait(channels: int = 3, side: int = 9, images: int = 2, **values: Any) -> Portrait:

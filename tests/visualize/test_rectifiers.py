@@ -71,6 +71,7 @@ SPELLINGS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "nn.GELU by tanh": ("gelu by tanh", nn.GELU(approximate="tanh")),
     "nn.SiLU": ("silu", nn.SiLU()),
     "silu in place": ("silu", lambda maps: functional.silu(maps, inplace=True)),
+    "silu as a statement": ("silu", lambda maps: (functional.silu(maps, inplace=True), maps)[1]),
     "nn.Mish": ("mish", nn.Mish(inplace=True)),
     "nn.Hardswish": ("hardswish", nn.Hardswish()),
     "hardswish in place": ("hardswish", lambda maps: functional.hardswish(maps, True)),
@@ -193,7 +194,8 @@ class Gated(nn.Module):
         pooled = functional.adaptive_avg_pool2d(maps, 1)
         maps = maps * self.gate(self.outer(functional.relu(self.inner(pooled))))
         value, other = self.last(functional.normalize(maps)).chunk(2, dim=1)
-        return self.head((value * self.gate(other)).mean((2, 3)))
+        value = value * self.gate(other) + functional.relu(other + value) * self.gate(other)
+        return self.head(value.mean((2, 3)))
 
 
 @pytest.mark.parametrize("gate", [torch.sigmoid, nn.Hardsigmoid(), nn.Tanh()], ids=["sigmoid", "hardsigmoid", "tanh"])

@@ -39,7 +39,7 @@ def signal_pixels(signal_CHW: np.ndarray) -> np.ndarray:
 def heated_pixels(image_CHW: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
     """Return an image in muted grey under a heat map with values from 0 to 1, which covers more where it is hotter."""
     grey_HW1 = 0.15 + 0.7 * (image_pixels(image_CHW) @ LUMA)[..., None]
-    opacity_HW1 = STRONGEST * np.sqrt(heat_HW)[..., None]
+    opacity_HW1 = STRONGEST * heat_HW[..., None]
     return (1 - opacity_HW1) * grey_HW1 + opacity_HW1 * np.asarray(colormaps[HEAT](heat_HW))[..., :3]
 
 

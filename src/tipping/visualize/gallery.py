@@ -38,7 +38,8 @@ class Portrait:
         images_K: the positions of the images, strongest response first.
         responses_K: the filter's responses to these images.
         crops_KCHW: the part of each image in the receptive field of the largest value of the filter's map, before the
-            image was normalised; 0 beyond the image. Parts with a side over 128 pixels are made smaller, by means.
+            image was normalised; 0 beyond the image, and all of a side that is no longer than the field. Parts with a
+            side over 128 pixels are made smaller, by means.
         signals: by rule, the signals (K, C, H, W) that come back from the filter's map to these parts.
     """
 
@@ -245,8 +246,10 @@ def _crops(pictures_BCHW: Tensor, around: Sequence[tuple[tuple[Span, Span], tupl
 
 
 def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
-    """Cut an image to a receptive field, with zeros beyond the image."""
+    """Cut an image to a receptive field, with zeros beyond the image; a side over that of the image is not cut."""
     for axis, (span, position) in enumerate(zip(reach, peak, strict=True), 1):
+        if span.size >= image_CHW.shape[axis]:
+            continue
         start = span.start + span.stride * position
         wide = [(0, 0)] * 3
         wide[axis] = (span.size, span.size)

@@ -68,7 +68,7 @@ def fitted(text: str, width: float, height: float = float("inf"), sizes: Sequenc
 def _broken(paragraph: str, width: float, size: float) -> list[str]:
     """Break a paragraph into lines of at most a width."""
     lines, line = [], ""
-    for part in re.findall(r"[^ ._/,;-]*[ ._/,;-]?", paragraph):
+    for part in re.findall(r"filter \d+$|[^ ._/,;-]*[ ._/,;-]?", paragraph):
         if line and _width((line + part).rstrip(), size) > width:
             lines.append(line.rstrip())
             line = ""
