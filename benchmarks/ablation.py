@@ -23,7 +23,6 @@ from captum.attr import LayerFeatureAblation
 from measuring import measure, mnist, passes, table, timed
 from torch import nn
 
-from tipping import data
 from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset, Split, evaluation_batches
 from tipping.mu_lasso import spg
@@ -42,9 +41,9 @@ OURS: Way = ("`evaluate_ablations`", evaluate_ablations)
 def trained(dataset: Dataset, filters: int) -> Filters:
     """The filters of a keras_cnn trained on the images."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": filters, "depth": 5, "dropout": 0.5}
-    model = build(options, dataset.image_shape, data.CLASSES, seed=0)
+    model = build(options, dataset.image_shape, len(dataset.classes), seed=0)
     train(model, dataset, **TRAINER, seed=0)
-    return Filters.of(model, dataset.train.images_NCHW[:1])
+    return Filters.of(model, dataset.train[:1].images_NCHW)
 
 
 def relevant_and_random(network: Filters, split: Split, counts: Sequence[int]) -> Ablations:
@@ -102,7 +101,7 @@ def pruned(network: Filters, split: Split, ablations: Ablations) -> np.ndarray:
 
 def _pruned(network: Filters, split: Split, filters: np.ndarray) -> np.ndarray:
     index, smaller = network.index, copy.deepcopy(network.model)
-    graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=split.images_NCHW[:1])
+    graph = torch_pruning.DependencyGraph().build_dependency(smaller, example_inputs=split[:1].images_NCHW)
     for position, layer in enumerate(index.layers):
         channels = index.channel_F[filters[index.layer_F[filters] == position]].tolist()
         if channels:

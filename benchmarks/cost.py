@@ -24,7 +24,6 @@ from problems import synthetic
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from tipping import data
 from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset
 from tipping.mu_lasso import MuLassoProblem, spg
@@ -50,6 +49,7 @@ COUNTED = {  # what decides the seconds of a stage
     "selection": ("filter · weight", "class · mu"),
 }
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # filters; 0 pools
+DIGITS = 10  # classes of data=digits
 NETWORKS, MUS_OF_MAP, DRAWS, TRAIN, TEST, CLASSES = 100, 20, 20, 1_281_167, 50_000, 1000  # of the map on ImageNet
 RELEVANT = 300  # filters with a weight for a class, in the mean over mu: a guess
 CARD = 1.3e13  # multiply-accumulates a second in float32: two fifths of what the data sheet of an H100 gives
@@ -88,8 +88,8 @@ def work(model: nn.Module, image_1CHW: Tensor, left: float = 1.0) -> np.ndarray:
 
 def network_samples(size: str, options: dict[str, Any], dataset: Dataset) -> Iterator[Sample]:
     """Training, responses and ablations of a network."""
-    model = build(options, dataset.image_shape, data.CLASSES, seed=0)
-    few, image = replace(dataset, train=dataset.train.spread(TRAINED)), dataset.train.images_NCHW[:1]
+    model = build(options, dataset.image_shape, len(dataset.classes), seed=0)
+    few, image = replace(dataset, train=dataset.train.spread(TRAINED)), dataset.train[:1].images_NCHW
     whole, half = work(model, image), work(model, image, left=0.5)
     yield Sample("training", size, TRAINED * whole, timed(lambda: train(model, few, **TRAINER, seed=0))[1])
     filters = Filters.of(model.eval(), image)
@@ -155,9 +155,9 @@ def sizes(filters: int) -> Iterator[Sequence[Any]]:
         subprocess.run(job, check=True, stdout=subprocess.DEVNULL)
         written = [next((folder / "store" / kind).glob("*.pt")) for kind in ("networks", "responses")]
         written += [folder / "job" / f"{kind}.npz" for kind in ("selection", "predictions")]
-        model = build({**KERAS, "filters": filters}, (1, 8, 8), data.CLASSES, seed=0)
+        model = build({**KERAS, "filters": filters}, (1, 8, 8), DIGITS, seed=0)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        expected = bytes_of(5 * filters, parameters, data.CLASSES, tested=360, draws=5)
+        expected = bytes_of(5 * filters, parameters, DIGITS, tested=360, draws=5)
         for (kind, said), path in zip(expected.items(), written, strict=True):
             size = path.stat().st_size
             yield kind, f"{size:,}", f"{said:,}", f"{said / size:.2f}"

@@ -25,6 +25,7 @@ from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import records
+from tipping.experiment.data_options import DataOptions
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
 from tipping.network import Filters, build, evaluating, load_checkpoint
@@ -82,7 +83,7 @@ def network(record: InterpretRecord, dataset: Dataset) -> nn.Module:
     Raises:
         InputError: it is not there.
     """
-    model = build(record.model, dataset.image_shape, data.CLASSES, record.seed)
+    model = build(record.model, dataset.image_shape, len(dataset.classes), record.seed)
     path = Path(record.config["store"]["dir"], "networks", f"{record.store['network']}.pt")
     if not path.is_file():
         raise InputError(f"{path} is not there: run this from the folder where the sweep ran")
@@ -95,7 +96,7 @@ def stages(jobs: Sequence[Job], dataset: Dataset, model: nn.Module) -> Iterator[
     first, few, images = jobs[0].record, dataset.train[:COUNTED], len(dataset.train)
     trainer, scope = first.config["trainer"], first.protocol["scope"]
     seconds = {stage: sum(job.record.seconds[stage] for job in jobs) for stage in STAGES}
-    ablations, filters = [list(ablated(job.folder)) for job in jobs], Filters.of(model, few.images_NCHW[:1])
+    ablations, filters = [list(ablated(job.folder)) for job in jobs], Filters.of(model, few[:1].images_NCHW)
 
     def step() -> None:
         torch.autograd.backward(functional.cross_entropy(model.train()(few.images_NCHW), few.labels_N))
@@ -163,7 +164,7 @@ def main() -> None:
         jobs = jobs_of(parser.parse_args().sweep)
         record = jobs[0].record
         device = pick_device(record.config["device"])
-        dataset = data.load(**record.config["data"], device=device)
+        dataset = data.load(**DataOptions(**record.config["data"]).place(), device=device)
         model = network(record, dataset)
     except InputError as error:
         parser.error(str(error))

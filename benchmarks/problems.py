@@ -47,9 +47,9 @@ def network(overrides: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         sizes = ["data=digits", "model.filters=128", "trainer.max_epochs=20", "tracking=off"]
         config = parse(compose("config", [*sizes, *overrides]))
     dataset = data.load(config.data.name, config.data.root)
-    model = build(config.model, dataset.image_shape, data.CLASSES, config.seed)
+    model = build(config.model, dataset.image_shape, len(dataset.classes), config.seed)
     find_or_train(model, dataset, config, Store(config.store.dir))
-    filters = Filters.of(model, dataset.train.images_NCHW[:1])
+    filters = Filters.of(model, dataset.train[:1].images_NCHW)
     with torch.inference_mode():
         batches = [(x.numpy(), y.double().numpy()) for x, y in response_batches(filters, dataset.train)]
     x_NF, l_NC = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -17,7 +17,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from measuring import mnist, passes, table, timed
 
-from tipping import data
 from tipping.data import Dataset
 from tipping.experiment import config
 from tipping.experiment.pictures import draw_subject
@@ -40,26 +39,30 @@ def options(filters: int) -> config.Config:
 def stages(dataset: Dataset, filters: int) -> Iterator[Sequence[Any]]:
     """Each part of the pictures, and all of it, beside a plain pass over the training images."""
     chosen = options(filters)
-    model = build(chosen.model, dataset.image_shape, data.CLASSES, seed=0)
+    model = build(chosen.model, dataset.image_shape, len(dataset.classes), seed=0)
     train(model, replace(dataset, train=dataset.train.spread(6000)), **TRAINER, seed=0)
     _, one = timed(partial(passes, model, dataset.train))
     subject = Subject.from_options(model, dataset, chosen)
-    selection = subject.select(subject.fresh_responses())
+    problem, alone = timed(subject.fresh_responses)
+    selection = subject.select(problem)
     few = dataset.test.spread(chosen.curve.images)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        _, ranked = timed(partial(subject.strongest, chosen.visualize.images, store))
+        _, both = timed(partial(subject.responses, store))
         drawn, seen = timed(
-            lambda: draw_subject(subject, selection, few, dataset.test.spread(chosen.visualize.images), store)
+            lambda: draw_subject(
+                subject, selection, few, dataset.test.spread(chosen.visualize.images), dataset.classes, store
+            )
         )
-    _, written = timed(lambda: [picture.pixels() for picture in drawn.values()])
+    _, written = timed(lambda: [picture.pixels for picture in drawn.values()])
     relevant = len(selection.order_K)
     parts = {
         "one plain pass over the training images": one,
-        "the images each filter responds to most": ranked,
+        "responses measured, as without pictures": alone,
+        "more for the images each filter responds to most": both - alone,
         f"signals of {relevant} relevant filters, and each ablated alone": seen,
         f"{len(drawn)} pictures drawn": written,
-        "all pictures": ranked + seen + written,
+        "all pictures": both - alone + seen + written,
     }
     yield from ((part, seconds, f"{seconds / one:.2f}") for part, seconds in parts.items())
 

@@ -18,9 +18,8 @@ from torch import nn
 from tipping import data
 from tipping.network import Filters
 from tipping.network.training import train
-from tipping.selection import collect, response_batches
-from tipping.visualize import grid_energy, look
-from tipping.visualize.gallery import strongest
+from tipping.selection import collect
+from tipping.visualize import grid_energy, look, strongest_images
 
 OUT = Path(__file__).parents[1] / "docs" / "visualize_grid.png"
 TRAINER: dict[str, Any] = {"max_epochs": 1, "batch_size": 128, "learning_rate": 1e-3}
@@ -31,7 +30,7 @@ def network() -> nn.Module:
     """Make an untrained network of two strided convolutions and a dense layer."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, data.CLASSES))
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, 10))
     return model
 
 
@@ -41,12 +40,11 @@ def main() -> None:
     mnist = data.load("mnist", os.environ.get("TIPPING_DATA", "data"))
     model = network()
     train(model, mnist, **TRAINER, seed=0)
-    filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=data.CLASSES), mnist.train[:10_000]
-    with torch.inference_mode():
-        images_KR, _ = strongest(response_batches(filters, few), 1)
+    filters, few = Filters.at(model, {"0": "1", "2": "3"}, classes=10), mnist.train[:10_000]
+    images_KR, _ = strongest_images(filters, few, 1)
     live = (~collect(filters, few).dead_F()).nonzero()[0].tolist()
     chosen = [response for response in live if response >= 16][:FILTERS]
-    images = few.images_NCHW[images_KR[0, chosen]]
+    images = few[images_KR[0, chosen]].images_NCHW
     seen = [(("2", "3"), response - 16) for response in chosen]
     rows = {"the image": images}
     for resample in ("none", "nearest"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tipping import data, planted
+from tipping import planted
 from tipping.experiment import records
 from tipping.experiment.record import InterpretRecord
 from tipping.network import build
@@ -18,7 +18,7 @@ def main(sweep: Path) -> None:
     """Print recall and precision of each job's relevant filters, and what is left without them, in Markdown."""
     print("\n| mu | relevant | recall | precision | without them | without random ones |\n|" + " --- |" * 6)
     for record in tables.read_records(sweep, InterpretRecord)[0]:
-        model = build(record.model, planted.IMAGE_SHAPE, data.CLASSES, record.seed)
+        model = build(record.model, planted.IMAGE_SHAPE, planted.CLASSES + 1, record.seed)
         assert isinstance(model, planted.PlantedNet), "of model=planted"
         with np.load(sweep / record.job / records.SELECTION) as saved:
             relevant_F = saved["weights"].any(1)

@@ -21,7 +21,7 @@ from torch import nn
 from toy_problems import problem_of, responses_like
 
 from tipping.command import line
-from tipping.data import CLASSES, Split
+from tipping.data import Split
 from tipping.experiment.network import pick_device
 from tipping.experiment.store import Store
 from tipping.mu_lasso import MuLassoProblem
@@ -74,7 +74,7 @@ def rng() -> np.random.Generator:
 def model(device: torch.device) -> nn.Module:
     """A small untrained network with biases that are not zero, so that forgetting them shows."""
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
-    model = build(options, (1, 8, 8), CLASSES, seed=0).eval()
+    model = build(options, (1, 8, 8), 10, seed=0).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -87,7 +87,7 @@ def split(device: torch.device) -> Split:
     """700 random images: more than one evaluation batch."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(700, 1, 8, 8, generator=generator)
-    labels = torch.randint(CLASSES, (700,), generator=generator)
+    labels = torch.randint(10, (700,), generator=generator)
     return Split(images.to(device), labels.to(device))
 
 

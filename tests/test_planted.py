@@ -30,7 +30,7 @@ def dataset() -> data.Dataset:
 
 
 def network(seed: int = 0) -> PlantedNet:
-    model = build({"_target_": "tipping.planted.PlantedNet"}, planted.IMAGE_SHAPE, data.CLASSES, seed)
+    model = build({"_target_": "tipping.planted.PlantedNet"}, planted.IMAGE_SHAPE, CLASSES + 1, seed)
     assert isinstance(model, PlantedNet)
     return model.eval()
 
@@ -92,7 +92,7 @@ def test_the_network_reads_its_planted_filters_and_no_others(dataset: data.Datas
 
 def test_it_is_for_planted_images_only() -> None:
     with pytest.raises(Exception, match="data=planted"):
-        build({"_target_": "tipping.planted.PlantedNet"}, (1, 28, 28), data.CLASSES, 0)
+        build({"_target_": "tipping.planted.PlantedNet"}, (1, 28, 28), CLASSES + 1, 0)
 
 
 def test_planted_filters_are_found_and_precision_falls_as_mu_grows(
@@ -171,10 +171,10 @@ def test_another_seed_plants_elsewhere(run_script, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nothing_shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    sources._load.cache_clear()
+    sources.forget()
     monkeypatch.setattr(planted, "images", partial(planted.images, shown=False))
     yield
-    sources._load.cache_clear()
+    sources.forget()
 
 
 @pytest.mark.usefixtures("nothing_shown")

@@ -11,7 +11,6 @@ from torch.nn import functional
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
-from tipping.data import CLASSES
 from tipping.network import Filters, build
 
 
@@ -24,7 +23,7 @@ def filters_of(model: nn.Module) -> Filters:
         convolutions.pop()
     relus = {name: name.replace("conv", "relu") for name in convolutions}
     sites = {name: relu if relu in modules else name for name, relu in relus.items()}
-    return Filters.at(model, getattr(model, "sites", sites), classes=CLASSES)
+    return Filters.at(model, getattr(model, "sites", sites), classes=10)
 
 
 class Block(nn.Module):

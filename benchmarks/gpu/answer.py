@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from gpu.work import Pace, Rows, Work, columns_of
-from tipping import data
 from tipping.ablation import DropCurve, evaluate_ablations
 from tipping.data import Dataset
 from tipping.experiment import outcome
@@ -54,7 +53,7 @@ def of_network(
     given = (*work.size.network, f"model.dropout={dropout}", f"seed={seed}")
     options = work.options(*given)
     dataset = work.dataset(options)
-    model = build(options.model, dataset.image_shape, data.CLASSES, seed).to(work.device)
+    model = build(options.model, dataset.image_shape, len(dataset.classes), seed).to(work.device)
     find_or_train(model, dataset, options, work.store)
     drawn: dict[tuple[float, str], Selection] = {}
     for protocol in protocols:

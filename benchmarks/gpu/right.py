@@ -77,7 +77,7 @@ def or_failed(work: Work, options: config.Config) -> list[dict[str, Any]]:
 def compared(work: Work, options: config.Config) -> Iterator[dict[str, Any]]:
     """The rows of one protocol: of a network trained on the CPU, measured there and on the device."""
     dataset = spread(data.load(options.data.name, options.data.root), work.size.images)
-    model = build(options.model, dataset.image_shape, data.CLASSES, options.seed)
+    model = build(options.model, dataset.image_shape, len(dataset.classes), options.seed)
     train(model, dataset, **asdict(options.trainer), seed=options.seed)
     here = Subject.from_options(model.eval(), dataset, options)
     there = Subject.from_options(copied(model, work.device), dataset.to(work.device), options)
@@ -121,7 +121,7 @@ def predictions_alike(here: Subject, there: Subject, dataset: Dataset, selection
     unexplained = 0
     for filters, differ_N in zip(ablations, one_AN != other_AN, strict=True):
         if differ_N.any():
-            few = images.images_NCHW[torch.from_numpy(differ_N)]
+            few = images[torch.from_numpy(differ_N)].images_NCHW
             unexplained += int((~nearly_tied(logits(here, few, filters))).sum())
     different = int((one_AN != other_AN).sum())
     return _row("predictions that differ without a tie", one_AN.size, unexplained, 0, different=different)
@@ -143,7 +143,12 @@ def signals_alike(here: Subject, there: Subject, selection: Selection) -> dict[s
     squares, apart = 0.0, 0.0
     for rule in here.options.visualize.rules:
         both = [
-            look(subject.filters.model, subject.train.images_NCHW[[i for _, i in items]], filters, rule=rule)
+            look(
+                subject.filters.model,
+                subject.train[torch.tensor([i for _, i in items])].images_NCHW,
+                filters,
+                rule=rule,
+            )
             for subject in (here, there)
         ]
         one, other = (sight.signals_BCHW.cpu().double() for sight in both)
@@ -160,7 +165,7 @@ def trained_alike(work: Work) -> dict[str, Any]:
     dataset = spread(whole, (STEPS * options.trainer.batch_size, 100))
     weights = []
     for device in (torch.device("cpu"), work.device):
-        model = build(options.model, dataset.image_shape, data.CLASSES, options.seed).to(device)
+        model = build(options.model, dataset.image_shape, len(dataset.classes), options.seed).to(device)
         train(model, dataset.to(device), **asdict(options.trainer), seed=options.seed)
         weights.append(torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]))
     relative = float((weights[1] - weights[0]).norm() / weights[0].norm())

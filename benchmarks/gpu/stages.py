@@ -19,7 +19,6 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from gpu.work import Pace, Rows, Work
-from tipping import data
 from tipping.ablation import evaluate_ablations
 from tipping.data import Dataset, evaluation_batches
 from tipping.experiment.network import find_or_train
@@ -56,10 +55,8 @@ class Timed:
     def __init__(self, work: Work) -> None:
         self.work, self.options = work, work.options(*work.size.network, "protocol=keras_report")
         self.dataset = work.dataset(self.options)
-        self.few = Dataset(
-            self.dataset.name,
-            *(each[:COUNTED].to(torch.device("cpu")) for each in (self.dataset.train, self.dataset.test)),
-        )
+        whole, here = self.dataset, torch.device("cpu")
+        self.few = replace(whole, train=whole.train[:COUNTED].to(here), test=whole.test[:COUNTED].to(here))
         self.model = self._new().to(work.device)
 
     def stages(self) -> dict[str, Callable[[], Iterator[dict[str, Any]]]]:
@@ -175,7 +172,7 @@ class Timed:
         }
 
     def _new(self) -> nn.Module:
-        return build(self.options.model, self.dataset.image_shape, data.CLASSES, self.options.seed)
+        return build(self.options.model, self.dataset.image_shape, len(self.dataset.classes), self.options.seed)
 
     def _trained(self) -> None:
         find_or_train(self.model, self.dataset, self.options, self.work.store)
@@ -187,7 +184,7 @@ class Timed:
     def _filters(self, model: nn.Module) -> Filters:
         """Its filters; the network is on the CPU, or on the device."""
         device = next(model.parameters()).device
-        return Filters.of(model, self.dataset.train.images_NCHW[:1].to(device))
+        return Filters.of(model, self.dataset.train[:1].images_NCHW.to(device))
 
     def _problem(self) -> tuple[Subject, MuLassoProblem]:
         self._trained()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tipping.ablation import ablated, evaluate_ablations
+    from tipping.data import load_anew as images
     from tipping.errors import InputError
     from tipping.network import Filters
     from tipping.notebook import drop_curve, explain, gallery, relevant_filters, tipping_point
@@ -23,6 +24,7 @@ __all__ = [
     "evaluate_ablations",
     "explain",
     "gallery",
+    "images",
     "relevant_filters",
     "tipping_point",
 ]
@@ -36,6 +38,7 @@ WINGS = {  # the wing of each name, and the name there; imported on first use, s
     "evaluate_ablations": ("ablation", "evaluate_ablations"),
     "explain": ("notebook", "explain"),
     "gallery": ("notebook", "gallery"),
+    "images": ("data", "load_anew"),
     "relevant_filters": ("notebook", "relevant_filters"),
     "tipping_point": ("notebook", "tipping_point"),
 }

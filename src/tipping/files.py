@@ -11,7 +11,7 @@ import os
 import stat
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeGuard
@@ -243,8 +243,23 @@ DTYPES = (
 
 def digest(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors: of their names, types, shapes and values."""
+    return digest_in_parts({name: (_about(tensor), [tensor]) for name, tensor in tensors.items()})
+
+
+def digest_in_parts(tensors: Mapping[str, tuple[str, Iterable[Tensor]]]) -> str:
+    """Return the SHA-256 of named tensors that come in parts, never more than one of them at a time.
+
+    Args:
+        tensors: for each name, the type and shape of the whole tensor as text, and its parts along the first axis. The
+            result is that of `digest` for the whole tensors.
+    """
     state = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    for name, (about, parts) in sorted(tensors.items()):
+        state.update(f"{name} {about}".encode())
+        for part in parts:
+            state.update(part.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return state.hexdigest()
+
+
+def _about(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"

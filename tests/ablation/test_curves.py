@@ -59,5 +59,5 @@ def test_the_callback_draws_the_curve_at_the_end_of_a_test(model: nn.Module, spl
         lambda model: drop_curve(filters_of(model), split, order_K, [order_K[::-1].copy()], points=3),
         lambda curve, epoch: measured.update({epoch: curve}),
     )
-    assert evaluate(model, Dataset("teacher", split, split), callbacks=[callback]) == 1
+    assert evaluate(model, Dataset("teacher", split, split, tuple("0123456789")), callbacks=[callback]) == 1
     assert measured == {0: drop_curve(filters_of(model), split, order_K, [order_K[::-1]], 3)}

@@ -68,7 +68,7 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
     value = mean_activations(filters_of(model), split) if mean else None
     chosen = samples(model, rng)
     with torch.no_grad():
-        chain, values = Chain.trace(filters_of(model), split.images_NCHW[:1]), layer_values(filters_of(model), value)
+        chain, values = Chain.trace(filters_of(model), split[:1].images_NCHW), layer_values(filters_of(model), value)
         exact = copy.deepcopy(model).double()
         spread = exact(split.images_NCHW.double()).std()
         for filters in chosen:

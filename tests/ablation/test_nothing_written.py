@@ -24,7 +24,7 @@ def test_nothing_is_written_to_a_network(model: nn.Module, split: Split) -> None
 
     model.train()
     before = state()
-    filters = Filters.of(model, split.images_NCHW[:1], maps="all", dense=True)
+    filters = Filters.of(model, split[:1].images_NCHW, maps="all", dense=True)
     with ablated(filters, np.array([0, 20])):
         evaluate_ablations(filters, split[:9], [np.array([1])])
     collect(filters, split[:9])

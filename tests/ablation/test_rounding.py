@@ -66,7 +66,7 @@ def test_channels_of_different_scale_keep_their_digits(scale: float, split: Spli
         model.conv2.weight[3:] *= scale
         model.norm.running_var[3:] = scale**2
         narrow = narrowed(
-            chain := Chain.trace(filters_of(model), split.images_NCHW[:1]),
+            chain := Chain.trace(filters_of(model), split[:1].images_NCHW),
             gone_channels(filters_of(model), np.array([0])),
             layer_values(filters_of(model), None),
         )

@@ -90,7 +90,7 @@ def test_the_examples_of_help_can_be_run(script: str) -> None:
 
 
 def test_the_tab_key_completes_options(monkeypatch) -> None:
-    for word, found in {"mod": "model= model.", "model.f": "model.filters=", "data=f": "data=fashion_mnist"}.items():
+    for word, found in {"mod": "model= model.", "model.f": "model.filters=", "data=fa": "data=fashion_mnist"}.items():
         line = f"python interpret.py {word}"
         monkeypatch.setenv("COMP_LINE", line)
         monkeypatch.setenv("COMP_POINT", str(len(line)))

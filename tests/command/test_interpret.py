@@ -89,7 +89,7 @@ def test_a_record_holds_what_the_slow_way_gives(run_script, tmp_path: Path) -> N
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
     dataset = data.load("digits")
-    model = build(record["model"], dataset.image_shape, data.CLASSES, seed=0).eval()
+    model = build(record["model"], dataset.image_shape, len(dataset.classes), seed=0).eval()
     model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
     with np.load(tmp_path / "out" / "selection.npz") as saved:
         weights_FC = saved["weights"]

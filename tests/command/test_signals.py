@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import inspected, script
+from running import children, inspected, script
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -37,3 +37,32 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     entries, _ = inspected(tmp_path)
     assert any("train/loss" in entry["history"]["item"] for entry in entries if entry["type"] == "history")
     assert next(entry["exit"] for entry in entries if entry["type"] == "exit")["exit_code"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_reaches_the_processes_that_read_images_too_is_said_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As from a terminal: all processes of the job get it."""
+    options = ["data=digits", "data.memory=0", "data.workers=2", "model.filters=4", "model.depth=2", "tracking=off"]
+    options += [
+        "trainer.batch_size=1",
+        "trainer.max_epochs=100000",
+        f"store.dir={tmp_path / 'store'}",
+        f"hydra.run.dir={tmp_path / 'out'}",
+    ]
+    job = subprocess.Popen(
+        script("interpret", *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(readers := children(job.pid, "python")) < 2:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    time.sleep(0.5)  # in the midst of an epoch
+    os.killpg(job.pid, number)
+    _, err = job.communicate(timeout=600)
+    assert (job.returncode, err.splitlines()) == (128 + number, [f"stopped by {number.name}"])
+    assert not any(Path(f"/proc/{reader}").exists() for reader in readers)

@@ -36,7 +36,7 @@ def test_layers_are_initialised_anew_and_no_others(model: nn.Module, wanted: str
     before = copy.deepcopy(model.state_dict())
     chosen = layers_to_randomize(model, wanted, model.conv1.weight.new_zeros(1, 1, 8, 8))
     assert chosen == expected
-    checks.randomize_layers(model, chosen, (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
+    checks.randomize_layers(model, chosen, (1, 8, 8), 10, SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     changed = {
         name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
     }
@@ -54,7 +54,7 @@ def test_normalisation_starts_anew_with_its_statistics() -> None:
     model = SmallResNet()
     model(torch.rand(9, 1, 8, 8))  # in training: statistics move
     options = {"_target_": "toys.SmallResNet"}
-    checks.randomize_layers(model, ["stem.1"], (1, 8, 8), SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
+    checks.randomize_layers(model, ["stem.1"], (1, 8, 8), 10, SimpleNamespace(model=options, seed=0))  # type: ignore[arg-type]
     assert not model.stem[1].running_mean.any()
     assert model.blocks[0].norm1.running_mean.any()
 
@@ -78,7 +78,7 @@ def test_the_cascade_is_in_the_order_of_an_image() -> None:
 def test_weights_that_are_the_same_always_are_not_initialised_anew(model: nn.Module) -> None:
     options = SimpleNamespace(model={"_target_": "toys.Constant"}, seed=0, randomize="all")
     with pytest.raises(InputError, match="randomize=all: Constant has the same weights for every seed"):
-        checks.randomize_layers(Constant(), ["2"], (1, 8, 8), options)  # type: ignore[arg-type]
+        checks.randomize_layers(Constant(), ["2"], (1, 8, 8), 10, options)  # type: ignore[arg-type]
 
 
 def test_an_unknown_layer_is_refused(model: nn.Module) -> None:

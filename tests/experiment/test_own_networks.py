@@ -136,7 +136,7 @@ def test_a_network_of_one_s_own(run_script, tmp_path: Path) -> None:
     assert record["filters"]["total"] == 4 + 3 * 6 + 3 * 6
     train = data.load("digits").train
     assert record["accuracy"]["intact"] == accuracy(theirs, train)
-    filters = Filters.of(theirs, train.images_NCHW[:1])
+    filters = Filters.of(theirs, train[:1].images_NCHW)
     assert len(filters.index.layer_F) == 40
     with ablated(filters, np.array(relevant_of(tmp_path / "out"))):
         assert record["accuracy"]["selected"] == accuracy(theirs, train)

@@ -15,7 +15,6 @@ from running import ROOT, record_of, relevant_of
 from torch import nn
 
 from tipping import data
-from tipping.data import CLASSES
 from tipping.experiment import config
 from tipping.network import build
 
@@ -69,7 +68,7 @@ def test_mu_given_wins_over_that_of_a_preset() -> None:
 def saved_network(tmp_path: Path, record: dict) -> tuple[nn.Module, data.Dataset]:
     (path,) = (tmp_path / "store" / "networks").glob("*.pt")
     dataset = data.load("digits")
-    model = build(record["config"]["model"], dataset.image_shape, CLASSES, seed=0).eval()
+    model = build(record["config"]["model"], dataset.image_shape, len(dataset.classes), seed=0).eval()
     model.load_state_dict(torch.load(path, weights_only=True)["tensors"])
     return model, dataset
 

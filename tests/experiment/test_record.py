@@ -88,6 +88,6 @@ def test_others_are_refused(written: dict[str, dict[str, Any]], change: dict[str
 
 
 def test_a_part_is_missed(written: dict[str, dict[str, Any]]) -> None:
-    for name in written["interpret"].keys() - {"model_files", "trained_on", "self_test"}:
+    for name in written["interpret"].keys() - {"model_files", "trained_on", "self_test", "data_files", "classes"}:
         with pytest.raises((ValueError, LookupError, TypeError)):
             parse_record({key: value for key, value in written["interpret"].items() if key != name})

@@ -40,7 +40,7 @@ def test_idx_files(place: Path, shape: list[int], zipped: bool, inside: Any, out
     """Bytes edited before they are compressed, and after."""
     rng = np.random.default_rng(seed)
     arrays = {
-        name: rng.integers(256 if "images" in name else 10, size=shape[: 3 if "images" in name else 1])
+        name: rng.integers(256 if "images" in name else 1, size=shape[: 3 if "images" in name else 1])
         for name in idx.FILES
     }
     content = {name: idx_file(array) for name, array in arrays.items()}
@@ -56,9 +56,9 @@ def test_idx_files(place: Path, shape: list[int], zipped: bool, inside: Any, out
         packed = gzip.compress(held) if zipped else held
         packed = outside(packed) if outside and zipped and one == name else packed
         (folder / (f"{one}.gz" if zipped else one)).write_bytes(packed)
-    sources._load.cache_clear()
+    sources.forget()
     if said := mistake(lambda: data.load("mnist", place / "idx")):
-        assert (name in said and (inside or outside)) or 0 in shape
+        assert ((name in said or "none to train on" in said) and (inside or outside)) or 0 in shape
         return
     loaded = data.load("mnist", place / "idx")
     if content[name] == right:
@@ -90,7 +90,7 @@ TINY = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 1
 
 
 def tiny() -> torch.nn.Module:
-    return build(TINY, (1, 2, 2), data.CLASSES, seed=0)
+    return build(TINY, (1, 2, 2), 10, seed=0)
 
 
 def spoiled(tensors: dict[str, torch.Tensor], kind: str, told: Path) -> Any:

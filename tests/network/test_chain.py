@@ -63,7 +63,7 @@ def test_networks_that_are_no_chains_are_masked_and_say_so_once(
     torch.manual_seed(0)
     model = kind().to(split.images_NCHW.device).eval()
     with pytest.raises(NotAChain, match=reason):
-        Chain.trace(filters_of(model), split.images_NCHW[:1])
+        Chain.trace(filters_of(model), split[:1].images_NCHW)
     chosen = [rng.choice(8, count, replace=False) for count in (0, 1, 4, 7)]
     evaluation._say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
@@ -92,6 +92,6 @@ def test_networks_that_are_no_chains_are_masked_and_say_so_once(
     ],
 )
 def test_what_cannot_be_narrowed_is_no_chain(kind: type[nn.Module], reason: str, split: Split) -> None:
-    images = split.images_NCHW[:1].bfloat16() if kind is LowPrecision else split.images_NCHW[:1]
+    images = split[:1].images_NCHW.bfloat16() if kind is LowPrecision else split[:1].images_NCHW
     with pytest.raises(NotAChain, match=reason):
         Chain.trace(filters_of(kind().to(images.device).eval()), images)

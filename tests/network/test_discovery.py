@@ -142,7 +142,7 @@ def test_calls_of_relu_become_modules(split: Split, training: bool) -> None:
     torch.manual_seed(0)
     model = Functional().train(training).to(split.images_NCHW.device)
     state = copy.deepcopy(model.state_dict())
-    whole = modular(model, split.images_NCHW[:1])
+    whole = modular(model, split[:1].images_NCHW)
     assert all(module.training == training for module in model.modules()), "it may yet be trained"
     assert located(copy.deepcopy(whole).cpu()) == {"conv1": "relu_call1", "conv2": "relu_call2", "dense1": "relu_call3"}
     assert torch.equal(whole.eval()(split.images_NCHW), model.eval()(split.images_NCHW))
@@ -152,7 +152,7 @@ def test_calls_of_relu_become_modules(split: Split, training: bool) -> None:
 
 def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module, split: Split) -> None:
     untraceable = Untraceable()
-    assert modular(model, split.images_NCHW[:1]) is model
+    assert modular(model, split[:1].images_NCHW) is model
     assert modular(untraceable, IMAGE) is untraceable
     assert located(untraceable) == {"conv1": "conv1", "conv2": "conv2", "dense1": "dense1"}
 
@@ -161,9 +161,9 @@ def test_a_network_without_such_calls_or_a_graph_is_itself(model: nn.Module, spl
 def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -> None:
     """Every filter in turn: the next layers see zeros in its place, and the output no longer depends on its weights."""
     torch.manual_seed(0)
-    filters = Filters.of(kind().eval().to(split.images_NCHW.device), split.images_NCHW[:1])
+    filters = Filters.of(kind().eval().to(split.images_NCHW.device), split[:1].images_NCHW)
     model, index = filters.model, filters.index
-    images = split.images_NCHW[:20]
+    images = split[:20].images_NCHW
     for f, (layer, channel) in enumerate(zip(index.layer_F, index.channel_F, strict=True)):
         weight = model.get_parameter(f"{index.layers[layer]}.weight")
         with torch.no_grad(), ablated(filters, np.array([f])):
@@ -177,7 +177,7 @@ def test_a_filter_ablated_leaves_no_trace(kind: type[nn.Module], split: Split) -
 def test_responses_of_a_network_with_function_calls_are_those_after_relu(split: Split) -> None:
     torch.manual_seed(0)
     model = Functional().eval().to(split.images_NCHW.device)
-    filters = Filters.of(model, split.images_NCHW[:1])
+    filters = Filters.of(model, split[:1].images_NCHW)
     problem = collect(filters, split)
     with torch.no_grad():
         one = model.conv1(split.images_NCHW).relu().double()

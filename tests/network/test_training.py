@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ def digits(device: torch.device) -> Dataset:
 
 
 def trained(digits: Dataset, seed: int, epochs: int = 1, **options: float | str) -> torch.nn.Module:
-    model = build(MODEL, digits.image_shape, data.CLASSES, seed)
+    model = build(MODEL, digits.image_shape, 10, seed)
     settings = {"max_epochs": epochs, "batch_size": 64, "learning_rate": 1e-3, "precision": "float32", **options}
     train(model, digits, **settings, seed=seed)  # type: ignore[arg-type]
     return model
@@ -60,7 +61,7 @@ def test_curves_of_a_training_are_those_of_its_network_and_leave_it_alone(digits
 
     measured: dict[int, DropCurve] = {}
     callback = AccuracyDropCurve(measure, lambda curve, epoch: measured.update({epoch: curve}), every_n_epochs=2)
-    model = build(MODEL, digits.image_shape, data.CLASSES, seed=0)
+    model = build(MODEL, digits.image_shape, 10, seed=0)
     settings = {"max_epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
     train(model, digits, **settings, seed=0, callbacks=[callback])
     assert list(measured) == [2, 4]
@@ -125,7 +126,7 @@ class Named(NamedTuple):
 def test_of_several_outputs_in_training_the_logits_are_trained(digits: Dataset, form: str) -> None:
     weights = []
     for one in (form, "alone"):
-        model = build({"_target_": f"{__name__}.Heads", "form": one}, digits.image_shape, data.CLASSES, seed=0)
+        model = build({"_target_": f"{__name__}.Heads", "form": one}, digits.image_shape, 10, seed=0)
         train(model, digits, max_epochs=1, batch_size=64, learning_rate=1e-3, seed=0)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -133,7 +134,7 @@ def test_of_several_outputs_in_training_the_logits_are_trained(digits: Dataset, 
 
 @pytest.mark.parametrize("form", ["nothing", "a loss", "maps"])
 def test_outputs_without_logits_in_training_are_refused(digits: Dataset, form: str) -> None:
-    model = build({"_target_": f"{__name__}.Heads", "form": form}, digits.image_shape, data.CLASSES, seed=0)
+    model = build({"_target_": f"{__name__}.Heads", "form": form}, digits.image_shape, 10, seed=0)
     with pytest.raises(InputError, match=r"Heads in training gives a \w+ without logits"):
         train(model, digits, max_epochs=1, batch_size=64, learning_rate=1e-3, seed=0)
 
@@ -158,8 +159,8 @@ class Normalised(torch.nn.Module):
 
 def trained_on(digits: Dataset, count: int, *, pixels: int, function: bool = False, size: int = 8) -> torch.nn.Module:
     options = {"_target_": f"{__name__}.Normalised", "pixels": pixels, "function": function}
-    model = build(options, digits.image_shape, data.CLASSES, seed=0)
-    dataset = Dataset(digits.name, digits.train[:count], digits.test)
+    model = build(options, digits.image_shape, 10, seed=0)
+    dataset = replace(digits, train=digits.train[:count])
     train(model, dataset, max_epochs=3, batch_size=size, learning_rate=1e-3, seed=0)
     return model
 

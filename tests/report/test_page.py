@@ -118,6 +118,24 @@ def test_pictures_nearest_the_tipping_point_come_first(sweep: Path) -> None:
     assert distance[:4] != distance[4:]
 
 
+def test_pictures_are_captioned_by_the_names_of_classes(sweep: Path, tmp_path: Path) -> None:
+    assert "What the relevant filters of class 1 respond to" in words(sweep / "report.html")
+    copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
+    for folder in copy.glob("[0-9]"):
+        rewrite(folder, classes=[f"<b>{label}</b> \x1b" for label in range(10)])
+    text = words(report.write_page([read_folder(copy)]))
+    assert r"What the relevant filters of class <b>1</b> \x1b respond to" in text, "escaped"
+    assert "relevant filters of class 1 respond" not in text
+    assert "portraits of" not in text
+    for folder in copy.glob("[0-9]"):
+        for label in range(20):
+            shutil.copy(folder / "pictures" / "image_0.png", folder / "pictures" / f"class_{label}.png")
+        names = [f"class_{label}" for label in range(20)]
+        arrays = {name: digest for name, digest in record_of(folder)["files"].items() if name.endswith(".npz")}
+        rewrite(folder, classes=[*map(str, range(1000))], pictures=names, files=arrays)
+    assert "mu = 1, portraits of 20 of 1000 classes" in words(report.write_page([read_folder(copy)]))
+
+
 def test_a_failed_job_is_named_on_the_page(sweep: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "copy"))
     (copy / "5" / "result.json").unlink()

@@ -47,7 +47,7 @@ def test_the_largest_singular_values_are_found_some_at_a_time(monkeypatch: pytes
 
 
 def test_all_maps_and_dense_units_are_measured_where_they_are(model: nn.Module, split: Split) -> None:
-    filters = Filters.of(model, split.images_NCHW[:1], maps="all", dense=True)
+    filters = Filters.of(model, split[:1].images_NCHW, maps="all", dense=True)
     problem = collect(filters, split, Measure("squared"))
     maps, places = split.images_NCHW, []
     with torch.no_grad():

@@ -70,11 +70,11 @@ def test_with_as_many_responses_as_images_noise_explains_all(rng: np.random.Gene
 
 
 def test_filters_of_all_maps_measures_each_filter_at_each_place(model: nn.Module, split: Split) -> None:
-    everywhere = Filters.of(model, split.images_NCHW[:1], maps="all")
+    everywhere = Filters.of(model, split[:1].images_NCHW, maps="all")
     assert everywhere.maps[:3] == (("conv1", "conv1"), ("conv1", "relu1"), ("conv2", "conv2"))
     expected = [range(6), range(6), range(6, 12), range(6, 12), range(12, 18), range(12, 18)]
     assert everywhere.filter_R.tolist() == [f for place in expected for f in place]
-    dense = Filters.of(model, split.images_NCHW[:1], dense=True, sites="conv")
+    dense = Filters.of(model, split[:1].images_NCHW, dense=True, sites="conv")
     assert [layer for layer, _ in dense.maps] == ["conv1", "conv2", "conv3", "dense1", "dense2"]
     assert dense.ablatable_F.tolist() == [True] * 18 + [False] * 256
 

@@ -19,9 +19,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tipping import data
-from tipping.data import CLASSES, Split
+from tipping.data import Split
 from tipping.experiment.config import Config, parse
-from tipping.experiment.pictures import check_pictures, compare_signals
+from tipping.experiment.pictures import check_pictures, compare_signals, draw_subject
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.network import build
@@ -30,7 +30,8 @@ from tipping.selection import Selection, response_batches
 from tipping.visualize import Explanation, Portrait, backward_rule
 from tipping.visualize import explanations as explain_images
 from tipping.visualize import portraits as portraits_of
-from tipping.visualize.gallery import contributions, strongest, strongest_of_each_class
+from tipping.visualize.gallery import Strongest, drawn_classes, strongest_of_each_class
+from tipping.visualize.reasons import contributions
 from tipping.visualize.side_by_side import similarity
 
 OPTIONS = ("data=digits", "mu=3", "model.filters=4", "model.depth=3", "trainer.max_epochs=3", "visualize.images=3")
@@ -46,7 +47,7 @@ def trained() -> Callable[..., tuple[Subject, Selection]]:
     """The digits' network under some options."""
     plain = options()
     dataset = data.load(plain.data.name, plain.data.root)
-    model = build(plain.model, dataset.image_shape, CLASSES, seed=0)
+    model = build(plain.model, dataset.image_shape, len(dataset.classes), seed=0)
     train(model, dataset, **asdict(plain.trainer), seed=0)
 
     def under(*more: str) -> tuple[Subject, Selection]:
@@ -74,17 +75,66 @@ def explain(subject: Subject, selection: Selection, images: Split) -> list[Expla
 
 def test_strongest_images_are_those_of_all_sorted(rng: np.random.Generator) -> None:
     responses_NR = rng.integers(0, 9, (50, 7)).astype(float)  # with ties: the first images
-    parts = [(torch.from_numpy(part), torch.empty(0)) for part in np.split(responses_NR, [3, 20, 21])]
-    images_KR, values_KR = strongest(iter(parts), 5)
+    few, all_ = Strongest(5), Strongest(100)
+    for part in np.split(responses_NR, [3, 20, 21]):
+        few.add(torch.from_numpy(part))
+        all_.add(torch.from_numpy(part))
+    images_KR, values_KR = few.on_cpu()
     expected_KR = np.argsort(-responses_NR, axis=0, kind="stable")[:5]
     assert np.array_equal(images_KR.numpy(), expected_KR)
     assert np.array_equal(values_KR.numpy(), np.take_along_axis(responses_NR, expected_KR, 0))
-    assert len(strongest(iter(parts), 100)[0]) == 50
+    assert len(all_.on_cpu()[0]) == 50
+
+
+@pytest.mark.parametrize("labels", ["true", "predicted", "permuted"])
+def test_strongest_images_are_found_while_responses_are_measured(trained, tmp_path: Path, labels: str) -> None:
+    subject, _ = trained(f"protocol.labels={labels}")
+    problem, item = subject.responses(Store(tmp_path))
+    assert not item.existed
+    plain = subject.fresh_responses()
+    assert torch.equal(problem.gram_FF, plain.gram_FF)
+    assert torch.equal(problem.cross_FC, plain.cross_FC)
+    images_KR, values_KR = subject.strongest(7)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tipping.experiment.subject.strongest_images", None)  # not called
+        found = subject.strongest(7, Store(tmp_path))
+    assert torch.equal(found[0], images_KR)
+    assert torch.equal(found[1], values_KR)
+    without, _ = trained(f"protocol.labels={labels}", "visualize=off")
+    without.responses(Store(tmp_path / "off"))
+    assert not (tmp_path / "off" / "strongest").exists()
 
 
 def test_the_strongest_of_each_class_are_its_largest_weights() -> None:
     weights_RC = np.array([[0, 1.0, 0], [-3, 0, 0], [2, 0.5, 0], [1, 0, 0]])
     assert strongest_of_each_class(weights_RC, 2) == [(0, 1), (0, 2), (1, 0), (1, 2)]
+
+
+def test_of_many_classes_those_with_most_relevant_filters_are_drawn(rng: np.random.Generator) -> None:
+    weights_RC = rng.normal(size=(12, 100)) * (rng.random((12, 100)) < 0.4)
+    weights_RC[:, ::7] = 0
+    counts = {label: np.count_nonzero(weights_RC[:, label]) for label in range(100)}
+    by_count = sorted(range(100), key=lambda label: (-counts[label], label))
+    assert drawn_classes(weights_RC) == sorted(by_count[:20])
+    pairs = strongest_of_each_class(weights_RC, 3)
+    assert list(dict.fromkeys(label for label, _ in pairs)) == sorted(by_count[:20])
+    few = weights_RC[:, :20]
+    assert drawn_classes(few) == [label for label in range(20) if few[:, label].any()]
+
+
+def test_classes_that_are_left_out_are_named(trained, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    subject, selection = trained("visualize.filters_per_class=1")
+    monkeypatch.setattr("tipping.visualize.gallery.drawn_classes.__defaults__", (3,))
+    few, names = subject.train[:50], [f"digit {label}" for label in range(10)]
+    with caplog.at_level("INFO", "tipping"):
+        drawn = draw_subject(subject, selection, few, few[:1], names)
+    shown = [name for name in drawn if name.startswith("class_")]
+    assert len(shown) == 3
+    (line,) = (record.getMessage() for record in caplog.records if "left out" in record.getMessage())
+    relevant = np.flatnonzero(selection.weights_RC.any(0)).tolist()
+    others = [names[label] for label in relevant if f"class_{label}" not in shown]
+    assert line.endswith(f"left out: {', '.join(others)}")
+    assert all(drawn[name].caption.startswith(f"class digit {name[-1]}: ") for name in shown)
 
 
 def test_a_portrait_is_what_it_says(trained) -> None:
@@ -155,7 +205,10 @@ def test_an_explanation_is_of_the_class_predicted(trained, more: tuple[str, ...]
                 modules = 2 * int(layer.removeprefix("conv"))
                 signal, _ = sent_back(model, torch.from_numpy(one.image_CHW), modules, channel, "gradient")
                 size = np.abs(signal).sum(0)
-                assert np.allclose(heat_HW, (size - size.min()) / (size.max() - size.min()), atol=1e-5)
+                above = np.sort((size - size.min())[size > size.min()])
+                at = 0.995 * (len(above) - 1)
+                full = above[int(at)] + (at % 1) * (above[min(int(at) + 1, len(above) - 1)] - above[int(at)])
+                assert np.allclose(heat_HW, np.minimum((size - size.min()) / full, 1), atol=1e-5)
         for i, j in np.ndindex(one.combined_HW.shape):
             assert one.combined_HW[i, j] == max((heat_HW[i, j] for heat_HW in one.heats_THW), default=0)
 

@@ -57,7 +57,7 @@ def evaluate_ablations(
     row_of = {gone: row for row, gone in enumerate(dict.fromkeys(sets))}
     distinct, model = [np.array(gone, dtype=int) for gone in row_of], filters.model
     with evaluating(model), torch.no_grad():  # not inference mode: a network may keep tensors for a pass with gradients
-        image_1CHW = split.images_NCHW[:1]
+        image_1CHW = split[:1].images_NCHW
         logits_1C = model(image_1CHW.clone())
         if not isinstance(logits_1C, Tensor) or logits_1C.ndim != 2:
             got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
@@ -103,9 +103,10 @@ def _narrowed(
     check_scope(scope, value)
     values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
     rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
-    size = SHARED.get(split.images_NCHW.device.type, 1) * evaluation_batches(split).size
+    device = split.labels_N.device.type
+    size = SHARED.get(device, 1) * evaluation_batches(split).size
     whole = sum(parameter.nbytes for parameter in filters.model.parameters())  # no narrowed network is larger
-    room = HELD.get(split.images_NCHW.device.type, HELD["cpu"]) // whole
+    room = HELD.get(device, HELD["cpu"]) // whole
 
     def narrowed(row: int) -> Pass:
         return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])

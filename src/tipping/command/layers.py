@@ -47,13 +47,16 @@ def _describe(given: argparse.Namespace) -> int:
 
     config = _composed(given.options, given.config_dir)
     dataset, model = load_dataset_and_model(config, CPU)
-    image_1CHW = dataset.train.images_NCHW[:1]
+    image_1CHW = dataset.train[:1].images_NCHW
     sites, shapes = _sites(model, dataset, config), _shapes(model, image_1CHW)
     rows = [_row(model, name, shapes[name], site) for name, site in sites.items()]
     print(f"\nWhat protocol {config.protocol.name} measures and ablates of {config.model['name']}\n")
     print_lines([["layer", "kind", "filters", "maps", "measured at", "ablated at"], *rows])
     print(f"\n{sum(shapes[name][0] for name in sites)} filters in {len(sites)} layers; left out:")
-    left_out = [[name, _kind(model, name), why] for name, why in _left_out(model, shapes, sites, config).items()]
+    left_out = [
+        [name, _kind(model, name), why]
+        for name, why in _left_out(model, shapes, sites, config, len(dataset.classes)).items()
+    ]
     print_lines(left_out) if left_out else print("nothing")
     return 0
 
@@ -123,12 +126,11 @@ def _weighted(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _left_out(
-    model: nn.Module, shapes: dict[str, tuple[int, ...]], sites: dict[str, Site], config: Config
+    model: nn.Module, shapes: dict[str, tuple[int, ...]], sites: dict[str, Site], config: Config, classes: int
 ) -> dict[str, str]:
     """Return the reason for each layer with weights that does not count."""
     from torch import nn
 
-    from tipping.data import CLASSES
     from tipping.network import MIXING
 
     weighted, only = _weighted(model), config.model.get("layers")
@@ -141,7 +143,7 @@ def _left_out(
             why[name] = "filters are looked for in nn.Conv2d and nn.Linear only"
         elif name not in shapes:
             why[name] = "no image passes it"
-        elif [name] == last and math.prod(shapes[name]) == CLASSES:
+        elif [name] == last and math.prod(shapes[name]) == classes:
             why[name] = "it gives the classes"
         elif len(shapes[name]) not in (1, 3):
             why[name] = f"its maps have {len(shapes[name])} dimensions"

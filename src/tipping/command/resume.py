@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +124,10 @@ def _compared(
     Composing a job takes a hundred times as long as reading its record.
     """
     from tipping.experiment.standing import compare_standing, of_other_code  # imports torch
-    from tipping.network import file_digests
+    from tipping.experiment.versions import digests_of_files, has_own_images
 
     kind, conf, presets = _kind(options), _presets(options), own_presets(options.hydra)
-    digests = functools.cache(lambda text: file_digests(json.loads(text)))  # a checkpoint may be of many jobs
+    digests = functools.cache(lambda text: digests_of_files(*json.loads(text)))  # a checkpoint may be of many jobs
     standings = dict(before_standings)
     for number, one in before_standings.items():
         job, record = jobs[number], one.record
@@ -134,12 +135,14 @@ def _compared(
             continue
         given, asked = Given(record.overrides or [], record.presets), Given(job.overrides, presets)
         try:
-            if isinstance(record, kind) and record.overrides and _same(given, asked):
-                files = digests(json.dumps(record.config["model"]))
+            if isinstance(record, kind) and record.overrides and _same(given, asked) and not has_own_images(record):
+                files = digests(json.dumps([record.config["model"], None]))
                 standings[number] = one._replace(why=of_other_code(record, conf, files))
             else:
                 config = _parsed(composed_job(options, number, job.overrides))
-                standings[number] = compare_standing(one, config, conf, kind, digests(json.dumps(config.model)))
+                standings[number] = compare_standing(
+                    one, config, conf, kind, digests(json.dumps([config.model, asdict(config.data)]))
+                )
         except (
             InputError,
             OmegaConfBaseException,

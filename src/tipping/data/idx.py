@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
-import urllib.request
 import zlib
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from tipping.data.splits import CLASSES, Split
+from tipping.data.download import download_file
+from tipping.data.labelled import Labelled
 from tipping.errors import InputError
-from tipping.files import replacing
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LARGEST = 2**30  # bytes read of an IDX file, at most; MNIST has a twentieth
+
+
+DIGITS = tuple("0123456789")
 
 
 class Source(NamedTuple):
@@ -30,11 +29,13 @@ class Source(NamedTuple):
         folder: the name of its folder under `data.root`.
         mirror: the URL of the folder of files.
         sha256: the SHA-256 of each of the four gzip `FILES`.
+        classes: the names of the classes, label by label.
     """
 
     folder: str
     mirror: str
     sha256: tuple[str, str, str, str]
+    classes: tuple[str, ...] = DIGITS
 
 
 SOURCES = {
@@ -57,6 +58,7 @@ SOURCES = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
     "kmnist": Source(
         "KMNIST",
@@ -67,6 +69,7 @@ SOURCES = {
             "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
             "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
         ),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
 }
 
@@ -76,11 +79,14 @@ def find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def read_pair(images_path: Path, labels_path: Path) -> Split:
-    """Read a split from a file of images and a file of labels; pixels are divided by 255.
+def read_pair(images_path: Path, labels_path: Path, classes: int) -> Labelled:
+    """Read the bytes of a file of images, and the labels of a file of labels.
+
+    Args:
+        classes: the number of classes.
 
     Raises:
-        InputError: a file is invalid, holds no images or labels over 9, or the numbers of images and labels differ.
+        InputError: a file is invalid, holds no images or a label of no class, or there are fewer or more labels.
     """
     images_NHW, labels_N = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
     if len(images_NHW) != len(labels_N):
@@ -89,10 +95,9 @@ def read_pair(images_path: Path, labels_path: Path) -> Split:
         )
     if images_NHW.size == 0:
         raise InputError(f"{images_path} holds no images: fetch it anew")
-    if labels_N.max() >= CLASSES:
-        raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {CLASSES - 1}")
-    images_NCHW = torch.from_numpy(images_NHW).float().div_(255)[:, None]
-    return Split(images_NCHW, torch.from_numpy(labels_N).long())
+    if labels_N.max() >= classes:
+        raise InputError(f"{labels_path} holds the label {labels_N.max()}: labels go from 0 to {classes - 1}")
+    return Labelled(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N).long())
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -129,31 +134,7 @@ def download(name: str, source: Source, folder: Path) -> None:
     for file, sha256 in zip(FILES, source.sha256, strict=True):
         if find_file(folder, file):
             continue
-        url = f"{source.mirror}/{file}.gz"
-        try:
-            content = _fetch(url)
-        except (OSError, HTTPException) as error:
-            raise InputError(
-                f"data={name}: {url} is out of reach ({error}); put {', '.join(FILES)} (.gz or not) "
-                f"into {folder.absolute()}, or use data=digits, which needs no files"
-            ) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise InputError(f"{url} sent a file with another SHA-256 than {sha256}: try again, or another network")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / f"{file}.gz") as part:
-                part.write_bytes(content)
-        except OSError as error:
-            raise InputError(f"data.root: cannot write to {folder.absolute()} ({error}); give another") from error
-
-
-def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as response:
-        length = response.headers.get("Content-Length", "")
-        chunks: list[bytes] = []
-        total = int(length) if length.isdecimal() else None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=url, leave=False, disable=None) as bar:
-            while (chunk := response.read(1 << 16)) and len(chunks) << 16 < LARGEST:
-                chunks.append(chunk)
-                bar.update(len(chunk))
-        return b"".join(chunks)
+        remedy = (
+            f"put {', '.join(FILES)} (.gz or not) into {folder.absolute()}, or use data=digits, which needs no files"
+        )
+        download_file(f"{source.mirror}/{file}.gz", folder / f"{file}.gz", sha256, f"for data={name}, {remedy}")

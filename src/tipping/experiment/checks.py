@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tipping.data import CLASSES, Dataset
+from tipping.data import Dataset
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.network import load_dataset_and_model
@@ -42,7 +42,7 @@ def untrained(options: config.Config, device: torch.device) -> Untrained:
         InputError: they do not.
     """
     dataset, model = load_dataset_and_model(options, device)
-    randomized = layers_to_randomize(model, options.randomize, dataset.train.images_NCHW[:1])
+    randomized = layers_to_randomize(model, options.randomize, dataset.train[:1].images_NCHW)
     subject = Subject.from_options(model, dataset, options)
     subject.check()
     check_pictures(subject)
@@ -62,13 +62,14 @@ def unchecked(options: config.Config) -> config.Config:
 
 
 def randomize_layers(
-    model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], options: config.Config
+    model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], classes: int, options: config.Config
 ) -> None:
     """Initialise some layers of a network anew, in place, as the network's class does for another seed.
 
     Args:
         layers: the names of the layers.
         image_shape: channels, height and width of an image.
+        classes: the number of classes.
 
     Raises:
         InputError: the new weights equal the old ones, because the class sets trained weights.
@@ -76,7 +77,7 @@ def randomize_layers(
     if not layers:
         return
     other_seed = int(np.random.SeedSequence((options.seed, 1)).generate_state(1)[0])
-    anew = build(options.model, image_shape, CLASSES, other_seed)
+    anew = build(options.model, image_shape, classes, other_seed)
     if not randomize(model, layers, anew):
         raise InputError(f"randomize={options.randomize}: {type(model).__name__} has the same weights for every seed")
 

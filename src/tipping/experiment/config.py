@@ -12,15 +12,8 @@ from typing import Any, TypeVar, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from tipping.errors import require, require_mu, require_positive, require_whole
+from tipping.experiment.data_options import DataOptions, deciding_of_data
 from tipping.tracking import Tracking
-
-
-@dataclass
-class DataOptions:
-    """Options of the data set: its name, and the folder of its files, which are downloaded if they are missing."""
-
-    name: str
-    root: str | None
 
 
 @dataclass
@@ -287,7 +280,7 @@ def parse(composed: DictConfig) -> Config:
 
 def deciding(config: Config) -> dict[str, Any]:
     """Return the options that decide the result of a job, as JSON values."""
-    return json.loads(json.dumps(decisive({**asdict(config), "data": config.data.name})))  # not its folder
+    return json.loads(json.dumps(decisive(asdict(config))))
 
 
 def decisive(options: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +289,7 @@ def decisive(options: dict[str, Any]) -> dict[str, Any]:
     selection = {key: value for key, value in chosen["selection"].items() if key != "memory"}
     if selection.get("gram") == "float64":
         del selection["gram"]
-    return {**chosen, "selection": selection}
+    return {**chosen, "selection": selection, **deciding_of_data(options["data"])}
 
 
 def search_key(config: Config, *options: Any) -> str:

@@ -6,10 +6,10 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tipping.ablation import drop_curve, evaluate_ablations
+from tipping.ablation import accuracies, chance_of, drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, pick_device
+from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
@@ -40,7 +40,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = checks.as_trained(model, dataset, config, store)
-            checks.randomize_layers(model, randomized, dataset.image_shape, config)
+            checks.randomize_layers(model, randomized, dataset.image_shape, len(dataset.classes), config)
         subject = Subject.from_options(model, dataset, config)
         with stage("responses"):
             problem, responses = subject.responses(store)
@@ -49,6 +49,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         with stage("intact"):
             manner = subject.manner(store)
             intact_N = subject.intact(images, store)
+            warn_near_chance(model, config, accuracies(intact_N[None], images.labels_N)[0], chance_of(images))
         with stage("ablation"):
             ablations = [selection.order_K, *selection.controls]
             predictions_AN = evaluate_ablations(subject.filters, images, ablations, **manner)
@@ -66,6 +67,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         record = InterpretRecord(
             **described,
             **(given._asdict() if given else {}),
+            classes=list(dataset.classes),
             **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
             overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
             signals_alike=both.similarity if both else {},
@@ -84,13 +86,13 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         records.write_selection(place, selection, subject.filters)
         records.write_predictions(place, images, intact_N, predictions_AN, few, curve)
         records.write_record(place, record)
-        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection))
+        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection, record.classes))
         if config.visualize.enabled:  # after all other results are written
             from tipping.visualize.draw import picture_beside  # imports matplotlib
 
             with stage("pictures"):
                 explained = images.spread(config.visualize.images)
-                drawn = draw_subject(subject, selection, few, explained, store)
+                drawn = draw_subject(subject, selection, few, explained, dataset.classes, store)
                 if both and both.names:
                     drawn["randomized"] = picture_beside(both, ("trained", config.randomize))
                 records.write_pictures(place / records.PICTURES, drawn)

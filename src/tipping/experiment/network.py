@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,13 @@ from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.store import Item, Store
 from tipping.experiment.versions import device_name
-from tipping.network import OURS, build, load_checkpoint, source_digest
+from tipping.network import OURS, build, evaluating, load_checkpoint, source_digest
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
 log = logging.getLogger(__name__)
+NEAR = 0.1  # share of the way from chance to 1 under which a network is near chance
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -45,11 +46,60 @@ def pick_device(wanted: str) -> torch.device:
 def load_dataset_and_model(options: config.Config, device: torch.device) -> tuple[data.Dataset, nn.Module]:
     """Load the data set of a job, and build the job's network, which has no trained weights yet.
 
+    Where the classes of the data are some logits of a network that was trained elsewhere (`data.labels`), the network
+    decides how many classes there are.
+
     Raises:
-        InputError: `tipping.data.load` or `build` raises it.
+        InputError: `tipping.data.load` or `build` raises it; or the network lacks a logit, or has no weights yet.
     """
-    dataset = data.load(options.data.name, options.data.root, device)
-    return dataset, build(options.model, dataset.image_shape, data.CLASSES, options.seed).to(device)
+    dataset = data.load(**options.data.place(), device=device)
+    classes = None if dataset.logits else len(dataset.classes)
+    model = build(options.model, dataset.image_shape, classes, options.seed).to(device)
+    if dataset.logits:
+        if not came_trained(model, options):
+            raise InputError("data.labels: they are logits of a network that is trained; give its model.checkpoint")
+        dataset = with_classes_of(model, dataset)
+    return dataset, model
+
+
+def came_trained(model: nn.Module, options: config.Config) -> bool:
+    """Return whether a network comes with its weights: from a checkpoint, or because its class says so."""
+    return options.model.get("checkpoint") is not None or getattr(model, "trained", False) is True
+
+
+def with_classes_of(model: nn.Module, dataset: Dataset) -> Dataset:
+    """Return the data set with a class for each logit of a network: those that the data does not name are `logit 0`, …
+
+    Raises:
+        InputError: the network has fewer logits than the labels of the data need.
+    """
+    with evaluating(model), torch.no_grad():
+        width = model(dataset.train[:1].images_NCHW).shape[1]
+    if width < len(dataset.classes):
+        raise InputError(f"data.labels: {max(dataset.logits)} is no logit of the network, which has {width}, from 0 on")
+    return replace(
+        dataset, classes=(*dataset.classes, *(f"logit {number}" for number in range(len(dataset.classes), width)))
+    )
+
+
+def warn_near_chance(model: nn.Module, options: config.Config, accuracy: float, chance: float) -> None:
+    """Warn of a network that came with its weights, and is right hardly more often than by chance.
+
+    Args:
+        accuracy: the accuracy of the intact network, in [0, 1].
+        chance: that of the most frequent class as the only answer.
+    """
+    checkpoint, trained = options.model.get("checkpoint"), came_trained(model, options)
+    if not trained or options.randomize != "none" or accuracy - chance > NEAR * (1 - chance):
+        return
+    log.warning(
+        "%s: %.1f %% right, where one class for all images gives %.1f %%: were the images of its training normalised "
+        "(data.mean, data.std), its classes in another order (data.classes, data.labels), its channels BGR, "
+        "or its pixels in another range (0 to 255)?",
+        f"model.checkpoint={checkpoint}" if checkpoint else f"model={options.model['name']}",
+        100 * accuracy,
+        100 * chance,
+    )
 
 
 def find_or_train(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from tipping.experiment.data_options import DATA_ELSEWHERE, DataOptions
 
 if TYPE_CHECKING:
     from tipping.experiment.record import Record
@@ -13,7 +16,7 @@ OWN = "own"  # the name that a user's network has by default
 RECORD = "result.json"  # the file of a record, in the folder of its job
 # options that do not decide a result, or that tables show anyway
 ELSEWHERE = (
-    *("mu", "seed", "data.root", "device", "store.", "tracking.", "visualize."),
+    *("mu", "seed", *(f"data.{option}" for option in DATA_ELSEWHERE), "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "selection.memory",
     "resume",
@@ -31,7 +34,8 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def varying_options(records: Sequence[Record]) -> list[str]:
     """Return the options that differ between the jobs of records and decide their results; mu and seed do not count."""
-    configs = [flat(record.config) for record in records]
+    plain = flat({"data": asdict(DataOptions("", None))})  # older records lack some of these
+    configs = [{**plain, **flat(record.config)} for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]
     classes = {(config.get("model.name"), config.get("model._target_")) for config in configs}

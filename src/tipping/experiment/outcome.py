@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,21 @@ def self_test(filters: Filters) -> SelfTest | None:
     return SelfTest(proof.passes, list(proof.moved), list(proof.remarks)) if proof else None
 
 
-def relevant_filters_table(filters: Filters, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+def relevant_filters_table(
+    filters: Filters, selection: Selection, classes: Sequence[str]
+) -> tuple[list[str], list[list[Any]]]:
     """Return the columns and the rows of the table of relevant filters, the strongest filter first.
 
-    The columns are the layer, the channel, the module whose maps were measured, and the weight for each class.
+    The columns are the layer, the channel, the module whose maps were measured, and the weight for each class that has
+    any.
     """
-    columns = ["layer", "channel", "maps", *(f"class {c}" for c in range(selection.weights_RC.shape[1]))]
+    weighted = np.flatnonzero(selection.weights_RC.any(0)).tolist()
+    columns = ["layer", "channel", "maps", *(f"class {classes[label]}" for label in weighted)]
     places = filters.places
     strongest = np.argsort(-selection.strength_F[filters.filter_R], kind="stable")
-    rows = [[*places[r], *selection.weights_RC[r].tolist()] for r in strongest if selection.weights_RC[r].any()]
+    rows = [
+        [*places[r], *selection.weights_RC[r, weighted].tolist()] for r in strongest if selection.weights_RC[r].any()
+    ]
     return columns, rows
 
 

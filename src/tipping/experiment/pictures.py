@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tipping.data import Split
-from tipping.errors import InputError
+from tipping.errors import InputError, printable
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.selection import Selection
-from tipping.visualize import Beside, beside, check_rules, explanations, has_stride, portraits
+from tipping.visualize import Beside, beside, check_rules, drawn_classes, explanations, has_stride, portraits
 
 if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
+log = logging.getLogger(__name__)
+
 
 def draw_subject(
-    subject: Subject, selection: Selection, evaluated: Split, explained: Split, store: Store | None = None
+    subject: Subject,
+    selection: Selection,
+    evaluated: Split,
+    explained: Split,
+    classes: Sequence[str],
+    store: Store | None = None,
 ) -> dict[str, Picture]:
     """Draw the relevant filters of each class, and explanations of the class that some images got.
 
     Args:
         evaluated: the images on which each filter is ablated alone.
         explained: the images to explain.
+        classes: the names of the classes.
         store: keeps the strongest images and mean activations; None to compute them anew.
 
     Returns:
@@ -41,7 +53,18 @@ def draw_subject(
         options.filters_per_class,
         **subject.manner(store),
     )
-    return draw_pictures(shown, explanations(filters, selection, explained, subject.measure, subject.backward))
+    explained_images = explanations(filters, selection, explained, subject.measure, subject.backward)
+    _name_left_out(selection, classes)
+    return draw_pictures(shown, explained_images, classes)
+
+
+def _name_left_out(selection: Selection, classes: Sequence[str]) -> None:
+    """Log the names of classes with relevant filters of which no portraits are drawn, as they are too many."""
+    relevant = np.flatnonzero(selection.weights_RC.any(0)).tolist()
+    drawn = drawn_classes(selection.weights_RC)
+    if out := [classes[label] for label in relevant if label not in drawn]:
+        names = printable(", ".join(out))
+        log.info("pictures: of the %d classes with most relevant filters; left out: %s", len(drawn), names)
 
 
 def compare_signals(first: Subject, selection: Selection, second: Subject, store: Store) -> Beside:
@@ -53,8 +76,7 @@ def compare_signals(first: Subject, selection: Selection, second: Subject, store
         second: the other network.
     """
     images_KR, _ = first.strongest(first.options.visualize.images, store)
-    images_NCHW = first.train.images_NCHW
-    return beside(first.filters, selection, second.filters, images_NCHW, images_KR[0], first.backward)
+    return beside(first.filters, selection, second.filters, first.train, images_KR[0], first.backward)
 
 
 def check_pictures(subject: Subject) -> None:
@@ -64,7 +86,7 @@ def check_pictures(subject: Subject) -> None:
         InputError: resampling of convolutions, or of pooling, is asked for, and none of them has a stride; or a rule
             does not fit the network's activations.
     """
-    options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train.images_NCHW[:1]
+    options, model, image_1CHW = subject.options.visualize, subject.filters.model, subject.train[:1].images_NCHW
     try:
         check_rules(model, image_1CHW, options.rules if options.enabled else ())
     except InputError as error:

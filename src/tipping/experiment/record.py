@@ -143,6 +143,8 @@ class Record:
         model_files: the SHA-256 of each file that decides the network besides the options.
         trained_on: the device that trained the network, in this job or an earlier one; None where it is not known, as
             for a checkpoint.
+        data_files: the SHA-256 of the training and of the test images where these are the user's own.
+        classes: the names of the classes, label by label; empty for trainings from before classes were named.
         pictures: the names of the pictures; None until the pictures are drawn.
         ended: the date and time of the job's end.
         schema: the version of the record's form.
@@ -166,6 +168,8 @@ class Record:
     seconds: dict[str, float]
     model_files: dict[str, str | None] = field(default_factory=dict)
     trained_on: str | None = None
+    data_files: dict[str, str] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
     pictures: list[str] | None = field(default_factory=list)
     ended: str = ""
     schema: int = schema.SCHEMA
@@ -261,7 +265,10 @@ def parse_record(value: Any, job: str = "") -> TrainRecord | InterpretRecord:
 
 def _common(value: dict[str, Any]) -> dict[str, Any]:
     names = {one.name for one in fields(Record)} - {"job"}
-    return {name: value[name] for name in value.keys() & names}
+    numbers = [
+        str(label) for label in range(len(value.get("selection", {}).get("explained", ())))
+    ]  # named by later jobs
+    return {"classes": numbers} | {name: value[name] for name in value.keys() & names}
 
 
 def _parsed(kind: Any, value: dict[str, Any]) -> Any:

@@ -35,6 +35,10 @@ def _text(value: Any) -> bool:
     return type(value) is str
 
 
+def _texts(value: Any) -> bool:
+    return type(value) is list and all(map(_text, value))
+
+
 def _flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -92,7 +96,7 @@ _common = _has(
     store=_has(weights=_text),
     made=_has(network=_flag),
     seconds=_named(_number),
-    pictures=_or_none(lambda value: type(value) is list and all(map(_text, value))),  # None until pictures are drawn
+    pictures=_or_none(_texts),  # None until pictures are drawn
 )
 _training = _has(
     curves=_named(lambda value: _curve(value) and _has(tips_at=_or_none(_number))(value)),
@@ -124,7 +128,7 @@ _interpreting = _has(
 )
 _sealed = _has(
     files=_named(_text),
-    overrides=_or_none(lambda value: type(value) is list and all(map(_text, value))),
+    overrides=_or_none(_texts),
     presets=_or_none(_text),
     digest=_text,
 )
@@ -142,7 +146,7 @@ def _said_twice(record: dict[str, Any]) -> bool:
 _self_test = _or_none(
     _has(
         passes=_count,
-        **dict.fromkeys(("moved", "remarks"), lambda value: type(value) is list and all(map(_text, value))),
+        **dict.fromkeys(("moved", "remarks"), _texts),
     )
 )
 
@@ -151,6 +155,8 @@ def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
     if not (_common(record) and _said_twice(record)) or not _or_none(_text)(record.get("trained_on")):
         return False  # records made before lack the device that trained the network
+    if not _named(_text)(record.get("data_files", {})) or not _texts(record.get("classes", [])):
+        return False  # those made before lack these too
     if record["schema"] != WITHOUT_DIGESTS and not _sealed(record):
         return False
     if "curves" in record:

@@ -13,7 +13,7 @@ import torch
 from tipping.ablation import accuracies, chance_of
 from tipping.errors import InputError
 from tipping.experiment.config import Config, SearchOptions
-from tipping.experiment.network import find_or_train, load_dataset_and_model
+from tipping.experiment.network import find_or_train, load_dataset_and_model, warn_near_chance
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.mu_lasso import SolutionPath, homotopy
@@ -58,6 +58,7 @@ class Searched:
         subject, images = Subject.from_options(model, dataset, config), dataset.split(config.protocol.evaluated_on)
         problem, _ = subject.responses(store)
         (intact,) = accuracies(subject.intact(images, store)[None], images.labels_N)
+        warn_near_chance(model, config, intact, chance_of(images))
         try:
             path = homotopy(problem, options.high)
         except ArithmeticError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,8 @@ from tipping.experiment.options import RECORD, flat
 from tipping.experiment.record import OtherVersion, Record
 from tipping.experiment.records import DAMAGED, Kind, read_record, spoilt_picture
 from tipping.experiment.staging import settle
-from tipping.experiment.versions import versions
+from tipping.experiment.versions import digests_of_files, versions
 from tipping.files import fit_to_print
-from tipping.network import file_digests
 
 log = logging.getLogger(__name__)
 NAMED = 3  # differences in a message, at most
@@ -70,7 +70,7 @@ def compare_standing(
         options: the options of the job.
         conf: the folder of the presets.
         kind: the class of the job's record.
-        files: the digests of the files that decide the job's network.
+        files: the digests of the files that decide the job's result.
     """
     if standing.record is None:
         return standing
@@ -83,7 +83,7 @@ def of_other_options(record: Record, options: config.Config, kind: type[Record])
     """Say in which options a record is of another job; return an empty text if in none."""
     if not isinstance(record, kind):
         return f"it is a {type(record).__name__}"
-    recorded = config.decisive({**record.config, "data": record.data})
+    recorded = config.decisive(record.config)
     asked = fit_to_print(config.deciding(options))
     if recorded == asked:
         return ""
@@ -98,7 +98,7 @@ def of_other_code(record: Record, conf: Path, files: Mapping[str, str | None]) -
     Args:
         record: the record.
         conf: the folder of the presets.
-        files: the digests of the files that decide the job's network.
+        files: the digests of the files that decide the job's result.
     """
     before, now = ({**one, "commit": ""} for one in (record.versions, versions(conf)))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
@@ -106,7 +106,9 @@ def of_other_code(record: Record, conf: Path, files: Mapping[str, str | None]) -
         "other code" if key == "code" else f"{key} was {before.get(key)}, and is {now.get(key)}" for key in changed
     ]
     names = {"source": "the file of model._target_", "checkpoint": "model.checkpoint"}
-    others = [key for key in {**record.model_files, **files} if record.model_files.get(key) != files.get(key)]
+    names |= {"train": "the content of the training images", "test": "the content of the test images"}
+    recorded = {**record.model_files, **record.data_files}
+    others = [key for key in {**recorded, **files} if recorded.get(key) != files.get(key)]
     return _listed([*sentences, *(f"{names.get(key, key)} has changed" for key in others)])
 
 
@@ -135,7 +137,9 @@ def read_matching(directory: Path, options: config.Config, conf: Path, kind: typ
     """
     standing = read_standing(directory)
     if standing.record is not None:
-        standing = compare_standing(standing, options, conf, kind, file_digests(options.model))
+        standing = compare_standing(
+            standing, options, conf, kind, digests_of_files(options.model, asdict(options.data))
+        )
     if standing.finished and not standing.why:
         assert isinstance(standing.record, kind)
         return standing.record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from tipping.selection import (
     response_batches,
     select_each,
 )
-from tipping.visualize import Backward, strongest_images
+from tipping.visualize import Backward, Strongest, strongest_images
 
 TRIED = 4  # images whose logits are part of the digest of a network
 log = logging.getLogger(__name__)
@@ -63,14 +63,15 @@ class Subject:
         Raises:
             InputError: the network has no filters of the kind that the options ask for.
         """
-        protocol, image_1CHW = options.protocol, dataset.train.images_NCHW[:1]
+        protocol, image_1CHW = options.protocol, dataset.train[:1].images_NCHW
         only = options.model.get("layers")
         filters = Filters.of(
             model, image_1CHW, maps=protocol.maps, dense=protocol.dense, sites=protocol.sites, only=only
         )
         with evaluating(model), torch.no_grad():  # other code may compute other logits from the same weights
-            logits_NC = model(dataset.train.images_NCHW[:TRIED].clone())
-        return cls(filters, digest({**model.state_dict(), "logits": logits_NC}), options, dataset.train)
+            logits_NC = model(dataset.train[:TRIED].images_NCHW.clone())
+        weights = digest({**model.state_dict(), "logits": logits_NC})
+        return cls(filters, weights, options, dataset.train.spread(options.data.responses))
 
     def check(self) -> None:
         """Check with one image that the network can be measured and ablated under the protocol.
@@ -95,12 +96,21 @@ class Subject:
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """Return the mu-lasso problem of the responses, and its item of the store; a new problem is kept there.
 
+        If the job draws pictures, the images with the largest responses are found in the same pass, and kept too.
+
         Raises:
             InputError: a response is not finite, or the stored problem cannot be read.
         """
-        make = self.fresh_responses
-        item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), lambda: asdict(make()))
+        strongest = Strongest(config.MOST_IMAGES)
+        watch = strongest.add if self.options.visualize.enabled else None
+
+        def make() -> dict[str, Tensor]:
+            return asdict(collect(self.filters, self.train, self.measure, watch))
+
+        item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), make)
         log.info("responses %s: %s", item.key, "found in the store" if item.existed else "collected")
+        if watch and not item.existed:
+            self._keep_strongest(store, strongest.on_cpu)
         try:
             problem = MuLassoProblem(**item.tensors)
         except ValueError as error:
@@ -130,16 +140,23 @@ class Subject:
             count: the number of images for each response.
             store: keeps the largest number of images that a picture takes; None to find the images anew.
         """
-        measure = replace(self.measure, labels="true")  # labels do not matter
-        most = config.MOST_IMAGES
 
-        def make() -> dict[str, Tensor]:
-            images_KR, values_KR = strongest_images(self.filters, self.train, most, measure)
-            return {"images": images_KR, "values": values_KR}
+        def find() -> tuple[Tensor, Tensor]:
+            return strongest_images(self.filters, self.train, config.MOST_IMAGES, self._unlabelled)
 
-        recipe = self._recipe(count=most, **measure.recipe(self.filters))
-        tensors = store.fetch("strongest", recipe, make).tensors if store else make()
-        return tensors["images"][:count], tensors["values"][:count]
+        images_KR, values_KR = self._keep_strongest(store, find) if store else find()
+        return images_KR[:count], values_KR[:count]
+
+    @property
+    def _unlabelled(self) -> Measure:
+        """The measure of the strongest responses, for which labels do not matter."""
+        return replace(self.measure, labels="true")
+
+    def _keep_strongest(self, store: Store, find: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the strongest images and responses that the store keeps: what `find` returns, if there were none."""
+        recipe = self._recipe(count=config.MOST_IMAGES, **self._unlabelled.recipe(self.filters))
+        tensors = store.fetch("strongest", recipe, lambda: dict(zip(("images", "values"), find(), strict=True))).tensors
+        return tensors["images"], tensors["values"]
 
     def means(self, store: Store) -> Tensor:
         """Return the mean activations of the filters; new ones are kept in the store."""

@@ -14,7 +14,7 @@ from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
 from tipping.experiment import records, staging
 from tipping.experiment.config import Config
-from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device
+from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import check_pictures, draw_subject
 from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
@@ -61,7 +61,8 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         return drop_curve(subject.filters, images, order_K, controls, points, **subject.manner())
 
     def drawn(model: nn.Module) -> dict[str, Picture]:
-        return draw_subject(*interpreted(digest(model.state_dict())), images, images.spread(config.visualize.images))
+        explained = images.spread(config.visualize.images)
+        return draw_subject(*interpreted(digest(model.state_dict())), images, explained, dataset.classes)
 
     with staging.place_of(directory) as place, track(asdict(config), config.tracking, "train", directory) as run:
         every = config.curve.every_n_epochs
@@ -98,9 +99,11 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
             from tipping.network.training import evaluate  # imports Lightning, which takes seconds
 
             accuracy = evaluate(model, dataset)
+            warn_near_chance(model, config, accuracy, chance_of(dataset.test))
         record = TrainRecord(
             **described,
             **(given._asdict() if given else {}),
+            classes=list(dataset.classes),
             accuracy=TestAccuracy(accuracy),
             curves=curves,
             store={"network": network.key, "weights": digest(network.tensors)},

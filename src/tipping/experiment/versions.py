@@ -6,6 +6,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +20,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tipping.data import OWN, content_digests
 from tipping.errors import InputError
 from tipping.experiment import config
+from tipping.experiment.data_options import DataOptions
+from tipping.experiment.record import Record
 from tipping.network import file_digests
 
 PACKAGE = Path(__file__).parents[1]
@@ -39,7 +43,7 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         conf: the folder of the presets.
 
     Raises:
-        InputError: the checkpoint cannot be read, or the network's class cannot be imported.
+        InputError: the checkpoint or the images cannot be read, or the network's class cannot be imported.
     """
     try:
         files = file_digests(options.model)
@@ -54,10 +58,35 @@ def describe(options: config.Config, device: torch.device, conf: Path) -> dict[s
         "model": options.model,
         "model_files": files,
         "data": options.data.name,
+        "data_files": content_digests(**options.data.place()),
         "protocol": {**asdict(options.protocol), "name": _full_name(options.protocol, conf)},
         "device": device_name(device),
         "versions": versions(conf),
     }
+
+
+def has_own_images(record: Record) -> bool:
+    """Return whether the images of a job are the user's own, whose content may change.
+
+    Options in a record of somebody's may name any function for these: only the options of a job that is asked for are
+    to be followed.
+    """
+    data = record.config["data"]
+    return (data.get("source") or data["name"]) in OWN
+
+
+def digests_of_files(model: Mapping[str, Any], data: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """Return the SHA-256 of the files, of the network and of the images, that decide the result of a job.
+
+    Args:
+        model: the options of the network.
+        data: the options of the data set; None for a public one.
+
+    Raises:
+        InputError: as `describe`.
+        OSError: the checkpoint cannot be read.
+    """
+    return {**file_digests(model), **(content_digests(**DataOptions(**data).place()) if data else {})}
 
 
 def device_name(device: torch.device) -> str:

@@ -19,7 +19,7 @@ from tipping.network.source import class_of
 OURS = ("name", "checkpoint", "layers")  # options of `model` that are no arguments of its class
 
 
-def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: int | None, seed: int) -> nn.Module:
     """Build a new network of the configured class; its initial weights depend on the seed only.
 
     The class receives `image_shape` and `classes` if its constructor takes them.
@@ -27,6 +27,7 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     Args:
         options: the class's path under `_target_`, its arguments, and the options in `OURS`, which are not arguments.
         image_shape: (channels, height, width).
+        classes: the number of logits; None leaves it to the network, which then was trained elsewhere.
 
     Raises:
         InputError: `_target_` is no class of a network, an argument is out of its range, or the network does not give
@@ -35,6 +36,8 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     """
     arguments = {key: value for key, value in options.items() if key not in OURS}
     known = {"image_shape": image_shape, "classes": classes}
+    if classes is None:
+        del known["classes"]
     for option in known.keys() & arguments.keys():
         raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
     taken = inspect.signature(class_of(options["_target_"])).parameters
@@ -67,7 +70,7 @@ def _check_tensors(model: nn.Module, options: dict[str, Any]) -> None:
             raise InputError(f"{title}: its {name} is quantised, sparse, or no tensor; give a network of plain tensors")
 
 
-def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int) -> None:
+def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int | None) -> None:
     """Raise `InputError` unless the network gives logits for an image."""
     size, name = "x".join(map(str, image_shape)), options.get("name", options["_target_"])
     try:
@@ -76,9 +79,10 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
     except Exception as error:  # whatever the network's own code raises
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"model={name} does not take images of {size}: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+    right = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1
+    if not right or logits.shape[1] != (classes or max(2, logits.shape[1])):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
+        raise InputError(f"model={name} must make logits (N, {classes or 'C'}) of images of {size}, not {shape}")
 
 
 def load_checkpoint(model: nn.Module, path: str) -> None:

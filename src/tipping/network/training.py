@@ -114,7 +114,7 @@ def _batches(model: nn.Module, split: Split, size: int, seed: int) -> Batches:
     Raises:
         InputError: every batch is of a single image, and the network cannot be trained on one.
     """
-    if len(split) % size > 1 or (len(split) % size == 0 and size > 1) or _takes_one(model, split.images_NCHW[:1]):
+    if len(split) % size > 1 or (len(split) % size == 0 and size > 1) or _takes_one(model, split[:1].images_NCHW):
         return Batches(split, size, seed)
     if size == 1 or len(split) == 1:
         raise InputError(f"trainer.batch_size={size}: normalisation over a batch needs more images; give more")

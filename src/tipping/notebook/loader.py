@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tipping.data import Split
-from tipping.errors import InputError
+from tipping.data import Split, evaluation_batches
+from tipping.errors import InputError, require
 from tipping.network import evaluating
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Pairs = Iterable[tuple[Tensor, Tensor]]
+Batches = Pairs | Split
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -23,15 +24,16 @@ def checked(batches: Batches, model: nn.Module) -> Iterator[tuple[Tensor, Tensor
     """Yield the batches of a loader that hold images, on the device of the model.
 
     Args:
-        batches: the loader.
+        batches: the loader, or a split of `tipping.images`.
         model: the network that takes the images.
 
     Raises:
         InputError: there are no images; a batch is no pair of images and whole labels, or its images are of another
             size than the first; or as `try_on`.
     """
+    pairs = evaluation_batches(batches) if isinstance(batches, Split) else batches
     device, shape, tried = device_of(model), None, False
-    for number, batch in enumerate(_outside_inference(batches)):
+    for number, batch in enumerate(_outside_inference(pairs)):
         pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
         if not pair or batch[0].ndim != 4 or batch[1].shape != batch[0].shape[:1] or batch[1].is_floating_point():
             raise InputError(f"batch {number}: give pairs of images (N, C, H, W) and whole labels (N,), as tensors")
@@ -71,7 +73,7 @@ def try_on(model: nn.Module, image_1CHW: Tensor) -> None:
         raise InputError(f"{name} gives {given} for an image: wrap it in a module that gives logits (N, C)")
 
 
-def _outside_inference(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def _outside_inference(batches: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of a loader, made outside inference mode, since the loader may use its tensors for training."""
     try:
         iterator = iter(batches)
@@ -86,23 +88,57 @@ def _outside_inference(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         yield batch
 
 
-def with_labels_below(batches: Batches, classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+def with_labels_below(batches: Pairs, classes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches, and check that their labels are classes of a network.
 
     Raises:
         InputError: a label is not from 0 to classes - 1.
     """
     for images_NCHW, labels_N in batches:
-        if not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes:
-            raise InputError(f"batches: labels must go from 0 to {classes - 1}, one for each logit of the network")
+        _check_labels(labels_N, classes)
         yield images_NCHW, labels_N
 
 
+def _check_labels(labels_N: Tensor, classes: int) -> None:
+    if not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes:
+        raise InputError(f"batches: labels must go from 0 to {classes - 1}, one for each logit of the network")
+
+
 def gathered(batches: Batches, model: nn.Module, classes: int) -> Split:
-    """Put all batches of a loader together, on the device of a model.
+    """Put all batches of a loader together, on the device of a model; of a split, leave the images where they are.
 
     Raises:
         InputError: as `checked` and `with_labels_below`.
     """
+    if isinstance(batches, Split):
+        split = batches.to(device_of(model))
+        try_on(model, split[:1].images_NCHW)
+        _check_labels(split.labels_N, classes)
+        return split
     pairs = list(with_labels_below(checked(batches, model), classes))
-    return Split(torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs]))
+    images_NCHW, labels_N = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return Split(images_NCHW, labels_N, normalisation=None)  # the loader has done what there is to do
+
+
+def class_names(count: int, classes: Sequence[str] | None, batches: object = None) -> list[str] | None:
+    """Return the names of a network's classes: those given, or those of a loader's data set; None if there are none.
+
+    Args:
+        count: the number of classes.
+        classes: the names that are given.
+        batches: the loader.
+
+    Raises:
+        InputError: there is not one name for each class.
+    """
+    if classes is not None:
+        names = [str(name) for name in classes]
+        fits = len(names) == count
+        require(fits, "classes", f"{len(names)} names", f"give one for each of {count} logits")
+        return names
+    while batches is not None:
+        given = getattr(batches, "classes", None)
+        if isinstance(given, list | tuple) and len(given) == count:
+            return [", ".join(name) if isinstance(name, tuple) else str(name) for name in given]  # names of ImageNet
+        batches = getattr(batches, "dataset", None)  # of a loader, or of a subset
+    return None

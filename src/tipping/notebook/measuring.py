@@ -14,21 +14,31 @@ from tipping.ablation import drop_curve as measured_curve
 from tipping.errors import InputError, require, require_mu, require_whole
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
 from tipping.network import Filters
-from tipping.notebook.loader import Batches, checked, gathered, with_labels_below
+from tipping.notebook.loader import Batches, checked, class_names, gathered, with_labels_below
 from tipping.notebook.results import Curve, RelevantFilters, Tipping, require_kind
 from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, require_memory, select_each
 
 
 @overload
 def relevant_filters(
-    network: Filters | nn.Module, batches: Batches, mu: float = 100, *, draws: Draws = LAYER_MATCHED
+    network: Filters | nn.Module,
+    batches: Batches,
+    mu: float = 100,
+    *,
+    draws: Draws = LAYER_MATCHED,
+    classes: Sequence[str] | None = None,
 ) -> RelevantFilters:
     """Find the relevant filters at one mu."""
 
 
 @overload
 def relevant_filters(
-    network: Filters | nn.Module, batches: Batches, mu: Sequence[float], *, draws: Draws = LAYER_MATCHED
+    network: Filters | nn.Module,
+    batches: Batches,
+    mu: Sequence[float],
+    *,
+    draws: Draws = LAYER_MATCHED,
+    classes: Sequence[str] | None = None,
 ) -> list[RelevantFilters]:
     """Find the relevant filters at several mu."""
 
@@ -39,6 +49,7 @@ def relevant_filters(
     mu: float | Sequence[float] = 100,
     *,
     draws: Draws = LAYER_MATCHED,
+    classes: Sequence[str] | None = None,
 ) -> RelevantFilters | list[RelevantFilters]:
     """Find the relevant filters of a network, those with a weight for some class, by the mu-lasso [oramas2019].
 
@@ -48,9 +59,11 @@ def relevant_filters(
     Args:
         network: the filters of a network, or a model, whose filters are found by watching the first image.
         batches: any iterable of images (N, C, H, W) and integer labels (N,), such as a DataLoader of the training
-            images. It is gone through once; a few batches at a time are moved to the model's device.
+            images, or a split of `tipping.images`. It is gone through once; a few batches at a time are moved to the
+            model's device.
         mu: the L1 radius of each class: one value, or several, for which the path is followed once.
         draws: the random controls with which `drop_curve` compares.
+        classes: the names of the classes; by default, those that the loader's data set has as `classes`, if any.
 
     Returns:
         the relevant filters; a list of them if mu is several values.
@@ -64,13 +77,14 @@ def relevant_filters(
     require_whole("draws.count", draws.count, at_least=1)
     require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
     filters, pairs = _opened(network, batches)
+    names = class_names(filters.classes, classes, batches)
     require_memory(filters)
     try:
         problem = collect(filters, with_labels_below(pairs, filters.classes))
         chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)
     except ArithmeticError as error:
         raise InputError(str(error)) from error
-    each = [RelevantFilters(filters, value, selection) for value, selection in zip(several, chosen, strict=True)]
+    each = [RelevantFilters(filters, value, selection, names) for value, selection in zip(several, chosen, strict=True)]
     return each if np.ndim(mu) else each[0]
 
 

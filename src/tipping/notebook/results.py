@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,13 @@ class RelevantFilters(Tabular):
         filters: all filters of the network.
         mu: the L1 radius of the mu-lasso of each class.
         selection: the selection, with its weights W, its certificate and its controls.
+        classes: the names of the classes; None where they are not known.
     """
 
     filters: Filters
     mu: float
     selection: Selection
+    classes: Sequence[str] | None = None
 
     @property
     def order(self) -> np.ndarray:
@@ -62,12 +65,13 @@ class RelevantFilters(Tabular):
         layers, layer_F, channel_F = self.filters.index
         weights_FC = np.zeros((len(layer_F), self.selection.weights_RC.shape[1]))
         np.add.at(weights_FC, self.filters.filter_R, self.selection.weights_RC)
+        names = self.classes or range(weights_FC.shape[1])
         return [
             {
                 "layer": layers[layer_F[f]],
                 "channel": int(channel_F[f]),
                 "strength": float(self.selection.strength_F[f]),
-                **{f"class {c}": float(weight) for c, weight in enumerate(weights_FC[f])},
+                **{f"class {name}": float(weight) for name, weight in zip(names, weights_FC[f], strict=True)},
             }
             for f in self.order.tolist()
         ]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tipping.errors import printable
 from tipping.experiment.options import model_text
+from tipping.experiment.record import InterpretRecord
 from tipping.experiment.records import PICTURES
 from tipping.files import read_bytes
 from tipping.report.facets import Image, data_uri
@@ -17,6 +18,7 @@ from tipping.report.sentences import caption_of
 from tipping.results.folder import SweepFolder
 from tipping.results.jobs import Job
 from tipping.results.tipping_map import Group
+from tipping.visualize import MOST_CLASSES
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 20_000_000  # bytes of a picture
@@ -79,10 +81,10 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
     """Read the pictures of a job; the second value is a line for each file that is none."""
     record = job.record
     model = model_text(record.model["name"], record.config["model"].get("_target_"), alone=True)
-    name = f"{record.job}: {model}, seed {record.seed}, mu = {record.mu:g}"
+    name = f"{record.job}: {model}, seed {record.seed}, mu = {record.mu:g}{_few_classes(record)}"
     images, left_out = [], []
     for picture in sorted(record.pictures or (), key=lambda picture: (len(picture), picture)):
-        path, words = job.folder / PICTURES / f"{picture}.png", caption_of(picture)
+        path, words = job.folder / PICTURES / f"{picture}.png", caption_of(picture, record.classes)
         try:
             content = _picture(path, record.files.get(f"{PICTURES}/{path.name}"))
             images.append(Image(data_uri(content, "png"), f"{words} ({name})", words))
@@ -93,6 +95,13 @@ def _gallery(job: Job) -> tuple[JobPictures, list[str]]:
     if others := _unnamed(job):
         left_out.append(printable(f"{job.folder / PICTURES}: the job's record does not name {', '.join(others)}"))
     return JobPictures(name, images), left_out
+
+
+def _few_classes(record: InterpretRecord) -> str:
+    """Say of how many classes there are portraits, where there are too many classes to draw all."""
+    drawn = sum(picture.startswith("class_") for picture in record.pictures or ())
+    classes = len(record.classes)
+    return f", portraits of {drawn} of {classes} classes" if drawn == MOST_CLASSES < classes else ""
 
 
 def _unnamed(job: Job) -> list[str]:

@@ -106,9 +106,15 @@ def checks_of(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def caption_of(stem: str) -> str:
-    """Caption a picture by the name of its file, without its suffix."""
+def caption_of(stem: str, classes: Sequence[str]) -> str:
+    """Caption a picture by the name of its file, without its suffix.
+
+    Args:
+        stem: the name, such as `class_3`.
+        classes: the names of the classes; a class without a name is called by its number.
+    """
     kind, _, number = printable(stem).partition("_")
     if kind == "class":
-        return f"What the relevant filters of class {number} respond to"
+        names = {str(label): name for label, name in enumerate(classes)}
+        return f"What the relevant filters of class {printable(names.get(number, number))} respond to"
     return f"Why image {number} got its class" if kind == "image" else "Trained, and with layers initialised anew"

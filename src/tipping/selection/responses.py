@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -117,17 +117,29 @@ Images = Split | Iterable[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
-def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLassoProblem:
+def collect(
+    filters: Filters, images: Images, measure: Measure = PLAIN, watch: Callable[[Tensor], None] | None = None
+) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) holds a norm of each map, L1-normalised at each place measured [oramas2019]. XᵀX and XᵀL are summed batch
     by batch, so that X is never in memory as a whole; in float64, or rounded to float32 once a batch.
 
+    Args:
+        watch: called with the responses (N, R) of some images at a time.
+
     Raises:
         InputError: a response is not finite.
     """
+
+    def watched(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for responses_NR, onehot_NC in batches:
+            if watch:
+                watch(responses_NR)
+            yield responses_NR, onehot_NC
+
     with closing(response_batches(filters, images, measure)) as batches:
-        return MuLassoProblem.stream(batches, GRAM_TYPES[measure.gram])
+        return MuLassoProblem.stream(watched(batches), GRAM_TYPES[measure.gram])
 
 
 def response_batches(
@@ -182,7 +194,7 @@ def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]
     if measure.labels != "permuted":
         return evaluation_batches(images)
     order_N = torch.randperm(len(images), generator=torch.Generator().manual_seed(measure.seed))
-    return evaluation_batches(Split(images.images_NCHW, images.labels_N[order_N.to(images.labels_N.device)]))
+    return evaluation_batches(replace(images, labels_N=images.labels_N[order_N.to(images.labels_N.device)]))
 
 
 def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from tipping.data import CLASSES
 from tipping.errors import InputError
 from tipping.tracking.run import CHARTS, SERIES, SERIES_AT_MU, TABLES, logged_in, one_line, quiet
 
@@ -16,15 +15,19 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 STAGES = ("network", "responses", "selection", "intact", "ablation", "curve")  # stages of a job, each timed
+CLASSES = 10  # whose pictures are shown, by default
 EXPLAINED = 5  # images explained by a job, by default
 SHOWN = 100  # runs, or groups of runs, in a plot, at most
 
 
-def dashboard(entity: str, project: str) -> Workspace:
+def dashboard(entity: str, project: str, classes: int = CLASSES) -> Workspace:
     """Return the workspace that compares jobs.
 
     A line for each architecture and protocol shows the mean over seeds, in a band from the smallest to the largest
     value. Sections show accuracy, accuracy-drop curves, tipping points, cost and pictures.
+
+    Args:
+        classes: the number of classes whose pictures are shown.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the package is written for an older pydantic
@@ -39,7 +42,7 @@ def dashboard(entity: str, project: str) -> Workspace:
         ],
         "Cost": [_against_mu(f"Seconds: {stage}", f"seconds/{stage}") for stage in STAGES],
         "Pictures": [
-            _gallery("What the relevant filters see", [f"pictures/class_{label}" for label in range(CLASSES)]),
+            _gallery("What the relevant filters see", [f"pictures/class_{label}" for label in range(classes)]),
             _gallery("Why images got their class", [f"pictures/image_{number}" for number in range(EXPLAINED)]),
             _gallery("Trained, and initialised anew", ["pictures/randomized"]),
         ],
@@ -115,7 +118,7 @@ Not logged in to W&B, or WANDB_MODE says offline: the dashboard is not saved. In
   wandb leet wandb                  to look at it here, in the terminal (wandb/ lies in tracking.dir)"""
 
 
-def save_dashboard(entity: str | None, project: str) -> int:
+def save_dashboard(entity: str | None, project: str, classes: int = CLASSES) -> int:
     """Save the dashboard and print its URL, or print what to do without an account.
 
     Returns:
@@ -131,7 +134,7 @@ def save_dashboard(entity: str | None, project: str) -> int:
         owner = entity or wandb.Api().default_entity
         if not owner:
             raise InputError("no entity is yours by default; give --entity")
-        print(dashboard(owner, project).save().url)  # type: ignore[no-untyped-call]
+        print(dashboard(owner, project, classes).save().url)  # type: ignore[no-untyped-call]
         return 0
     except Exception as error:
         print(f"the dashboard could not be saved: {one_line(error)}", file=sys.stderr)

@@ -170,7 +170,7 @@ class Run:
             import wandb
 
             images = {
-                f"pictures/{name}": wandb.Image(picture.pixels(), caption=picture.caption)
+                f"pictures/{name}": wandb.Image(picture.pixels, caption=picture.caption)
                 for name, picture in drawn.items()
             }
             run.log(images if epoch is None else {**images, "epoch": epoch})

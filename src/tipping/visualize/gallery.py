@@ -1,24 +1,28 @@
-"""Portraits of a network's relevant filters, and explanations of why an image got its class."""
+"""Portraits of a network's relevant filters, in the images to which they respond most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tipping.ablation import accuracies, evaluate_ablations
 from tipping.data import Split
+from tipping.errors import printable
 from tipping.network import Filters
 from tipping.selection import PLAIN, Measure, Selection, response_batches
 from tipping.visualize.receptive_field import Site, Span, spans
-from tipping.visualize.signals import Backward
+from tipping.visualize.signals import Backward, together
 
-HEATS = 3  # filters whose heat maps explain an image, as in the authors' release
+MOST_CLASSES = 20  # classes that are drawn, at most
+MOST_SIDE = 128  # pixels of a side of a crop, at most; pictures are smaller
+Undo = Callable[[Tensor], Tensor]  # what makes images that a network takes images from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class Portrait:
         drop: by how much accuracy falls if this filter alone is ablated.
         images_K: the positions of the images, strongest response first.
         responses_K: the filter's responses to these images.
-        crops_KCHW: the part of each image in the receptive field of the largest value of the filter's map.
+        crops_KCHW: the part of each image in the receptive field of the largest value of the filter's map, before the
+            image was normalised; 0 beyond the image, and all of a side that is no longer than the field. Parts with a
+            side over 128 pixels are made smaller, by means.
         signals: by rule, the signals (K, C, H, W) that come back from the filter's map to these parts.
     """
 
@@ -56,68 +62,64 @@ class Portrait:
         return mean_CHW
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """The reason why an image got its class [oramas2019].
+class Strongest:
+    """The images where each response is largest; among equal values, the first images.
 
-    Attributes:
-        image_CHW: the image.
-        label: the class of the image; None where it is not known.
-        predicted: the class c that the network predicts.
-        names: the names of the filters that contribute most to c, strongest first.
-        contributions: the contribution of each of these filters, x_r w_rc / Σ_r |w_rc|, with the image's responses x
-            divided by their L2 norm; all are over 0 and speak for c.
-        heats_THW: the size of the signal from each of these filters at the image, from 0 to 1.
-        combined_HW: the largest of these sizes at each pixel.
-    """
-
-    image_CHW: np.ndarray
-    label: int | None
-    predicted: int
-    names: list[str]
-    contributions: list[float]
-    heats_THW: np.ndarray
-    combined_HW: np.ndarray
-
-
-def strongest(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    """Find the images where each response is largest; among equal values, the first images.
-
-    Never more than one batch and the largest values so far are held in memory.
+    Never more than the responses added last and the largest values so far are held in memory.
 
     Args:
-        batches: pairs of the responses (N, R) of consecutive images and something that is not used.
         count: the number of images for each response.
-
-    Returns:
-        the positions of the images, and the values there, both (count, R).
     """
-    best_KR, images_KR, start = None, None, 0
-    for responses_NR, _ in batches:
-        positions_NR = torch.arange(start, start + len(responses_NR), device=responses_NR.device)[:, None].expand_as(
-            responses_NR
-        )
-        start += len(responses_NR)
-        values = responses_NR if best_KR is None else torch.cat([best_KR, responses_NR])
-        positions = positions_NR if images_KR is None else torch.cat([images_KR, positions_NR])
-        order_KR = values.sort(dim=0, descending=True, stable=True).indices[:count]
-        best_KR, images_KR = values.gather(0, order_KR), positions.gather(0, order_KR)
-    assert best_KR is not None
-    assert images_KR is not None
-    return images_KR, best_KR
+
+    def __init__(self, count: int) -> None:
+        self._count, self._seen = count, 0
+        self._best: tuple[Tensor, Tensor] | None = None
+
+    def add(self, responses_NR: Tensor) -> None:
+        """Add the responses of the next images."""
+        seen = torch.arange(self._seen, self._seen + len(responses_NR), device=responses_NR.device)
+        self._seen += len(responses_NR)
+        positions, values = seen[:, None].expand_as(responses_NR), responses_NR
+        if self._best:
+            positions, values = (torch.cat(pair) for pair in zip(self._best, (positions, values), strict=True))
+        order_KR = values.sort(dim=0, descending=True, stable=True).indices[: self._count]
+        self._best = positions.gather(0, order_KR), values.gather(0, order_KR)
+
+    def on_cpu(self) -> tuple[Tensor, Tensor]:
+        """Return the positions of the images, and the responses to them, both (count, R), on the CPU."""
+        assert self._best is not None, "no responses were added"
+        images_KR, values_KR = self._best
+        return images_KR.cpu(), values_KR.cpu()
 
 
 def strongest_images(filters: Filters, images: Split, count: int, measure: Measure = PLAIN) -> tuple[Tensor, Tensor]:
-    """Find the images where each response of a network is largest, as `strongest` does; return both on the CPU."""
+    """Find the images where each response of a network is largest, as `Strongest` does.
+
+    Returns:
+        the positions of the images, and the responses to them, both (count, R), on the CPU.
+    """
+    strongest = Strongest(count)
     with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
-        images_KR, values_KR = strongest(batches, count)
-    return images_KR.cpu(), values_KR.cpu()
+        for responses_NR, _ in batches:
+            strongest.add(responses_NR)
+    return strongest.on_cpu()
+
+
+def drawn_classes(weights_RC: np.ndarray, most: int = MOST_CLASSES) -> list[int]:
+    """Return the classes of which portraits are drawn: those with a weight that is not 0.
+
+    Of more than `most`, these are the classes with the most such weights; among equals, the first.
+    """
+    count_C = (weights_RC != 0).sum(0)
+    order = np.argsort(-count_C, kind="stable")[:most].tolist()
+    return sorted(label for label in order if count_C[label])
 
 
 def strongest_of_each_class(weights_RC: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Return pairs (c, r): for each class c, the responses r with the largest weights in size, none of them 0."""
+    """Return pairs (c, r): for each class c that is drawn, the responses r with the largest weights in size, none 0."""
     pairs = []
-    for label, weights_R in enumerate(weights_RC.T):
+    for label in drawn_classes(weights_RC):
+        weights_R = weights_RC[:, label]
         order = np.argsort(-np.abs(weights_R), kind="stable")[:count].tolist()
         pairs += [(label, response) for response in order if weights_R[response] != 0]
     return pairs
@@ -131,11 +133,13 @@ def portraits(
     evaluated: Split,
     backward: Backward,
     per_class: int = 3,
+    undo: Undo | None = None,
     **ablation: Any,
 ) -> list[Portrait]:
     """Portray the strongest relevant filters of each class in the images to which they respond most.
 
-    Filters that respond to none of the images are left out.
+    Filters that respond to none of the images are left out, and so are classes beyond `MOST_CLASSES`
+    (`drawn_classes`). A few images at a time are read and sent through the network.
 
     Args:
         filters: the filters of the network.
@@ -145,6 +149,7 @@ def portraits(
         evaluated: the images on which each filter alone is ablated.
         backward: how signals are sent back.
         per_class: the number of filters of each class, at most.
+        undo: what undoes the normalisation of images; by default, what the images say.
         ablation: arguments of `evaluate_ablations`.
 
     Returns:
@@ -160,7 +165,7 @@ def portraits(
     drop_F = _drops_alone(filters, [int(filter_R[response]) for response in responses], evaluated, ablation)
     best_K = {response: images_KR[values_KR[:, response] > 0, response] for response in responses}
     items = [(response, int(image)) for response in responses for image in best_K[response]]
-    crops, signals = _seen(filters, train, items, backward)
+    crops, signals = _seen(filters, train, items, backward, undo or train.unnormalised)
     all_names, drawn = filter_names(filters), []
     for label, response in pairs:
         layer, channel, maps = places[response]
@@ -183,6 +188,11 @@ def portraits(
     return drawn
 
 
+def class_name(label: int, classes: Sequence[str] | None = None) -> str:
+    """Name a class in words: `class cat`; `class 3` where classes have no names."""
+    return f"class {label if classes is None else printable(classes[label])}"
+
+
 def filter_names(filters: Filters) -> list[str]:
     """Name the filter of each response; where a filter is measured at several maps, its name includes the maps."""
     several = len(filters.maps) > len(filters.sites)
@@ -190,7 +200,7 @@ def filter_names(filters: Filters) -> list[str]:
 
 
 def _seen(
-    filters: Filters, train: Split, items: Sequence[tuple[int, int]], backward: Backward
+    filters: Filters, train: Split, items: Sequence[tuple[int, int]], backward: Backward, undo: Undo
 ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
     """Cut images and signals to the receptive field of the largest value of a filter's map.
 
@@ -200,19 +210,25 @@ def _seen(
     Returns:
         for each pair, the part of the image, and by rule the part of the signal.
     """
-    model, images_NCHW = filters.model, train.images_NCHW
-    images_BCHW = images_NCHW[[image for _, image in items]]
-    shown = filters_of(filters, [response for response, _ in items])
-    sights = {rule: backward.look(model, images_BCHW, shown, rule) for rule in backward.rules}
-    first, sites = next(iter(sights.values())), [site for site, _ in shown]
-    shapes = {site: (maps.shape[0], maps.shape[1]) for site, maps in zip(sites, first.maps, strict=True)}
-    reach = {site: spans(model, images_NCHW[:1], site, shape) for site, shape in shapes.items()}
-
-    def cropped(pictures_BCHW: Tensor) -> list[np.ndarray]:
-        three = zip(pictures_BCHW.cpu().numpy(), sites, first.peaks, strict=True)
-        return [_crop(picture_CHW, reach[site], peak) for picture_CHW, site, peak in three]
-
-    return cropped(images_BCHW), {rule: cropped(sight.signals_BCHW) for rule, sight in sights.items()}
+    reach: dict[Site, tuple[Span, Span]] = {}
+    crops: list[np.ndarray] = []
+    signals: dict[str, list[np.ndarray]] = {rule: [] for rule in backward.rules}
+    image_1CHW = train[:1].images_NCHW
+    few = together(image_1CHW)
+    for start in range(0, len(items), few):
+        some = items[start : start + few]
+        images_BCHW = train[torch.tensor([image for _, image in some])].images_NCHW
+        shown = filters_of(filters, [response for response, _ in some])
+        sights = {rule: backward.look(filters.model, images_BCHW, shown, rule) for rule in backward.rules}
+        first = next(iter(sights.values()))
+        for (site, _), maps_HW in zip(shown, first.maps, strict=True):
+            if site not in reach:
+                reach[site] = spans(filters.model, image_1CHW, site, (maps_HW.shape[0], maps_HW.shape[1]))
+        around = [(reach[site], peak) for (site, _), peak in zip(shown, first.peaks, strict=True)]
+        crops += _crops(undo(images_BCHW), around)
+        for rule, sight in sights.items():
+            signals[rule] += _crops(sight.signals_BCHW, around)
+    return crops, signals
 
 
 def filters_of(filters: Filters, responses: Sequence[int]) -> list[tuple[Site, int]]:
@@ -221,9 +237,19 @@ def filters_of(filters: Filters, responses: Sequence[int]) -> list[tuple[Site, i
     return [((layer, maps), channel) for layer, channel, maps in (places[response] for response in responses)]
 
 
+def _crops(pictures_BCHW: Tensor, around: Sequence[tuple[tuple[Span, Span], tuple[int, int]]]) -> Iterator[np.ndarray]:
+    """Cut each picture to a receptive field, with zeros beyond the picture, and make large parts smaller."""
+    for picture_CHW, (reach, peak) in zip(pictures_BCHW.cpu(), around, strict=True):
+        part_CHW = torch.from_numpy(_crop(picture_CHW.numpy(), reach, peak))
+        height, width = (min(side, MOST_SIDE) for side in part_CHW.shape[1:])
+        yield functional.adaptive_avg_pool2d(part_CHW, (height, width)).numpy()  # itself where it is small
+
+
 def _crop(image_CHW: np.ndarray, reach: tuple[Span, Span], peak: tuple[int, int]) -> np.ndarray:
-    """Cut an image to a receptive field, with zeros beyond the image."""
+    """Cut an image to a receptive field, with zeros beyond the image; a side over that of the image is not cut."""
     for axis, (span, position) in enumerate(zip(reach, peak, strict=True), 1):
+        if span.size >= image_CHW.shape[axis]:
+            continue
         start = span.start + span.stride * position
         wide = [(0, 0)] * 3
         wide[axis] = (span.size, span.size)
@@ -240,82 +266,3 @@ def _drops_alone(
     predictions_AN = evaluate_ablations(filters, evaluated, ablations, **ablation)
     intact, *without = accuracies(predictions_AN, evaluated.labels_N)
     return {one: intact - accuracy for one, accuracy in zip(each, without, strict=True)}
-
-
-def explanations(
-    filters: Filters, selection: Selection, images: Split, measure: Measure, backward: Backward
-) -> list[Explanation]:
-    """Explain why images got their classes: which filters contribute most to the predicted class, and where.
-
-    Args:
-        filters: the filters of the network.
-        selection: the relevant filters, with their weights.
-        images: the images, with their labels.
-        measure: how responses are measured.
-        backward: how signals are sent back; only the first rule is used.
-
-    Returns:
-        an explanation of each image.
-    """
-    measure, all_names = replace(measure, labels="predicted"), filter_names(filters)
-    with torch.no_grad(), closing(response_batches(filters, images, measure)) as batches:
-        parts = [(responses, onehot.argmax(1)) for responses, onehot in batches]
-    responses_NR, predicted_N = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    weights_NR = selection.weights_RC.T[predicted_N]
-    shares_NR = np.stack([contributions(*pair) for pair in zip(responses_NR, weights_NR, strict=True)])
-    order_NT = np.argsort(-shares_NR, axis=1, kind="stable")[:, :HEATS]
-    items = [(number, response) for number, order in enumerate(order_NT.tolist()) for response in order]
-    items = [item for item in items if shares_NR[item] > 0]
-    heats_BHW = _heats(filters, images.images_NCHW, items, backward)
-    explained = []
-    for number in range(len(images)):
-        chosen = [response for image, response in items if image == number]
-        heats_THW = heats_BHW[[image == number for image, _ in items]]
-        explained.append(
-            Explanation(
-                image_CHW=images.images_NCHW[number].cpu().numpy(),
-                label=int(images.labels_N[number]),
-                predicted=int(predicted_N[number]),
-                names=[all_names[response] for response in chosen],
-                contributions=shares_NR[number, chosen].tolist(),
-                heats_THW=heats_THW,
-                combined_HW=heats_THW.max(0, initial=0),
-            )
-        )
-    return explained
-
-
-def contributions(responses_R: np.ndarray, weights_R: np.ndarray) -> np.ndarray:
-    """Compute the contributions x ⊙ w / Σ |w| of filters to a class, with x divided by its L2 norm.
-
-    The authors divide by Σ w [oramas2019]. That is the same where no weight is negative, but turns all signs where the
-    negative weights prevail.
-
-    Args:
-        responses_R: the responses x to one image.
-        weights_R: the weights w for the class.
-
-    Returns:
-        the contributions (R,); all 0 where x or w is 0.
-    """
-    scale = np.linalg.norm(responses_R) * np.abs(weights_R).sum()
-    shares_R: np.ndarray = responses_R * weights_R / scale if scale > 0 else np.zeros_like(weights_R)
-    return shares_R
-
-
-def _heats(filters: Filters, images_NCHW: Tensor, items: Sequence[tuple[int, int]], backward: Backward) -> np.ndarray:
-    """Return the heat maps (B, H, W) of signals by the first rule, for pairs of an image and a response."""
-    if not items:
-        return np.zeros((0, *images_NCHW.shape[2:]))
-    shown = filters_of(filters, [response for _, response in items])
-    images_BCHW = images_NCHW[[image for image, _ in items]]
-    signals_BCHW = backward.look(filters.model, images_BCHW, shown, backward.rules[0]).signals_BCHW
-    return np.stack([_heat(signal_CHW) for signal_CHW in signals_BCHW.cpu().numpy()])
-
-
-def _heat(signal_CHW: np.ndarray) -> np.ndarray:
-    """Return the size of a signal at each pixel, scaled from 0 to 1; 0 everywhere if the size is constant."""
-    size_HW = np.abs(signal_CHW).sum(0)
-    low, high = size_HW.min(), size_HW.max()
-    heat_HW: np.ndarray = (size_HW - low) / (high - low) if high > low else np.zeros_like(size_HW)
-    return heat_HW

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tipping.network import evaluating, hooked, keeping_maps
-from tipping.visualize.rules import RELUS, RELUS_IN_PLACE, Replacing, Sides
+from tipping.visualize.rectifiers import HARDTANHS, RECTIFIERS, SATURATING
+from tipping.visualize.rules import Replacing, Sides
 
 Site = tuple[str, str]  # a layer, and the submodule that gives its maps
 
@@ -161,12 +162,7 @@ def _pair(sides: Sides) -> tuple[int, ...]:
     return (sides, sides) if isinstance(sides, int) else tuple(sides)
 
 
-ACTIVATIONS = (
-    *(*RELUS, *RELUS_IN_PLACE, functional.relu6, functional.leaky_relu),
-    *(functional.prelu, functional.elu, functional.selu, functional.celu, functional.gelu, functional.silu),
-    *(functional.mish, functional.sigmoid, torch.sigmoid, Tensor.sigmoid, functional.tanh, torch.tanh, Tensor.tanh),
-    *(functional.softplus, functional.softsign, functional.hardtanh, functional.hardswish, functional.hardsigmoid),
-)
+ACTIVATIONS = (*RECTIFIERS, *SATURATING, *HARDTANHS)
 
 
 POSITIVE: dict[Any, Callable[..., Tensor]] = {

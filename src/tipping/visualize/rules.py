@@ -16,22 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from tipping.errors import InputError
-from tipping.network import evaluating
+from tipping.network import evaluating, keeping_maps
+from tipping.visualize.rectifiers import check_called, check_reached, ruled
 
-RELUS, RELUS_IN_PLACE = (functional.relu, torch.relu, Tensor.relu), (functional.relu_, Tensor.relu_)
-OTHER_RECTIFIERS = (
-    *(functional.relu6, functional.hardtanh, functional.hardtanh_, functional.leaky_relu, functional.leaky_relu_),
-    *(functional.elu, functional.elu_, functional.selu, torch.selu, functional.selu_, functional.celu, torch.celu),
-    *(functional.celu_, functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.softplus),
-    *(functional.prelu, torch.prelu, functional.rrelu, torch.rrelu, functional.rrelu_, functional.threshold),
-    *(torch.threshold, functional.logsigmoid, functional.hardshrink, torch.hardshrink),
-    *(functional.softshrink, functional.tanhshrink, functional.glu, Tensor.prelu, Tensor.hardshrink),
-)
-SATURATING = (
-    *(torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, functional.sigmoid, functional.hardsigmoid, torch.tanh),
-    *(Tensor.tanh, Tensor.tanh_, functional.tanh, functional.softsign),
-)
 Sides = int | tuple[int, ...]
 Treatment = Callable[[Tensor, Callable[..., Tensor], Sides], Tensor]  # takes maps, an operation and its stride
 
@@ -43,14 +30,17 @@ RESAMPLES = ("nearest", "none")  # in layers with a stride
 def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool = False) -> Iterator[None]:
     """Send signals back by another rule than the gradient's, for everything that is computed within the block.
 
-    Let y = max(x, 0), and let s be the signal that arrives at y. At x the signal becomes
+    Let f be a rectifier, and let s be the signal that arrives at y = f(x). At x the signal becomes
 
-    - `gradient`: s where x > 0;
+    - `gradient`: s f'(x);
     - `deconvnet`: max(s, 0) [zeiler2014];
-    - `guided`: max(s, 0) where x > 0 [springenberg2015].
+    - `guided`: max(s, 0) f'(x) where x > 0, and 0 elsewhere [springenberg2015].
 
-    Other rectifiers have no such rule and are refused. Saturating functions (sigmoid, tanh) keep their gradient, as in
-    gates, where the network also has a ReLU. Max-pooling sends its signal to the positions of its maxima.
+    Both papers define the rules for ReLU, where f'(x) is 1 for x > 0. The other rectifiers are ReLU6, leaky ReLU,
+    PReLU, RReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish, Softplus, and clamps and hardtanh from 0 on. For x > 0
+    they do not fall, so that `guided` sends no negative signal. Saturating functions (sigmoid, tanh, hardsigmoid,
+    softsign) keep their gradient, as in gates, where the network also has a rectifier. Other activations are refused.
+    Max-pooling sends its signal to the positions of its maxima.
 
     Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` the signal is
     first enlarged, by nearest neighbours, to the size of the output at stride 1. It then goes back as if the stride
@@ -75,16 +65,12 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
     replacements: dict[Any, Callable[..., Tensor]] = {}
     called: set[str] = set()  # names of activations
     if rule != "gradient":
-        replacements |= {relu: partial(_rectified, rule, called) for relu in RELUS}
-        replacements |= {relu: partial(_rectified, rule, called, inplace=True) for relu in RELUS_IN_PLACE}
-        replacements |= {function: partial(_refused, rule, function) for function in OTHER_RECTIFIERS}
-        replacements |= {function: partial(_noted, called, function) for function in SATURATING}
+        replacements |= ruled(rule, called)
     if resample == "nearest":
         replacements |= _convolutions(_resampled) | (_pools(_resampled) if pooling else {})
     with Replacing(replacements):
         yield
-    if called and "relu" not in called:
-        raise _misfit(rule, ", ".join(sorted(called)))
+    check_called(rule, called)
 
 
 def check_rules(model: nn.Module, image_1CHW: Tensor, rules: Sequence[str]) -> None:
@@ -94,8 +80,10 @@ def check_rules(model: nn.Module, image_1CHW: Tensor, rules: Sequence[str]) -> N
         InputError: one does not.
     """
     for rule in rules:
-        with evaluating(model), torch.no_grad(), backward_rule(rule):
-            model(image_1CHW.clone())
+        with torch.inference_mode(False), evaluating(model), keeping_maps(), torch.enable_grad(), backward_rule(rule):
+            logits_NC = model(image_1CHW.detach().clone().requires_grad_().clone())  # which the network may overwrite
+            if rule != "gradient":
+                check_reached(rule, logits_NC)
 
 
 def has_stride(model: nn.Module, image_1CHW: Tensor, pooling: bool = False) -> bool:
@@ -126,42 +114,6 @@ class Replacing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self._replacements.get(func, func)(*args, **(kwargs or {}))
-
-
-def _misfit(rule: str, names: str) -> InputError:
-    return InputError(f"rule {rule} is defined for ReLU, and the network calls {names}: take the rule gradient")
-
-
-def _refused(rule: str, function: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
-    raise _misfit(rule, function.__name__)
-
-
-def _noted(called: set[str], function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
-    called.add(function.__name__)
-    return function(*args, **named)
-
-
-def _rectified(rule: str, called: set[str], input: Tensor, inplace: bool = False) -> Tensor:
-    called.add("relu")
-    result: Tensor = _ReLU.apply(input, rule, inplace)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _ReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, rule: str, inplace: bool) -> Tensor:
-        if inplace:
-            ctx.mark_dirty(maps)
-        positive = maps.relu_() if inplace else maps.relu()
-        ctx.rule = rule
-        ctx.save_for_backward(positive)
-        return positive
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
-        (maps,) = ctx.saved_tensors
-        signal = signal.clamp(min=0)
-        return (signal * (maps > 0) if ctx.rule == "guided" else signal), None, None
 
 
 class _Resampled(torch.autograd.Function):

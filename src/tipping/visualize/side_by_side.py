@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from tipping.data import Split
 from tipping.network import Filters
 from tipping.selection import Selection
 from tipping.visualize.gallery import filter_names, filters_of, strongest_of_each_class
@@ -19,8 +20,9 @@ class Beside:
     """The signals of the same filters to the same images in two networks.
 
     Attributes:
-        names: the names of B filters: the strongest of each class in the first network.
-        images_BCHW: for each filter, the image to which it responds most in the first network.
+        names: the names of B filters: the strongest of each class that is drawn in the first network.
+        images_BCHW: for each filter, the image to which it responds most in the first network, before it was
+            normalised.
         first, second: by rule, the signals (B, C, H, W) of the two networks.
         similarity: by rule, the mean rank correlation of the sizes of the two signals at all pixels [adebayo2018];
             None where it is not defined.
@@ -34,7 +36,7 @@ class Beside:
 
 
 def beside(
-    first: Filters, selection: Selection, second: Filters, images_NCHW: Tensor, strongest_R: Tensor, backward: Backward
+    first: Filters, selection: Selection, second: Filters, images: Split, strongest_R: Tensor, backward: Backward
 ) -> Beside:
     """Compare the signals of a network's relevant filters with those of the same filters in another network.
 
@@ -42,20 +44,20 @@ def beside(
         first: the filters of the network.
         selection: the relevant filters of this network.
         second: the filters of the other network, of the same architecture.
-        images_NCHW: images, of which some are shown.
+        images: images, of which some are shown.
         strongest_R: for each response of the first network, the position of the image where it is largest.
         backward: how signals are sent back; all rules are used in place of its own.
     """
     responses = list(dict.fromkeys(response for _, response in strongest_of_each_class(selection.weights_RC, 1)))
     filters, all_names = filters_of(first, responses), filter_names(first)
-    images_BCHW = images_NCHW[strongest_R[responses]]
+    images_BCHW = images[strongest_R[responses]].images_NCHW
     signals: list[dict[str, np.ndarray]] = []
     for network in (first, second) if filters else ():
         sights = {rule: backward.look(network.model, images_BCHW, filters, rule) for rule in RULES}
         signals.append({rule: sight.signals_BCHW.cpu().numpy() for rule, sight in sights.items()})
     return Beside(
         names=[all_names[response] for response in responses],
-        images_BCHW=images_BCHW.cpu().numpy(),
+        images_BCHW=images.unnormalised(images_BCHW).cpu().numpy(),
         first=signals[0] if signals else {},
         second=signals[1] if signals else {},
         similarity={rule: similarity(signals[0][rule], signals[1][rule]) if signals else None for rule in RULES},

@@ -11,10 +11,13 @@ from tqdm import tqdm
 
 from tipping.network import Hook, evaluating, hooked, keeping_maps
 from tipping.visualize.receptive_field import Site, sides
+from tipping.visualize.rectifiers import check_reached
 from tipping.visualize.rules import backward_rule
 
+PERCENTILE = 99.5  # of the sizes of a signal at its pixels, at which its colours are full
 SEEDS = ("map", "maximum")  # the signals that are sent back
-TOGETHER = 64  # images sent through a network at once
+TOGETHER = 64  # images sent through a network at once, at most
+PIXELS = TOGETHER * 64**2  # of all these images
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Backward:
         return look(model, images_BCHW, filters, rule=rule, pooling=self.pooling, **how)
 
 
+def together(images_NCHW: Tensor) -> int:
+    """Return how many images of a size are sent through a network at once: its maps stay in memory."""
+    return max(1, min(TOGETHER, PIXELS // (images_NCHW.shape[2] * images_NCHW.shape[3])))
+
+
 def look(
     model: nn.Module,
     images_BCHW: Tensor,
@@ -85,6 +93,7 @@ def look(
     Raises:
         ValueError: the rule, the seed or the resampling is unknown; there is no image, or not one filter for each
             image; the network has no such layer or channel, or the images do not pass it.
+        InputError: the rule does not fit an activation of the network.
     """
     if seed not in SEEDS:
         raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
@@ -94,15 +103,16 @@ def look(
     if unknown := [name for site, _ in filters for name in site if name not in names]:
         raise ValueError(f"the network has no {unknown[0]}")
     with torch.inference_mode(False), evaluating(model), keeping_maps(), backward_rule(rule, resample, pooling):
-        starts = range(0, len(images_BCHW), TOGETHER)
+        few = together(images_BCHW)
+        starts = range(0, len(images_BCHW), few)
         parts = [
-            _look(model, images_BCHW[start : start + TOGETHER], filters[start : start + TOGETHER], seed)
+            _look(model, images_BCHW[start : start + few], filters[start : start + few], seed, rule)
             for start in tqdm(starts, desc="signals", leave=False, disable=None)
         ]
     return Sight(torch.cat([part.signals_BCHW for part in parts]), [maps for part in parts for maps in part.maps])
 
 
-def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, int]], seed: str) -> Sight:
+def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, int]], seed: str, rule: str) -> Sight:
     maps: dict[int, Tensor] = {}
     starts: dict[Site, Tensor] = {}
 
@@ -127,5 +137,8 @@ def _look(model: nn.Module, images_BCHW: Tensor, filters: Sequence[tuple[Site, i
         model(images_BCHW.clone())  # a copy, since the first module may work in place
     if missed := [site[0] for site, _ in filters if site not in starts]:
         raise ValueError(f"{missed[0]} is not on the way of the images")
-    (signals_BCHW,) = torch.autograd.grad(sum(starts.values(), torch.zeros(())), images_BCHW)
+    sent = sum(starts.values(), torch.zeros(()))
+    if rule != "gradient":
+        check_reached(rule, sent)
+    (signals_BCHW,) = torch.autograd.grad(sent, images_BCHW)
     return Sight(signals_BCHW, [maps[row] for row in range(len(filters))])
