@@ -18,21 +18,29 @@ GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
 GPU_PATH += TIPPING_DATA=$${TIPPING_DATA:-$(if $(wildcard build/carry/MNIST),build/carry,data)}
 
-.PHONY: gpu carry demo test test-long test-cluster check bench-solver bench-ablation bench-figure4 bench-visualize bench-cost \
+.PHONY: gpu carry demo test test-long test-cluster check beside bench-solver bench-ablation bench-figure4 bench-visualize bench-cost \
   bench-start clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
-test: check
+test: check beside
 	$(PYTEST) $(SLOW) tests
 	$(PYTEST) --device card
 
-test-long: check
+test-long: check beside
 	$(BIN)/python -m pytest --long --override-ini faulthandler_timeout=7200
 
 test-cluster: .venv/installed
 	$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile tests/cluster tests/command/test_submitted.py
+
+# packages that tests meet as a user's, not in the environment: Lightning imports torchvision where it finds it
+beside: .venv/beside/torchvision .venv/beside/datasets
+
+.venv/beside/%: tests/beside/%.txt .venv/installed
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ --requirement $<
+	touch $@
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
