@@ -2,7 +2,7 @@
 
 from tipping.network.filters import FilterIndex, Filters, Maps
 from tipping.network.graph import Graph, apply, same
-from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps
+from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps, restored
 from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING, PASSING, POOLING
 from tipping.network.loading import OURS, build, load_checkpoint
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
@@ -34,6 +34,7 @@ __all__ = [
     "load_checkpoint",
     "passed_on",
     "randomize",
+    "restored",
     "same",
     "source_digest",
     "up_to_last",

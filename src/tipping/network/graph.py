@@ -59,7 +59,8 @@ class Graph:
         places = [model.get_submodule(name) for name in sites.values()]
         tracing = Tracing((*layers.values(), *places), places, ())
         devices = [image_1CHW.device] if image_1CHW.is_cuda else []
-        with restored(model), torch.random.fork_rng(devices):  # the network may keep state, and draw
+        tracking = torch.inference_mode(False), torch.no_grad()  # or nothing shows that a tensor is overwritten
+        with tracking[0], tracking[1], restored(model), torch.random.fork_rng(devices):  # it may keep state, and draw
             pair_2CHW = torch.cat([image_1CHW, noise_of(image_1CHW)])
             run = _Run(tracing.traced(model), model, tracing.calls)
             run.settle(pair_2CHW)
@@ -127,6 +128,7 @@ class _Run:
         for position, node in enumerate(self.nodes):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+            tensors = [tensor for tensor in tensors if not tensor.is_inference()]  # these cannot be overwritten here
             versions = [tensor._version for tensor in tensors]
             values[node] = self._value(node, images_NCHW.clone(), args, kwargs)
             for tensor, version in zip(tensors, versions, strict=True):
