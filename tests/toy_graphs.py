@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tipping.ablation.engine import Engine
+from tipping.ablation.narrowing import Pass, Prefix
+from tipping.network import Filters
 
 SIDE, COLOURS, CLASSES = 12, 3, 7
 
@@ -235,3 +240,19 @@ def made(build: Callable[[], nn.Module]) -> nn.Module:
                 module.running_mean.uniform_(-0.3, 0.3)
                 module.running_var.uniform_(0.5, 1.5)
     return model
+
+
+def all_logits(engine: Engine, ablations: Sequence[np.ndarray], images_NCHW: Tensor) -> list[Tensor]:
+    """The engine's own logits under all ablations, of which none is predicted again."""
+    passes = [Pass(engine.plan(gone)) for gone in ablations]
+    schedule = engine.schedule([one.reads for one in passes])
+    prefix = Prefix(schedule, images_NCHW)
+    by_row = {row: prefix.logits(row, passes[row]) for row in schedule.rows}
+    return [by_row[row] for row in range(len(passes))]
+
+
+def narrowed_logits(
+    filters: Filters, gone: np.ndarray, images_NCHW: Tensor, value: Tensor | None = None, scope: str = "filter"
+) -> Tensor:
+    """The same under one ablation."""
+    return all_logits(Engine.of(filters, images_NCHW[:1], value, scope), [gone], images_NCHW)[0]
