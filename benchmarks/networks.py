@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,7 +63,7 @@ class Pooled(nn.Module):
 def resnet20(width: int) -> nn.Module:
     """The ResNet-20 of CIFAR, with three stages of three blocks; shortcuts between stages are convolutions."""
     widths = [width, width, width, width, 2 * width, 2 * width, 2 * width, 4 * width, 4 * width, 4 * width]
-    blocks = [Basic(given, out, out // given) for given, out in zip(widths, widths[1:], strict=False)]
+    blocks = [Basic(given, out, out // given) for given, out in pairwise(widths)]
     return Pooled(nn.Sequential(*normed(3, width), nn.ReLU(inplace=True), *blocks), 4 * width)
 
 

@@ -42,7 +42,11 @@ class Bottleneck(nn.Module):
 
     def __init__(self, given: int, inner: int, out: int, groups: int = 1) -> None:
         super().__init__()
-        self.one, self.two, self.three = normed(given, inner, 1), normed(inner, inner, 3, 2, groups), normed(inner, out, 1)
+        self.one, self.two, self.three = (
+            normed(given, inner, 1),
+            normed(inner, inner, 3, 2, groups),
+            normed(inner, out, 1),
+        )
         self.shortcut = normed(given, out, 1, 2)
 
     def forward(self, maps: Tensor) -> Tensor:

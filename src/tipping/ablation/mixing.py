@@ -28,7 +28,7 @@ class Mixing(Operation):
 
     Attributes:
         given: the operation whose value the layer takes.
-        groups: the groups of a convolution.
+        weights: the weights that give what the normalisation makes of the output.
     """
 
     mixes = True
@@ -91,10 +91,16 @@ class Mixing(Operation):
 
     def under(self, plan: Plan) -> Weights:
         """Return the layer's weights under an ablation."""
-        if self.layer not in plan.ablation.reweighted:
-            return self.weights
-        _, weights = plan.ablation.reweighted[self.layer]
-        return self._normalised(weights["weight"], weights.get("bias"))
+        weight, bias = self.weights
+        if self.layer in plan.ablation.reweighted:
+            _, weights = plan.ablation.reweighted[self.layer]
+            return self._normalised(weights["weight"], weights.get("bias"))
+        if self.node in plan.filled:
+            bias = weight.new_zeros(self.width) if bias is None else bias
+            for gone_C, value_C in plan.ablation.replaced[plan.filled[self.node]]:
+                weight = weight.masked_fill(gone_C.view(-1, *[1] * (weight.ndim - 1)), 0)
+                bias = torch.where(gone_C, value_C, bias)
+        return weight, bias
 
     def after(self, plan: Plan) -> Channels:
         """Return the channels of the output: intact where all input of their group is, constant where that is."""
@@ -106,7 +112,8 @@ class Mixing(Operation):
         """Return the input channels of all groups with computed channels."""
         groups = computed.reshape(self.groups, -1).any(1)
         channels = plan.of(self.given)
-        if self.groups == 1 and self.layer not in plan.ablation.reweighted and channels.intact.any():
+        others = self.layer in plan.ablation.reweighted or self.node in plan.filled  # other weights
+        if self.groups == 1 and not others and channels.intact.any():
             differing = int((~channels.intact).sum())
             if differing < int((~channels.gone).sum()) - differing:
                 plan.by_change.add(self.node)

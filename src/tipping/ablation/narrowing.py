@@ -95,7 +95,9 @@ class Maker:
         def get(state: State) -> Tensor:
             pieces = [part(state) for _, part in parts]
             example = pieces[0] if constant is None else constant
-            maps = self.laid_out(example.new_empty((state.count, len(wanted), *shape[2:])))
+            sides = (state.count, len(wanted), *shape[2:])
+            order = torch.channels_last if self._last and len(sides) == 4 else torch.contiguous_format
+            maps = torch.empty(sides, dtype=example.dtype, device=example.device, memory_format=order)
             if constant is not None:
                 maps[:] = constant
             for (places, _), piece in zip(parts, pieces, strict=True):
@@ -181,7 +183,7 @@ class Pass:
         state = State(pair_2CHW, self._plan.graph.values)
         for node, step in self._steps:
             state.values[node] = value = step(state)
-            if node in self._plan.graph.maps:
+            if node in self._plan.graph.maps and node not in self._plan.filled:
                 chosen = torch.from_numpy(self._plan.computed[node]).to(pair_2CHW.device)
                 if not same(value, self._plan.value(node).index_select(1, chosen)):
                     return node

@@ -45,12 +45,16 @@ class Operation:
         inputs: the operations whose values it takes.
         layer: the operation that calls a layer whose weights it uses: itself, unless it stands for several.
         mixes: whether it is known to be a convolution or dense layer.
+        groups: the groups of a convolution.
+        adds: whether it is known to take the same channels of all its inputs that are wanted of its value.
         fresh: whether its value is a tensor that nothing else holds.
         shape: the shape of its value for two images; (2, 1) where its value is no tensor with a row for each image.
     """
 
     mixes = False
+    adds = False
     fresh = False
+    groups = 1
 
     def __init__(self, graph: Graph, node: fx.Node, inputs: Sequence[fx.Node] | None = None) -> None:
         self.graph, self.node, self.layer = graph, node, node
@@ -222,6 +226,7 @@ def _normalised(module: nn.BatchNorm2d | nn.BatchNorm1d, maker: Maker, wanted: n
 class Elementwise(Operation):
     """A sum, difference, product or quotient, number by number, of maps with maps, gates or constants."""
 
+    adds = True
     fresh = True
 
     def __init__(self, graph: Graph, node: fx.Node) -> None:

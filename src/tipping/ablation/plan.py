@@ -17,6 +17,7 @@ from tipping.network import Graph, apply
 if TYPE_CHECKING:
     from tipping.ablation.operations import Operation
 
+TOGETHER = 16  # output channels that a convolution computes side by side: fewer take as long
 Weights = Mapping[str, Tensor]
 
 
@@ -49,6 +50,8 @@ class Plan:
         users: how many operations that are computed take each value.
         reads: the operations whose intact values are taken.
         by_change: the convolutions and dense layers whose intact output is changed by what differs in their input.
+        filled: the convolutions and dense layers that give the constants of ablated filters among the other channels,
+            and where these are ablated: what takes them adds all channels, and to put them together takes longer.
     """
 
     def __init__(self, graph: Graph, operations: Mapping[fx.Node, Operation], ablation: Ablation) -> None:
@@ -58,6 +61,7 @@ class Plan:
         self.users: Counter[fx.Node] = Counter()
         self.reads: set[fx.Node] = set()
         self.by_change: set[fx.Node] = set()
+        self.filled: dict[fx.Node, fx.Node] = {}
         self._values: dict[fx.Node, Any] = {}
         self._reached = {*ablation.replaced, *ablation.reweighted}
         for node in graph.nodes:
@@ -111,9 +115,26 @@ class Plan:
             if again is not None:
                 changed = again[0].cpu().numpy() if operation.mixes else True
                 channels = Channels(channels.gone, channels.intact & ~changed)
-            if gone_C is not None:
+            if gone_C is not None and self._fills(node, gone_C):
+                self.filled[operation.inputs[0]] = node
+            elif gone_C is not None:
                 channels = Channels(channels.gone | gone_C, channels.intact & ~gone_C)
             self.channels[node] = channels
+
+    def _fills(self, node: fx.Node, gone_C: np.ndarray) -> bool:
+        """Return whether the layer before an operation may as well give the constants of filters ablated after it."""
+        (source, *_), kept = self.operations[node].inputs, int((~gone_C).sum())
+        layer = self.operations[source]
+        return (
+            layer.mixes
+            and layer.groups == 1
+            and source in self.channels
+            and bool(self.channels[source].changed.all())
+            and len(source.users) == 1
+            and all(self.operations[user].adds for user in node.users if user in self.operations)
+            and kept > 0
+            and -(-kept // TOGETHER) == -(-len(gone_C) // TOGETHER)
+        )
 
     def _demand(self) -> None:
         """Find what is computed, from the logits back."""
