@@ -85,26 +85,32 @@ class Maker:
 
     def _gathered(self, node: fx.Node, wanted: np.ndarray) -> Taken:
         """Return the step that gathers computed, intact and constant channels."""
-        plan = self.plan
-        channels, shape = plan.channels[node], plan.operations[node].shape
-        gone = channels.gone[wanted].any()
-        constant = pick(plan.value(node)[:1], self.index(wanted)) if gone else None
-        masks = (channels.changed[wanted], channels.intact[wanted] & ~channels.gone[wanted])
+        channels, example = self.plan.channels[node], self.plan.graph.values[node]
+        gone = channels.gone[wanted]
+        masks = (channels.changed[wanted], channels.intact[wanted] & ~gone)
         parts = [(self.index(mask.nonzero()[0]), self.take(node, wanted[mask]).get) for mask in masks if mask.any()]
+        places, constant = self.index(gone.nonzero()[0]), None
+        if gone.any():
+            constant = self.laid_out(pick(self.plan.value(node)[:1], self.index(wanted[gone])))
+        zero = constant is not None and not bool(constant.any())
 
         def get(state: State) -> Tensor:
-            pieces = [part(state) for _, part in parts]
-            example = pieces[0] if constant is None else constant
-            sides = (state.count, len(wanted), *shape[2:])
-            order = torch.channels_last if self._last and len(sides) == 4 else torch.contiguous_format
-            maps = torch.empty(sides, dtype=example.dtype, device=example.device, memory_format=order)
-            if constant is not None:
-                maps[:] = constant
-            for (places, _), piece in zip(parts, pieces, strict=True):
-                put(maps, places, piece)
+            maps = self._empty(example, state.count, len(wanted))
+            if zero:
+                maps.zero_()
+            elif constant is not None:
+                put(maps, places, self.laid_out(constant.expand(state.count, *constant.shape[1:])))
+            for inner, part in parts:
+                put(maps, inner, part(state))
             return maps
 
         return Taken(get, True)
+
+    def _empty(self, example: Tensor, count: int, width: int) -> Tensor:
+        """Return maps that are to be filled, of the sides and type of an example."""
+        shape = (count, width, *example.shape[2:])
+        order = torch.channels_last if self._last and len(shape) == 4 else torch.contiguous_format
+        return torch.empty(shape, dtype=example.dtype, device=example.device, memory_format=order)
 
     def intact(self, node: fx.Node, wanted: np.ndarray) -> Taken:
         """Return the step that gives some channels of an intact value."""
