@@ -7,6 +7,7 @@ from torch import nn
 from toys import filters_of
 
 from tipping.errors import InputError
+from tipping.models import ResNet
 from tipping.network import Filters, build
 
 KERAS = {"name": "keras_cnn", "_target_": "tipping.models.KerasCNN", "filters": 128, "depth": 5, "dropout": 0.5}
@@ -39,6 +40,34 @@ def test_matconvnet_has_its_filters() -> None:
     assert np.bincount(index.layer_F).tolist() == [20, 50, 500]
     assert layer_parameters(model) == [520, 25050, 400500, 5010]
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_resnet_has_the_published_parameters_and_layers() -> None:
+    """0.27 and 0.46 million for 20 and 32 layers, by the table of he2016, whose shortcuts have no weights."""
+    resnet = {"_target_": "tipping.models.ResNet", "filters": 16}
+    for depth, millions in {20: 0.27, 32: 0.46}.items():
+        model = build({**resnet, "depth": depth}, (3, 32, 32), 10, seed=0)
+        counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        projections = sum(count for name, count in counts.items() if "skip" in name)
+        assert round((sum(counts.values()) - projections) / 1e6, 2) == millions
+        on_the_way = [
+            module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear) and "skip" not in name
+        ]
+        assert len(on_the_way) == depth
+        assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_each_stage_of_resnet_halves_the_maps_and_doubles_the_filters() -> None:
+    model = build({"_target_": "tipping.models.ResNet", "filters": 4, "depth": 8}, (3, 16, 16), 5, seed=0)
+    shapes = []
+    for block in model.get_submodule("blocks"):
+        block.register_forward_hook(lambda _, __, maps: shapes.append(tuple(maps.shape)))
+    model(torch.rand(1, 3, 16, 16))
+    assert shapes == [(1, 4, 16, 16), (1, 8, 8, 8), (1, 16, 4, 4)]
+    with pytest.raises(InputError, match=r"model.depth=21: give 6n \+ 2"):
+        ResNet((3, 16, 16), 5, filters=4, depth=21)
 
 
 def test_maps_are_taken_after_the_relu_where_there_is_one() -> None:

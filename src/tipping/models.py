@@ -1,10 +1,10 @@
-"""The networks of the report, as plain modules."""
+"""The networks of the report, and a residual one, as plain modules."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from tipping.errors import InputError, require, require_whole
 
@@ -72,3 +72,72 @@ class MatConvNet(nn.Sequential):
                 flatten=nn.Flatten(),
             )
         )
+
+
+class ResNet(nn.Module):
+    """A residual network for small images, as of CIFAR-10: three stages of basic blocks [he2016].
+
+    Stages two and three halve the maps and double the filters; there a 1x1 convolution projects what is skipped.
+
+    Args:
+        image_shape: (channels, height, width).
+        classes: number of classes.
+        filters: filters in the first stage; twice and four times as many in the others.
+        depth: layers with weights on the longest way, 6n + 2 for n blocks in each stage.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, filters: int, depth: int) -> None:
+        require_whole("model.filters", filters, 1)
+        require_whole("model.depth", depth, 8)
+        require(depth % 6 == 2, "model.depth", depth, "give 6n + 2 for n blocks in each stage, such as 20")
+        super().__init__()
+        self.conv = nn.Conv2d(image_shape[0], filters, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(filters)
+        self.relu = nn.ReLU()
+        blocks, before = [], filters
+        for stage, after in enumerate((filters, 2 * filters, 4 * filters)):
+            for block in range((depth - 2) // 6):
+                blocks.append(BasicBlock(before, after, stride=2 if stage and not block else 1))
+                before = after
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.dense = nn.Linear(before, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Return the logits (N, C)."""
+        maps = self.blocks(self.relu(self.norm(self.conv(images_NCHW))))
+        logits_NC: Tensor = self.dense(self.flatten(self.pool(maps)))
+        return logits_NC
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions whose output is added to their input [he2016].
+
+    Args:
+        before: channels of the input.
+        filters: filters of each convolution.
+        stride: stride of the first convolution, and of the projection of the input.
+    """
+
+    def __init__(self, before: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, filters, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(filters)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(filters)
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1 or before != filters:
+            projection = nn.Conv2d(before, filters, 1, stride, bias=False)
+            self.skip = nn.Sequential(OrderedDict[str, nn.Module](conv=projection, norm=nn.BatchNorm2d(filters)))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the maps of the sum, after its ReLU."""
+        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(maps)))))
+        after: Tensor = self.relu2(inner + self.skip(maps))
+        return after

@@ -12,6 +12,7 @@ from oracles import project_by_bisection
 from toy_problems import problem_of
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, project_l1_ball, spg
+from tipping.mu_lasso import problem as problems
 
 NAN, INF = float("nan"), float("inf")
 
@@ -60,6 +61,39 @@ def test_float32_responses_are_summed_in_float64(rng: np.random.Generator) -> No
     exact = responses.astype(np.float64)
     assert problem.gram_FF.dtype == torch.float64
     assert np.allclose(problem.gram_FF, exact.T @ exact, rtol=1e-13)
+
+
+def test_sums_in_float32_are_rounded_once_a_batch(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "ROWS", 2)
+    responses, labels = rng.random((60, 5)), np.eye(3)[rng.integers(3, size=60)]
+    batches = [(torch.as_tensor(responses[i::6]), torch.as_tensor(labels[i::6])) for i in range(6)]
+    problem = MuLassoProblem.stream(batches, torch.float32)
+    assert {problem.gram_FF.dtype, problem.cross_FC.dtype, problem.label_sq_C.dtype} == {torch.float32}
+    # each of six sums, none over the last, is rounded to half a unit in its last place
+    assert np.allclose(problem.gram_FF, responses.T @ responses, rtol=6 * 2**-24, atol=0)
+    assert not np.allclose(problem.gram_FF, responses.T @ responses, rtol=2**-30, atol=0)
+
+
+def test_blocks_of_rows_make_the_same_problem(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = rng.random((30, 7))
+    whole = problem_of(responses, np.ones((30, 1)))
+    monkeypatch.setattr(problems, "ROWS", 3)
+    parts = problem_of(responses, np.ones((30, 1)))
+    assert torch.equal(whole.gram_FF, parts.gram_FF)
+    assert torch.equal(parts.gram_FF, parts.gram_FF.T)
+    norm = np.linalg.norm(responses, axis=0)
+    for problem in (whole, parts):
+        gram, norms = problem.normalised()
+        assert np.allclose(gram, (responses / norm).T @ (responses / norm), rtol=1e-13)
+        assert np.allclose(norms, norm, rtol=1e-13)
+
+
+def test_a_matrix_that_is_not_symmetric_far_down_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "ROWS", 2)
+    gram = torch.eye(5, dtype=torch.float64)
+    gram[4, 3] = 0.1
+    with pytest.raises(ValueError, match="gram_FF must be symmetric"):
+        MuLassoProblem(gram, torch.zeros(5, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
 
 
 def test_saturation_is_the_norm_of_the_least_solution(rng: np.random.Generator, device: torch.device) -> None:

@@ -83,17 +83,23 @@ class Protocol:
 
 @dataclass
 class SelectionOptions:
-    """Options of the mu-lasso solver, with its stopping rules."""
+    """Options of the mu-lasso: its solver with stopping rules, and its Gram matrix."""
 
     solver: str
     tolerance: float
     max_iterations: int | None = None  # for spg only
+    gram: str = "float64"
+    memory: float = 8.0
 
     def __post_init__(self) -> None:
         require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
         require_positive("selection.tolerance", self.tolerance)
         if self.solver == "spg":
             require_whole("selection.max_iterations", self.max_iterations, 1)
+        require(self.gram in ("float64", "float32"), "selection.gram", self.gram, "give float64 or float32")
+        reached = self.gram == "float64" or self.tolerance >= 1e-3
+        require(reached, "selection.tolerance", self.tolerance, "selection.gram=float32 allows 1e-3; give 1e-3 or more")
+        require_positive("selection.memory", self.memory)
 
 
 @dataclass
@@ -281,8 +287,16 @@ def parse(composed: DictConfig) -> Config:
 
 def deciding(config: Config) -> dict[str, Any]:
     """Return the options that decide the result of a job, as JSON values."""
-    options = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
-    return json.loads(json.dumps({**options, "data": config.data.name}))  # not its folder
+    return json.loads(json.dumps(decisive({**asdict(config), "data": config.data.name})))  # not its folder
+
+
+def decisive(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a job's options that decide its result, without options at a default that older records lack."""
+    chosen = {key: value for key, value in options.items() if key not in ELSEWHERE}
+    selection = {key: value for key, value in chosen["selection"].items() if key != "memory"}
+    if selection.get("gram") == "float64":
+        del selection["gram"]
+    return {**chosen, "selection": selection}
 
 
 def search_key(config: Config, *options: Any) -> str:

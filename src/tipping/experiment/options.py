@@ -15,6 +15,7 @@ RECORD = "result.json"  # the file of a record, in the folder of its job
 ELSEWHERE = (
     *("mu", "seed", "data.root", "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
+    "selection.memory",
     "resume",
     "replace",
 )

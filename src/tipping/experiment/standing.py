@@ -83,8 +83,8 @@ def of_other_options(record: Record, options: config.Config, kind: type[Record])
     """Say in which options a record is of another job; return an empty text if in none."""
     if not isinstance(record, kind):
         return f"it is a {type(record).__name__}"
-    recorded = {key: value for key, value in record.config.items() if key not in config.ELSEWHERE}
-    recorded, asked = {**recorded, "data": record.data}, fit_to_print(config.deciding(options))
+    recorded = config.decisive({**record.config, "data": record.data})
+    asked = fit_to_print(config.deciding(options))
     if recorded == asked:
         return ""
     before, now = flat(recorded), flat(asked)

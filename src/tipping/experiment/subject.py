@@ -19,7 +19,16 @@ from tipping.experiment.store import Item, Store
 from tipping.files import digest
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 from tipping.network import Filters, evaluating
-from tipping.selection import Draws, Measure, Selection, collect, mean_activations, response_batches, select_each
+from tipping.selection import (
+    Draws,
+    Measure,
+    Selection,
+    collect,
+    mean_activations,
+    require_memory,
+    response_batches,
+    select_each,
+)
 from tipping.visualize import Backward, strongest_images
 
 TRIED = 4  # images whose logits are part of the digest of a network
@@ -67,8 +76,9 @@ class Subject:
         """Check with one image that the network can be measured and ablated under the protocol.
 
         Raises:
-            InputError: the protocol does not suit the network.
+            InputError: the protocol does not suit the network, or its filters are more than memory allows for.
         """
+        require_memory(self.filters, self.options.selection.memory, self.options.selection.gram)
         protocol, everything = self.options.protocol, np.arange(len(self.filters.ablatable_F))
         try:
             with ablated(self.filters, everything, scope=protocol.scope), torch.no_grad():
@@ -80,7 +90,7 @@ class Subject:
     def measure(self) -> Measure:
         """The measure of the filters' responses."""
         protocol = self.options.protocol
-        return Measure(protocol.norm, protocol.labels, self.options.seed)
+        return Measure(protocol.norm, protocol.labels, self.options.seed, self.options.selection.gram)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """Return the mu-lasso problem of the responses, and its item of the store; a new problem is kept there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 TYPES = (torch.float64, torch.float32)
+ROWS = 1024  # of the Gram matrix worked on at once, so that no further matrix of its size is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +53,16 @@ class MuLassoProblem:
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"{name} must be finite, got NaN or infinite values")
         rounding = torch.finfo(gram_FF.dtype).eps ** 0.5
-        if float((gram_FF - gram_FF.T).abs().max()) > rounding * float(gram_FF.abs().max()):
+        asymmetry = max(float((gram_FF[rows] - gram_FF.T[rows]).abs().max()) for rows in _blocks(filters))
+        if asymmetry > rounding * max(float(gram_FF.max()), -float(gram_FF.min())):
             raise ValueError("gram_FF must be symmetric, as XᵀX is")
-        object.__setattr__(self, "gram_FF", (gram_FF + gram_FF.T) / 2)
-        ridge = len(gram_FF) * torch.finfo(torch.float32).eps  # rounding of sums in float32
+        if asymmetry > 0:
+            object.__setattr__(self, "gram_FF", (gram_FF + gram_FF.T) / 2)
         normalised_FF, _ = self.normalised()
-        if int(torch.linalg.cholesky_ex(normalised_FF + ridge * torch.eye(filters).to(normalised_FF)).info):
+        normalised_FF.diagonal().add_(filters * torch.finfo(torch.float32).eps)  # rounding of sums in float32
+        if int(torch.linalg.cholesky_ex(normalised_FF).info):
             raise ValueError("gram_FF must be positive semidefinite, as XᵀX is")
+        del normalised_FF
         largest_FC = gram_FF.diagonal()[:, None] * label_sq_C  # Cauchy-Schwarz
         if bool((cross_FC.square() > (1 + rounding) * largest_FC).any()) or float(label_sq_C.min()) < 0:
             raise ValueError(
@@ -67,8 +71,12 @@ class MuLassoProblem:
 
     @classmethod
     @torch.no_grad()
-    def stream(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> MuLassoProblem:
-        """Sum the problem over batches (responses_NF, labels_NC), in one pass, in float64.
+    def stream(cls, batches: Iterable[tuple[Tensor, Tensor]], gram_type: torch.dtype = torch.float64) -> MuLassoProblem:
+        """Sum the problem over batches (responses_NF, labels_NC), in one pass, with products in float64.
+
+        Args:
+            gram_type: the type of the sums: float64, or float32, which takes half the memory and rounds each sum once a
+                batch.
 
         Raises:
             ValueError: there is no batch, the batches do not fit, or a value is not finite.
@@ -88,16 +96,27 @@ class MuLassoProblem:
             x_NF, l_NC = responses_NF.double(), labels_NC.double()
             if not sums:
                 filters, classes = x_NF.shape[1], l_NC.shape[1]
-                sums = (x_NF.new_zeros(filters, filters), x_NF.new_zeros(filters, classes), x_NF.new_zeros(classes))
+                gram_FF = x_NF.new_zeros(filters, filters, dtype=gram_type)
+                sums = (gram_FF, x_NF.new_zeros(filters, classes), x_NF.new_zeros(classes))
             gram_FF, cross_FC, label_sq_C = sums
             if (x_NF.shape[1], l_NC.shape[1]) != cross_FC.shape:
                 raise ValueError(f"responses_NF and labels_NC must keep their columns, but not in batch {number}")
-            gram_FF.addmm_(x_NF.T, x_NF)
+            if gram_type == torch.float64:
+                gram_FF.addmm_(x_NF.T, x_NF)
+            else:
+                for rows in _blocks(len(gram_FF)):
+                    gram_FF[rows] += x_NF[:, rows].T @ x_NF
             cross_FC.addmm_(x_NF.T, l_NC)
             label_sq_C.add_(l_NC.square().sum(0))
         if not sums:
             raise ValueError("batches must hold at least one batch")
-        return cls(*sums)
+        gram_FF, cross_FC, label_sq_C = sums
+        for rows in _blocks(len(gram_FF)):  # symmetric, whatever the rounding of the products
+            upper, later = gram_FF[rows, rows.start :], gram_FF[rows.start :, rows]
+            both = (upper + later.T) / 2
+            upper.copy_(both)
+            later.copy_(both.T)
+        return cls(gram_FF, cross_FC.to(gram_type), label_sq_C.to(gram_type))
 
     def __add__(self, other: MuLassoProblem) -> MuLassoProblem:
         """Return the problem of the images of both problems, on the device of the first.
@@ -145,10 +164,12 @@ class MuLassoProblem:
             gram_FF: the scaled matrix: 1 on the diagonal; 0 in the rows and columns of dead filters.
             norm_F: ‖x_f‖; 1 for a dead filter.
         """
-        gram_FF = self.gram_FF.double()
-        norm_F = gram_FF.diagonal().sqrt()
+        norm_F = self.gram_FF.diagonal().double().sqrt()
         norm_F = norm_F.where(norm_F > 0, 1)
-        return gram_FF / torch.outer(norm_F, norm_F), norm_F
+        gram_FF = torch.empty_like(self.gram_FF, dtype=torch.float64)
+        for rows in _blocks(len(gram_FF)):
+            gram_FF[rows] = self.gram_FF[rows] / torch.outer(norm_F[rows], norm_F)
+        return gram_FF, norm_F
 
     def objective(self, weights_FC: Tensor) -> Tensor:
         """Return f = ½‖X w − l‖² of each column: (..., C)."""
@@ -193,6 +214,11 @@ class MuLassoProblem:
         least = range_ @ (range_.T @ cross / values[~null, None]) / norm
         norms = [_smallest_l1(weights, null_) for weights in least.T]
         return torch.as_tensor(norms, dtype=self.gram_FF.dtype, device=self.gram_FF.device)
+
+
+def _blocks(filters: int) -> Iterator[slice]:
+    """Yield slices of at most `ROWS` rows of a matrix."""
+    return (slice(start, start + ROWS) for start in range(0, filters, ROWS))
 
 
 def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:

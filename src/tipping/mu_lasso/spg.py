@@ -56,6 +56,7 @@ def spg(
         start_FC, iterations_MC[m], unfinished = _solve(exact, start_FC, mu_M[m], inner, max_iterations)
         weights_MFC[m] = start_FC = without_rounding(exact, start_FC, mu_M[m])
         reasons |= {(m, c): reason for c, reason in unfinished.items()}
+    del exact  # which may be as large as the problem; the certificates take another
     return certify(problem, rounded(weights_MFC, problem), mu_M, tolerance, iterations_MC, reasons)
 
 

@@ -16,7 +16,7 @@ from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
 from tipping.network import Filters
 from tipping.notebook.loader import Batches, checked, gathered, with_labels_below
 from tipping.notebook.results import Curve, RelevantFilters, Tipping, require_kind
-from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, select_each
+from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, require_memory, select_each
 
 
 @overload
@@ -64,6 +64,7 @@ def relevant_filters(
     require_whole("draws.count", draws.count, at_least=1)
     require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
     filters, pairs = _opened(network, batches)
+    require_memory(filters)
     try:
         problem = collect(filters, with_labels_below(pairs, filters.classes))
         chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)

@@ -1,6 +1,7 @@
 """Responses of filters, the relevant filters, and random controls to compare the relevant filters with."""
 
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
+from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
 from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches
@@ -21,6 +22,7 @@ __all__ = [
     "mean_activations",
     "on_halves",
     "overlap",
+    "require_memory",
     "response_batches",
     "select_each",
     "selections",

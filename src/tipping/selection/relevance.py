@@ -139,8 +139,7 @@ def masses(problem: MuLassoProblem, filters: Filters) -> np.ndarray:
     gram_RR = problem.gram_FF.cpu().numpy()
     sizes = [int((filters.index.layer_F == filters.index.layers.index(layer)).sum()) for layer, _ in filters.maps]
     place_R = np.repeat(np.arange(len(sizes)), sizes)
-    masses_R: np.ndarray = (gram_RR * (place_R[:, None] == place_R)).sum(1)
-    return masses_R
+    return np.array([(row_R * (place == place_R)).sum() for row_R, place in zip(gram_RR, place_R, strict=True)])
 
 
 def explained(problem: MuLassoProblem, weights_RC: np.ndarray) -> np.ndarray:
@@ -161,9 +160,10 @@ def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
     from scipy.stats import beta  # here: it takes long to load
 
     gram_RR, norm_R = problem.normalised()
+    gram_RR = gram_RR.to(problem.gram_FF.dtype)  # float32 takes half the memory
     values_R, vectors_RR = torch.linalg.eigh(gram_RR)
     range_R = values_R > len(values_R) * torch.finfo(values_R.dtype).eps * values_R.max()
-    along_RC = vectors_RR[:, range_R].T @ (problem.cross_FC.double() / norm_R[:, None])
+    along_RC = vectors_RR[:, range_R].T @ (problem.cross_FC.double() / norm_R[:, None]).to(vectors_RR)
     fitted_C = (along_RC.square() / values_R[range_R, None]).sum(0).cpu().numpy()
     images, classes, rank = round(float(problem.label_sq_C.sum())), len(fitted_C), int(range_R.sum())
     if rank >= images:

@@ -96,19 +96,23 @@ class Measure:
         norm: the norm of each map: `frobenius`, `squared` or `spectral`.
         labels: `true`, `predicted` (by the network) or `permuted` (at random among the images).
         seed: the seed of the permutation.
+        gram: the type of the Gram matrix: `float64`, or `float32`, which takes half the memory.
     """
 
     norm: str = "frobenius"
     labels: str = "true"
     seed: int = 0
+    gram: str = "float64"
 
     def recipe(self, filters: Filters) -> dict[str, Any]:
         """Return the norm, labels and maps: with the network and images, they decide the responses."""
         labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
-        return {"norm": self.norm, "labels": labels, "maps": filters.maps}
+        halved = {} if self.gram == "float64" else {"gram": self.gram}
+        return {"norm": self.norm, "labels": labels, "maps": filters.maps, **halved}
 
 
 PLAIN = Measure()
+GRAM_TYPES = {"float64": torch.float64, "float32": torch.float32}
 Images = Split | Iterable[tuple[Tensor, Tensor]]
 
 
@@ -117,13 +121,13 @@ def collect(filters: Filters, images: Images, measure: Measure = PLAIN) -> MuLas
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
     X (N, R) holds a norm of each map, L1-normalised at each place measured [oramas2019]. XᵀX and XᵀL are summed batch
-    by batch, in float64, so that X is never in memory as a whole.
+    by batch, so that X is never in memory as a whole; in float64, or rounded to float32 once a batch.
 
     Raises:
         InputError: a response is not finite.
     """
     with closing(response_batches(filters, images, measure)) as batches:
-        return MuLassoProblem.stream(batches)
+        return MuLassoProblem.stream(batches, GRAM_TYPES[measure.gram])
 
 
 def response_batches(
