@@ -1,10 +1,11 @@
 """The ablation engine on networks that are more than chains: python benchmarks/graphs.py (make bench-ablation).
 
-Prints a Markdown table of 30 ablations of each network, by masks and by the engine, in turns, in this process; the time
-of each is the smallest of some, in seconds of the processor, so that what else the machine does counts little. The networks are untrained: their statistics, and the means of their logits, are those
-of some MNIST images, 32 x 32 in three colours. The numbers of filters are the report's shares of all (23, 69, 301, 333,
-397 of 640), each with five random controls of the same layers; they are spread over all layers evenly, or lie the more
-in a layer, the later it is. Predictions must be the same image by image, or the benchmark stops.
+Prints a Markdown table of 30 ablations of each network, by masks and by the engine, in turns, in this process. The time
+of each is the smallest of some, in seconds of the processor, so that what else the machine does counts little. The
+networks are untrained: their statistics, and the means of their logits, are those of some MNIST images, 32 x 32, in
+colours. The numbers of filters are the report's shares of all (23, 69, 301, 333, 397 of 640), each with five random
+controls of the same layers; they are spread over all layers evenly, or lie the more in a layer, the later it is.
+Predictions must be the same image by image, or the benchmark stops.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def rows(cases: Sequence[Case], train: Split, test: Split, repeats: int) -> Iter
 
 def compared(case: Case, network: Filters, test: Split, ablations: Ablations, repeats: int) -> Sequence[Any]:
     """The seconds of masks and of the engine, their ratio, the bar, and the ratio of Torch-Pruning."""
-    ways = {"masks": masked, "engine": evaluate_ablations} | ({"pruned": pruned} if case.prunable else {})
+    ways: dict[str, Callable[[Filters, Split, Ablations], np.ndarray]] = {"masks": masked, "engine": evaluate_ablations}
+    ways |= {"pruned": pruned} if case.prunable else {}
     best = dict.fromkeys(ways, np.inf)
     for _ in range(repeats):
         results = {}

@@ -259,4 +259,4 @@ def narrowed_logits(
     filters: Filters, gone: np.ndarray, images_NCHW: Tensor, value: Tensor | None = None, scope: str = "filter"
 ) -> Tensor:
     """The same under one ablation."""
-    return all_logits(Engine.of(filters, images_NCHW[:1], value, scope), [gone], images_NCHW)[0]
+    return all_logits(Engine.tried(filters, images_NCHW[:1], value, scope), [gone], images_NCHW)[0]

@@ -69,7 +69,7 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
     value = mean_activations(filters_of(model), split) if mean else None
     chosen = samples(model, rng)
     with torch.no_grad():
-        engine = Engine.of(filters_of(model), split.images_NCHW[:1], value, scope)
+        engine = Engine.tried(filters_of(model), split.images_NCHW[:1], value, scope)
         exact = copy.deepcopy(model).double()
         spread = exact(split.images_NCHW.double()).std()
         for filters, logits in zip(chosen, all_logits(engine, chosen, split.images_NCHW), strict=True):

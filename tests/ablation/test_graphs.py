@@ -8,8 +8,8 @@ import logging
 import numpy as np
 import pytest
 import torch
-from toy_graphs import COLOURS, SIDE, ZOO, all_logits, made
 from torch import nn
+from toy_graphs import COLOURS, SIDE, ZOO, all_logits, made
 
 from tipping.ablation import ablated, evaluate_ablations, evaluation
 from tipping.ablation.engine import Engine
@@ -42,7 +42,7 @@ def check(model: nn.Module, images_NCHW: torch.Tensor, ablations: list[np.ndarra
     chosen = samples(filters, np.random.default_rng(1)) if ablations is None else ablations
     value, scope = how.get("value"), how.get("scope", "filter")
     with evaluating(filters.model), torch.no_grad():
-        engine = Engine.of(filters, images_NCHW[:1], value, scope)
+        engine = Engine.tried(filters, images_NCHW[:1], value, scope)
         for gone, logits in zip(chosen, all_logits(engine, chosen, images_NCHW), strict=True):
             with ablated(filters, gone, value=value, scope=scope):
                 expected = filters.model(images_NCHW.clone())
@@ -109,6 +109,6 @@ def unknown(engine: Engine) -> list[str]:
 def test_only_what_is_not_known_runs_whole(name: str, whole: list[str]) -> None:
     model, image_1CHW = made(ZOO[name]), images(1)
     with evaluating(model), torch.no_grad():
-        engine = Engine.of(Filters.of(model, image_1CHW), image_1CHW, None, "filter")
+        engine = Engine.tried(Filters.of(model, image_1CHW), image_1CHW, None, "filter")
     needed = [name for name in unknown(engine) if not name.startswith(("view", "transpose", "contiguous"))]
     assert needed == whole

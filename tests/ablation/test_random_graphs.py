@@ -115,7 +115,7 @@ def test_random_graphs_give_the_logits_of_the_masked_network(steps: list[Step], 
     first = np.flatnonzero(filters.index.layer_F == draw.integers(len(filters.sites)))
     chosen = [first, first[1:], *(draw.choice(count, some, replace=False) for some in (1, count // 2, count))]
     with evaluating(model), torch.no_grad():
-        engine = Engine.of(filters, IMAGES[:1], value, "filter")
+        engine = Engine.tried(filters, IMAGES[:1], value, "filter")
         for gone, logits in zip(chosen, all_logits(engine, chosen, IMAGES), strict=True):
             with ablated(filters, gone, value=value):
                 expected = model(IMAGES.clone())

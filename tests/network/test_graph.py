@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toy_chains import (
     AsTraced,
     BatchNormalized,
@@ -31,7 +32,6 @@ from toy_chains import (
     Twice,
     UnequalStrides,
 )
-from torch import nn
 from toys import OneReLU, filters_of
 
 from tipping.ablation import ablated, evaluate_ablations, evaluation

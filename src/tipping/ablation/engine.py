@@ -7,11 +7,12 @@ import logging
 import numpy as np
 from torch import Tensor, fx
 
+from tipping.ablation.combining import Concatenation, Elementwise
 from tipping.ablation.masks import ablated, check_scope, gone_channels, layer_values, weights_without_first_input
 from tipping.ablation.mixing import Mixing
 from tipping.ablation.movement import Movement, Numbers, numbers_moved
 from tipping.ablation.narrowing import Pass, Prefix, Schedule
-from tipping.ablation.operations import Concatenation, Elementwise, Fixed, Images, Mapwise, Operation, Shape
+from tipping.ablation.operations import Fixed, Images, Mapwise, Operation, Shape
 from tipping.ablation.plan import Ablation, Plan, Weights, WholePlan
 from tipping.network import Filters, Graph, NotAGraph, same
 
@@ -39,7 +40,7 @@ class Engine:
                 raise NotAGraph(f"the output of {filters.sites[layers[0]]} has no map for each filter of {layers[0]}")
 
     @classmethod
-    def of(cls, filters: Filters, image_1CHW: Tensor, value: Tensor | None, scope: str) -> Engine:
+    def tried(cls, filters: Filters, image_1CHW: Tensor, value: Tensor | None, scope: str) -> Engine:
         """Return the engine of a network in eval mode, compared with the masked network on two images.
 
         An operation that does something else than what is known of it runs whole, and a warning names it.
@@ -136,7 +137,7 @@ def operations_of(graph: Graph, unknown: frozenset[fx.Node]) -> dict[fx.Node, Op
             else:
                 joined[norm] = node
         elif (numbers := numbers_moved(graph, node, moved)) is not None:
-            movement = Movement.of(graph, node, numbers)
+            movement = Movement.through(graph, node, numbers)
             if movement is None:
                 moved[node] = numbers
             operations[node] = movement or Operation(graph, node)

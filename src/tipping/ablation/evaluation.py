@@ -64,7 +64,7 @@ def evaluate_ablations(
             got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
             raise ValueError(f"{type(model).__name__} must give logits (N, C), got {got} for an image")
         try:
-            engine = Engine.of(filters, image_1CHW, value, scope)
+            engine = Engine.tried(filters, image_1CHW, value, scope)
         except NotAGraph as reason:
             _say_once(f"{type(model).__name__} runs whole for each ablation: {reason}")
             batches = _masked(filters, split, distinct, value, scope)

@@ -104,14 +104,14 @@ class Mixing(Operation):
 
     def after(self, plan: Plan) -> Channels:
         """Return the channels of the output: intact where all input of their group is, constant where that is."""
-        gone, intact = (mask.reshape(self.groups, -1).all(1) for mask in plan.of(self.given))
+        gone, intact = (mask.reshape(self.groups, -1).all(1) for mask in plan.known(self.given))
         each = self.width // self.groups
         return Channels(gone.repeat(each), intact.repeat(each))
 
     def needs(self, computed: np.ndarray, plan: Plan) -> list[np.ndarray]:
         """Return the input channels of all groups with computed channels."""
         groups = computed.reshape(self.groups, -1).any(1)
-        channels = plan.of(self.given)
+        channels = plan.known(self.given)
         others = self.layer in plan.ablation.reweighted or self.node in plan.filled  # other weights
         if self.groups == 1 and not others and channels.intact.any():
             differing = int((~channels.intact).sum())
@@ -131,7 +131,7 @@ class Mixing(Operation):
 
     def _narrow(self, maker: Maker, wanted: np.ndarray) -> Callable[[], Step]:
         """Return what makes the step that computes the output from the input channels that are not constant."""
-        channels, gets, order = maker.plan.of(self.given), [], []
+        channels, gets, order = maker.plan.known(self.given), [], []
         for mask in (channels.changed, channels.intact & ~channels.gone):
             if mask.any():
                 order.append(mask.nonzero()[0])
@@ -157,7 +157,7 @@ class Mixing(Operation):
 
     def _by_change(self, maker: Maker, wanted: np.ndarray) -> Step:
         """Return the step that adds to the intact output what differs in the input."""
-        channels, plan = maker.plan.of(self.given), maker.plan
+        channels, plan = maker.plan.known(self.given), maker.plan
         gone, changed = channels.gone.nonzero()[0], channels.changed.nonzero()[0]
         constant = pick(plan.value(self.given)[:1], maker.index(gone)) if len(gone) else None
         weight, _ = self._part(maker, wanted, np.concatenate([gone, changed]))

@@ -80,7 +80,7 @@ class Movement(Operation):
         self.origin, self.size = origin, size
 
     @classmethod
-    def of(cls, graph: Graph, node: fx.Node, numbers: Numbers) -> Movement | None:
+    def through(cls, graph: Graph, node: fx.Node, numbers: Numbers) -> Movement | None:
         """Return the operation for an operation's numbers; None where it does something else with channels."""
         positions, shape = numbers.positions, graph.values[numbers.source].shape
         if node not in graph.maps or not isinstance(positions, Tensor):
@@ -105,7 +105,7 @@ class Movement(Operation):
 
     def after(self, plan: Plan) -> Channels:
         """Return the channels where they have been moved."""
-        return Channels(*(mask[self.origin] for mask in plan.of(self.inputs[0])))
+        return Channels(*(mask[self.origin] for mask in plan.known(self.inputs[0])))
 
     def needs(self, computed: np.ndarray, plan: Plan) -> list[np.ndarray]:
         """Return the channels that the computed ones come from."""

@@ -70,7 +70,7 @@ class Plan:
         self._follow()
         self._demand()
 
-    def of(self, node: fx.Node) -> Channels:
+    def known(self, node: fx.Node) -> Channels:
         """Return the channels of an operation's value."""
         return self.channels.get(node) or Channels.all_intact(self.operations[node].width)
 
