@@ -60,6 +60,7 @@ bench-solver: .venv/compared
 
 bench-ablation: .venv/compared
 	$(BIN)/python benchmarks/ablation.py
+	$(BIN)/python benchmarks/graphs.py --threads 1
 
 bench-figure4: .venv/installed
 	rm -rf outputs/bench_figure4_$(FILTERS)

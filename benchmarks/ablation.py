@@ -52,14 +52,19 @@ def relevant_and_random(network: Filters, split: Split, counts: Sequence[int]) -
     weights = [spg(problem, [mu]).weights_MFC[0].cpu().numpy() for mu in np.geomspace(10, 1e5, 40)]
     orders = [strongest_first(np.abs(weights_FC).sum(1), (weights_FC != 0).any(1)) for weights_FC in weights]
     chosen = [next(order[:count] for order in orders if len(order) >= count) for count in counts]
-    return [order for filters in chosen for order in (filters, *_controls(filters, layer_F))]
+    return with_controls(chosen, layer_F)
 
 
 def evenly_spread(network: Filters, counts: Sequence[int]) -> Ablations:
     """As many filters, spread over all layers alike: the arithmetic that is hardest to save."""
     layer_F, rng = network.index.layer_F, np.random.default_rng(0)
     chosen = [np.linspace(0, len(layer_F) - 1, count).astype(int) for count in counts]
-    return [rng.permutation(order) for filters in chosen for order in (filters, *_controls(filters, layer_F))]
+    return [rng.permutation(order) for order in with_controls(chosen, layer_F)]
+
+
+def with_controls(chosen: Sequence[np.ndarray], layer_F: np.ndarray) -> Ablations:
+    """Sets of filters, each with five random controls of the same layers."""
+    return [order for filters in chosen for order in (filters, *_controls(filters, layer_F))]
 
 
 def _controls(filters: np.ndarray, layer_F: np.ndarray) -> Ablations:

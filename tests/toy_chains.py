@@ -1,4 +1,4 @@
-"""Toy networks of two convolutions, of which a chain may be narrowed or not."""
+"""Toy networks of two convolutions, whose graphs are simple, hard to find, or not there."""
 
 from __future__ import annotations
 
@@ -93,18 +93,6 @@ class BatchNormalized(Grouped):
         self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4, track_running_stats=False)
 
 
-class Unflattened(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(8), nn.Linear(1, 10)
-
-
-class HalfFlat(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.flatten, self.dense = nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(2), nn.Linear(64, 10)
-
-
 class FromInput(Skipping):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.relu1(self.conv1(images))
@@ -153,14 +141,36 @@ class AsTraced(Grouped):
         return logits + 1 if isinstance(images, torch.Tensor) else logits
 
 
-class WithIndices(Grouped):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2, self.relu2 = nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(1, return_indices=True)
-
-
 class Elsewhere(Grouped):
     def __init__(self) -> None:
         super().__init__()
         self.conv2, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
         self.sites = {"conv1": "unused"}
+
+
+class HookedInside(Skipping):
+    """Hooks on a module of modules, which torch.fx does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Identity())
+        self.block.register_forward_hook(lambda module, inputs, maps: maps * 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.block(images))
+
+
+class Overwritten(Skipping):
+    """Half of the maps are overwritten before all are taken."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu1(self.conv1(images)) - 0.1
+        torch.relu_(maps[:, :2])
+        return self.dense(self.flatten(self.relu2(self.conv2(maps))))
+
+
+class Drawing(Skipping):
+    """Draws random numbers in eval mode too."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.dropout(images, 0.5, training=True))

@@ -12,18 +12,19 @@ import pytest
 import torch
 from running import options_of
 from torch import nn
-from toy_chains import Parametrized, Skipping
+from toy_chains import Deciding, Parametrized
+from toy_graphs import all_logits
 from toys import filters_of, keras, keras_with_dense, matconvnet, pooled
 
 from tipping.ablation import ablated, evaluate_ablations, evaluation
-from tipping.ablation.masks import gone_channels, layer_values
-from tipping.ablation.narrowing import Pass, Prefix, without_first_input
-from tipping.ablation.narrowing import without as narrowed
+from tipping.ablation.engine import Engine
+from tipping.ablation.narrowing import Prefix
+from tipping.ablation.plan import Plan
 from tipping.data import Split, evaluation_batches
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.files import digest
-from tipping.network import Chain, build
+from tipping.network import build
 from tipping.selection import collect, mean_activations
 
 Build = Callable[[], nn.Module]
@@ -68,13 +69,10 @@ def test_a_narrowed_pass_gives_the_logits_of_a_masked_one(
     value = mean_activations(filters_of(model), split) if mean else None
     chosen = samples(model, rng)
     with torch.no_grad():
-        chain, values = Chain.trace(filters_of(model), split[:1].images_NCHW), layer_values(filters_of(model), value)
+        engine = Engine.tried(filters_of(model), split.images_NCHW[:1], value, scope)
         exact = copy.deepcopy(model).double()
         spread = exact(split.images_NCHW.double()).std()
-        for filters in chosen:
-            gone = gone_channels(filters_of(model), filters)
-            left = narrowed(chain, gone, values) if scope == "filter" else without_first_input(chain, gone)
-            logits = Prefix(chain, split.images_NCHW).finish(left)
+        for filters, logits in zip(chosen, all_logits(engine, chosen, split.images_NCHW), strict=True):
             with ablated(filters_of(exact), filters, value=value, scope=scope):
                 expected = exact(split.images_NCHW.double())
             # float32 sums of up to some thousand terms, beside the same in float64
@@ -113,12 +111,14 @@ def test_as_many_narrowed_networks_are_held_as_there_is_room_for(
     model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
+    narrow = evaluation.Pass
 
-    def counted(chain: Chain, gone: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> Pass:
-        made.append(int(gone["conv1"].nonzero()))
-        return narrowed(chain, gone, values)
+    def counted(plan: Plan) -> evaluation.Pass:
+        ((gone_C, _),) = next(iter(plan.ablation.replaced.values()))
+        made.append(int(gone_C.nonzero()))
+        return narrow(plan)
 
-    monkeypatch.setattr(evaluation, "without", counted)
+    monkeypatch.setattr(evaluation, "Pass", counted)
     monkeypatch.setattr(evaluation, "SHARED", {})
     monkeypatch.setattr(evaluation, "HELD", {"cpu": 2 * sum(tensor.nbytes for tensor in model.parameters()) + 1})
     evaluate_ablations(filters_of(model), split, [np.array([f]) for f in range(3)])
@@ -147,7 +147,7 @@ def test_the_network_is_as_before_also_after_an_exception(
     assert np.array_equal(evaluate_ablations(filters_of(model.eval()), split, chosen), found), "always in eval mode"
     model.train()
     model.norm1.eval()
-    monkeypatch.setattr(Prefix, "finish", lambda *_: 1 / 0)
+    monkeypatch.setattr(Prefix, "logits", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate_ablations(filters_of(model), split, chosen)
     unchanged()
@@ -212,7 +212,7 @@ def test_an_exception_beside_the_masked_network_leaves_it_as_before(
     scope: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while its traceback is still held, as in a notebook."""
-    model = Skipping().eval().to(split.images_NCHW.device)
+    model = Deciding().eval().to(split.images_NCHW.device)
     before = copy.deepcopy(model.state_dict())
 
     def interrupted(*_: object, **__: object) -> None:

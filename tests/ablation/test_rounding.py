@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy_graphs import narrowed_logits
 from toys import filters_of
 
 from tipping.ablation import ablated, evaluate_ablations
-from tipping.ablation.masks import gone_channels, layer_values
-from tipping.ablation.narrowing import Prefix, _largest
-from tipping.ablation.narrowing import without as narrowed
+from tipping.ablation.channels import largest
+from tipping.ablation.narrowing import Prefix
 from tipping.data import Split
-from tipping.network import Chain, build
+from tipping.network import build
 
 
 def test_ties_and_lost_digits_are_predicted_by_the_masked_network(split: Split) -> None:
@@ -45,10 +45,10 @@ def test_rounding_does_not_decide_between_tied_classes(
     with torch.no_grad():  # classes 4 and 7 are one and the same, and always the largest
         model.dense3.weight[7] = model.dense3.weight[4]
         model.dense3.bias[[4, 7]] = 10
-    finish = Prefix.finish
+    logits = Prefix.logits
     noise = torch.zeros(10, device=split.images_NCHW.device)
     noise[7] = 1e-6  # what sums in another order may come to
-    monkeypatch.setattr(Prefix, "finish", lambda prefix, narrow: finish(prefix, narrow) + noise)
+    monkeypatch.setattr(Prefix, "logits", lambda *how: logits(*how) + noise)
     assert (evaluate_ablations(filters_of(model), split, [np.array([0]), np.array([3, 7])]) == 4).all()
 
 
@@ -65,12 +65,7 @@ def test_channels_of_different_scale_keep_their_digits(scale: float, split: Spli
         model.conv2.weight[:3, 0], model.conv2.weight[3:, 0] = scale, 0
         model.conv2.weight[3:] *= scale
         model.norm.running_var[3:] = scale**2
-        narrow = narrowed(
-            chain := Chain.trace(filters_of(model), split[:1].images_NCHW),
-            gone_channels(filters_of(model), np.array([0])),
-            layer_values(filters_of(model), None),
-        )
-        logits = Prefix(chain, split.images_NCHW).finish(narrow)
+        logits = narrowed_logits(filters_of(model), np.array([0]), split.images_NCHW)
         exact = copy.deepcopy(model).double()
         with ablated(filters_of(exact), np.array([0])):
             expected = exact(split.images_NCHW.double())
@@ -112,7 +107,7 @@ def test_neither_autocast_nor_low_precision_products_reach_an_evaluation(model: 
 )
 def test_the_largest_magnitudes_are_found_in_any_layout(layout: Callable[[torch.Tensor], torch.Tensor]) -> None:
     maps = layout(torch.randn(6, 5, 7, 9, generator=torch.Generator().manual_seed(0)))
-    assert torch.equal(_largest(maps), maps.abs().flatten(2).amax(2) if maps.ndim == 4 else maps.abs())
+    assert torch.equal(largest(maps), maps.abs().flatten(2).amax(2) if maps.ndim == 4 else maps.abs())
 
 
 def test_a_dim_image_beside_a_bright_one_keeps_its_digits(split: Split) -> None:
@@ -125,12 +120,7 @@ def test_a_dim_image_beside_a_bright_one_keeps_its_digits(split: Split) -> None:
     images_NCHW[::2] *= 1e5
     with torch.no_grad():
         model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([-1, 1, 0.7]), torch.tensor([1e5, 0.1, 0.9])
-        narrow = narrowed(
-            chain := Chain.trace(filters_of(model), images_NCHW[:1]),
-            gone_channels(filters_of(model), np.array([0])),
-            layer_values(filters_of(model), None),
-        )
-        logits = Prefix(chain, images_NCHW).finish(narrow)
+        logits = narrowed_logits(filters_of(model), np.array([0]), images_NCHW)
         exact = copy.deepcopy(model).double()
         with ablated(filters_of(exact), np.array([0])):
             expected = exact(images_NCHW.double())

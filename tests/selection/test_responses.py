@@ -40,7 +40,7 @@ def test_responses_are_never_held_whole(model: nn.Module, split: Split) -> None:
     assert max(rows) <= 1000
 
 
-def test_what_follows_the_last_map_of_a_chain_is_not_computed(
+def test_what_follows_the_last_map_is_not_computed(
     model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
@@ -52,10 +52,10 @@ def test_what_follows_the_last_map_of_a_chain_is_not_computed(
 
     monkeypatch.setattr(nn.Linear, "forward", counting)  # all filters lie before the dense layers
     short = collect(filters_of(model), split)
-    assert passes == []
+    assert passes in ([], [1] * 3), "but for an image on which the part is tried"
     collect(filters_of(model), split, Measure(labels="predicted"))
     assert max(passes) > 1
-    with recorded(model, filters_of(model).maps):  # with hooks, it is no chain
+    with recorded(model, filters_of(model).maps):  # with hooks, it is not cut
         whole = collect(filters_of(model), split)
     assert torch.equal(short.gram_FF, whole.gram_FF)
     assert torch.equal(short.cross_FC, whole.cross_FC)

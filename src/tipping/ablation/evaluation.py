@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tipping.ablation.masks import ablated, check_scope, gone_channels, layer_values
-from tipping.ablation.narrowing import Pass, Prefix, first_layer, without, without_first_input
+from tipping.ablation.engine import Engine
+from tipping.ablation.masks import ablated, gone_channels
+from tipping.ablation.narrowing import Pass, Prefix
 from tipping.data import Split, evaluation_batches
-from tipping.network import Chain, Filters, NotAChain, evaluating
+from tipping.network import Filters, NotAGraph, evaluating
 
 log = logging.getLogger(__name__)
 TIED = 1e-4  # share of the largest logit under which two logits are tied: 100 times the rounding of float32 sums
@@ -63,12 +64,12 @@ def evaluate_ablations(
             got = tuple(logits_1C.shape) if isinstance(logits_1C, Tensor) else f"a {type(logits_1C).__name__}"
             raise ValueError(f"{type(model).__name__} must give logits (N, C), got {got} for an image")
         try:
-            chain = Chain.trace(filters, image_1CHW)
-        except NotAChain as reason:
+            engine = Engine.tried(filters, image_1CHW, value, scope)
+        except NotAGraph as reason:
             _say_once(f"{type(model).__name__} runs whole for each ablation: {reason}")
             batches = _masked(filters, split, distinct, value, scope)
         else:
-            batches = _narrowed(chain, filters, split, distinct, value, scope)
+            batches = _narrowed(engine, split, distinct)
         classes_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
         total = len(distinct) * len(split)
         bar = tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None)
@@ -96,31 +97,24 @@ def _masked(
                 start += len(images_NCHW)
 
 
-def _narrowed(
-    chain: Chain, filters: Filters, split: Split, ablations: Sequence[np.ndarray], value: Tensor | None, scope: str
-) -> Logits:
+def _narrowed(engine: Engine, split: Split, ablations: Sequence[np.ndarray]) -> Logits:
     """Yield the logits of some images under all ablations, then of the next images; ablations share intact maps."""
-    check_scope(scope, value)
-    values, gone = layer_values(filters, value), [gone_channels(filters, positions) for positions in ablations]
-    rows = sorted(range(len(gone)), key=lambda row: first_layer(chain, gone[row]))
-    device = split.labels_N.device.type
+    filters, device = engine.filters, split.labels_N.device.type
+    schedule = engine.schedule([frozenset(engine.plan(gone).reads) for gone in ablations])
     size = SHARED.get(device, 1) * evaluation_batches(split).size
     whole = sum(parameter.nbytes for parameter in filters.model.parameters())  # no narrowed network is larger
     room = HELD.get(device, HELD["cpu"]) // whole
-
-    def narrowed(row: int) -> Pass:
-        return without(chain, gone[row], values) if scope == "filter" else without_first_input(chain, gone[row])
-
-    held = {row: narrowed(row) for row in rows[:room]} if len(split) > size else {}
+    held = {row: Pass(engine.plan(ablations[row])) for row in schedule.rows[:room]} if len(split) > size else {}
     for start in range(0, len(split), size):
         batches = evaluation_batches(split[start : start + size])
-        prefixes = [(Prefix(chain, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
-        for row in rows:
-            remaining = held[row] if row in held else narrowed(row)
+        prefixes = [(Prefix(schedule, images_NCHW), images_NCHW) for images_NCHW, _ in batches]
+        for row in schedule.rows:
+            narrow = held[row] if row in held else Pass(engine.plan(ablations[row]))
             for number, (prefix, images_NCHW) in enumerate(prefixes):
-                logits_NC = prefix.finish(remaining)
-                if remaining.rounded and bool((tied_N := nearly_tied(logits_NC)).any()):
-                    with ablated(filters, ablations[row], value=value, scope=scope):
+                logits_NC = prefix.logits(row, narrow)
+                if bool((tied_N := nearly_tied(logits_NC)).any()):
+                    with ablated(filters, ablations[row], value=engine.value, scope=engine.scope):
+                        logits_NC = logits_NC.clone()
                         logits_NC[tied_N] = filters.model(images_NCHW[tied_N])
                 yield row, start + number * batches.size, logits_NC
 

@@ -1,305 +1,253 @@
-"""Run a chain without some of its filters, so that ablated filters are not computed at all.
+"""Run a graph without some of its filters, so that ablated filters are not computed at all.
 
-An ablated filter's map is the same for every image. It stays so through modules that treat each map by itself. The next
-convolution or dense layer is linear: constant input channels add a constant to its output. A narrower chain of the
-remaining filters gives the rest.
+An ablated filter's map is the same for every image, and so is what operations make of it that treat each map by itself.
+The next convolution or dense layer is linear: constant input channels add a constant to its output. What the ablation
+does not reach is taken from the intact network, and only the rest is computed.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
 
-from tipping.ablation.masks import replaced, weights_without_first_input
-from tipping.network import MIXING, Chain
-
-SWAMPED = 16  # a difference has lost too many digits where what is subtracted exceeds this many times its result
-TOGETHER = 16  # positions whose largest values are computed side by side
-Step = Callable[[Tensor], Tensor]
+from tipping.ablation.channels import pick, put
+from tipping.ablation.operations import Step
+from tipping.ablation.plan import Plan
+from tipping.network import same
 
 
-@dataclass(frozen=True)
-class Pass:
-    """The part of a chain that has to run under an ablation.
+class State:
+    """The values of some images under an ablation, as far as they are held.
 
     Attributes:
-        start: the position of the convolution or dense layer where the part begins; earlier maps are intact maps.
-        first: a function that gives the output of this layer from the layer's intact input and, as a function, its
-            intact output.
-        rest: the steps after this layer.
-        rounded: whether the logits may differ from those of the masked network by rounding.
+        images_NCHW: the images.
+        values: the channels of each value that have been computed.
+        intact: the values of the intact network.
     """
 
-    start: int
-    first: Callable[[Tensor, Callable[[], Tensor]], Tensor]
-    rest: list[Step]
-    rounded: bool = True
+    def __init__(self, images_NCHW: Tensor, intact: Mapping[fx.Node, Any] | None = None) -> None:
+        self.images_NCHW, self.count = images_NCHW, len(images_NCHW)
+        self.values: dict[fx.Node, Any] = {}
+        self.intact = self.values if intact is None else intact
+
+
+class Taken(NamedTuple):
+    """A step that gives channels of a value, and whether what it gives may be overwritten."""
+
+    get: Step
+    fresh: bool
+
+
+class Maker:
+    """What makes the steps of a plan.
+
+    Attributes:
+        owned: whether the value of an operation is a tensor that nothing else holds.
+        uses: the operations whose values the last step takes.
+    """
+
+    def __init__(self, plan: Plan, kept: frozenset[fx.Node] = frozenset()) -> None:
+        """Take a plan, and the operations whose values are not to be overwritten."""
+        self.plan, self.owned, self.uses = plan, dict[fx.Node, bool](), set[fx.Node]()
+        self._kept = kept
+        self._device = next(value.device for value in plan.graph.values.values() if isinstance(value, Tensor))
+        self._last = self._device.type == "cpu"
+
+    def step(self, node: fx.Node) -> Step:
+        """Return the step that computes the channels of an operation's value that the plan wants."""
+        operation = self.plan.operations[node]
+        self.owned[node], self.uses = operation.fresh, set()
+        return operation.make(self, self.plan.computed[node])
+
+    def take(self, node: fx.Node, wanted: np.ndarray) -> Taken:
+        """Return the step that gives some channels of a value."""
+        plan = self.plan
+        if node not in plan.channels:
+            return self.intact(node, wanted)
+        computed, channels = plan.computed[node], plan.channels[node]
+        if np.array_equal(wanted, computed):
+            self.uses.add(node)
+            fresh = self.owned.get(node, False) and plan.users[node] == 1 and node not in self._kept
+            return Taken(lambda state: state.values[node], fresh)
+        if channels.intact[wanted].all():
+            return self.intact(node, wanted)
+        if channels.changed[wanted].all():
+            self.uses.add(node)
+            chosen = self.index(np.searchsorted(computed, wanted))
+            return Taken(lambda state: pick(state.values[node], chosen), True)
+        return self._gathered(node, wanted)
+
+    def _gathered(self, node: fx.Node, wanted: np.ndarray) -> Taken:
+        """Return the step that gathers computed, intact and constant channels."""
+        channels, example = self.plan.channels[node], self.plan.graph.values[node]
+        gone = channels.gone[wanted]
+        masks = (channels.changed[wanted], channels.intact[wanted] & ~gone)
+        parts = [(self.index(mask.nonzero()[0]), self.take(node, wanted[mask]).get) for mask in masks if mask.any()]
+        places, constant = self.index(gone.nonzero()[0]), None
+        if gone.any():
+            constant = self.laid_out(pick(self.plan.value(node)[:1], self.index(wanted[gone])))
+        zero = constant is not None and not bool(constant.any())
+
+        def get(state: State) -> Tensor:
+            maps = self._empty(example, state.count, len(wanted))
+            if zero:
+                maps.zero_()
+            elif constant is not None:
+                put(maps, places, self.laid_out(constant.expand(state.count, *constant.shape[1:])))
+            for inner, part in parts:
+                put(maps, inner, part(state))
+            return maps
+
+        return Taken(get, True)
+
+    def _empty(self, example: Tensor, count: int, width: int) -> Tensor:
+        """Return maps that are to be filled, of the sides and type of an example."""
+        shape = (count, width, *example.shape[2:])
+        order = torch.channels_last if self._last and len(shape) == 4 else torch.contiguous_format
+        return torch.empty(shape, dtype=example.dtype, device=example.device, memory_format=order)
+
+    def intact(self, node: fx.Node, wanted: np.ndarray) -> Taken:
+        """Return the step that gives some channels of an intact value."""
+        if len(wanted) == self.plan.operations[node].width and np.array_equal(wanted, np.arange(len(wanted))):
+            return Taken(lambda state: state.intact[node], False)
+        chosen = self.index(wanted)
+        return Taken(lambda state: pick(state.intact[node], chosen), True)
+
+    def whole(self, node: fx.Node, copies: bool) -> Step:
+        """Return the step that gives a value as the network itself has it.
+
+        Args:
+            copies: whether the value may be overwritten by the operation that takes it.
+        """
+        get, fresh = self.take(node, np.arange(self.plan.operations[node].width))
+
+        def plainly(state: State) -> Any:
+            value = get(state)
+            value = value.contiguous() if node in self.plan.graph.maps else value
+            return tree_map_only(Tensor, torch.clone, value) if copies and not fresh else value
+
+        return plainly
+
+    def arguments(self, node: fx.Node, gets: Mapping[fx.Node, Step]) -> Callable[[State], tuple[Any, Any]]:
+        """Return the function that gives the arguments of an operation, given the steps that give its inputs."""
+
+        def given(state: State) -> tuple[Any, Any]:
+            values = {one: get(state) for one, get in gets.items()}
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            return args, kwargs
+
+        return given
+
+    def laid_out(self, maps: Tensor) -> Tensor:
+        """Return maps or weights in the order in memory in which convolutions are fast."""
+        return maps.contiguous(memory_format=torch.channels_last) if self._last and maps.ndim == 4 else maps
+
+    def index(self, chosen: np.ndarray) -> Tensor:
+        """Return positions as a tensor on the device."""
+        return torch.from_numpy(np.ascontiguousarray(chosen)).to(self._device)
+
+
+class Pass:
+    """The part of a graph that has to run under an ablation.
+
+    Attributes:
+        reads: the operations whose intact values it takes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        maker, self._plan, self._steps = Maker(plan), plan, list[tuple[fx.Node, Step]]()
+        last: dict[fx.Node, int] = {}  # the last step that takes each value
+        for node in plan.channels:
+            if len(plan.computed.get(node, ())):
+                self._steps.append((node, maker.step(node)))
+                last |= dict.fromkeys(maker.uses, len(self._steps) - 1)
+        output = plan.graph.output
+        self._logits = maker.take(output, np.arange(plan.operations[output].width)).get
+        self.reads = frozenset(plan.reads)
+        self._done: list[list[fx.Node]] = [[] for _ in self._steps]
+        for node, position in last.items():
+            if node is not output:
+                self._done[position].append(node)
+
+    def logits(self, images_NCHW: Tensor, intact: Mapping[fx.Node, Any]) -> Tensor:
+        """Return the logits (N, C) of some images, given what is read of their intact values."""
+        state = State(images_NCHW, intact)
+        for (node, step), done in zip(self._steps, self._done, strict=True):
+            state.values[node] = step(state)
+            for one in done:
+                del state.values[one]
+        return self._logits(state)
+
+    def first_wrong(self, pair_2CHW: Tensor) -> fx.Node | None:
+        """Return the first operation that gives other maps for the graph's images than within the masked network."""
+        state = State(pair_2CHW, self._plan.graph.values)
+        for node, step in self._steps:
+            state.values[node] = value = step(state)
+            if node in self._plan.graph.maps and node not in self._plan.filled:
+                chosen = torch.from_numpy(self._plan.computed[node]).to(pair_2CHW.device)
+                if not same(value, self._plan.value(node).index_select(1, chosen)):
+                    return node
+        return None
+
+
+class Schedule:
+    """The order in which the intact network is computed as far as several ablations read it, each after the other.
+
+    Attributes:
+        rows: the ablations' numbers, in the order in which they are to run.
+    """
+
+    def __init__(self, whole: Plan, reads: Sequence[frozenset[fx.Node]]) -> None:
+        """Take the plan of the intact network, and the operations whose intact values each ablation reads."""
+        kept = frozenset().union(*reads)
+        maker, steps = Maker(whole, kept), dict[fx.Node, tuple[Step, set[fx.Node]]]()
+        for node in whole.channels:
+            if len(whole.computed.get(node, ())):
+                steps[node] = maker.step(node), maker.uses
+        needed = set(kept)
+        for node in reversed(steps):
+            if node in needed:
+                needed |= steps[node][1]
+        self.steps = [(node, *steps[node]) for node in steps if node in needed]
+        place = {node: position for position, (node, _, _) in enumerate(self.steps)}
+        ends = [max((place[node] for node in nodes), default=-1) for nodes in reads]
+        self.rows = sorted(range(len(reads)), key=ends.__getitem__)
+        self.ends = {row: ends[row] + 1 for row in self.rows}
+        self.last_read = {node: row for row in self.rows for node in reads[row]}  # the last row in order wins
+        self.users = Counter(one for _, _, uses in self.steps for one in uses)
 
 
 class Prefix:
-    """The intact maps of some images along a chain, computed as far as they are needed, position by position."""
+    """The intact values of some images, computed as far as they are needed, and held as long."""
 
-    def __init__(self, chain: Chain, images_NCHW: Tensor) -> None:
-        self._modules, self._position = chain.modules, 0
-        self._input = images_NCHW.clone()  # a copy: the first module may work in place
-        self._output: Tensor | None = None
+    def __init__(self, schedule: Schedule, images_NCHW: Tensor) -> None:
+        self._schedule, self._state, self._position = schedule, State(images_NCHW), 0
+        self._users, self._read = schedule.users.copy(), set[int]()
 
-    def input(self, position: int) -> Tensor:
-        """Return the input of the module at a position; afterwards, earlier positions are no longer available."""
-        while self._position < position:
-            self._input, self._output = self.output(), None
+    def logits(self, row: int, narrow: Pass) -> Tensor:
+        """Return the logits (N, C) under an ablation; the ablations have to come in the order of the schedule."""
+        values, schedule = self._state.values, self._schedule
+        while self._position < schedule.ends[row]:
+            node, step, uses = schedule.steps[self._position]
+            values[node] = step(self._state)
             self._position += 1
-        return self._input
+            for one in uses:
+                self._users[one] -= 1
+                self._drop(one)
+        result = narrow.logits(self._state.images_NCHW, values)
+        self._read.add(row)
+        for node in [node for node in values if schedule.last_read.get(node) == row]:
+            self._drop(node)
+        return result
 
-    def output(self) -> Tensor:
-        """Return the output of the module at the current position."""
-        if self._output is None:
-            self._output = self._modules[self._position](self._input)
-        return self._output
-
-    def finish(self, narrow: Pass) -> Tensor:
-        """Return the logits (N, C) under an ablation."""
-        maps = narrow.first(self.input(narrow.start), self.output)
-        for step in narrow.rest:
-            maps = step(maps)
-        return maps
-
-
-def first_layer(chain: Chain, gone: Mapping[str, Tensor]) -> int:
-    """Return the position in the chain of the first layer in `gone`; the chain's length where `gone` is empty."""
-    return min((chain.layers[layer] for layer in gone), default=len(chain.modules))
-
-
-def without(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Pass:
-    """Return the pass of a chain in which whole filters are ablated.
-
-    Args:
-        gone: which channels are ablated, for each layer that loses any: boolean (C,).
-        values: the constant of each channel when it is ablated, for each layer: (C,).
-    """
-    if not gone:
-        return _intact(chain)
-    site = min(chain.sites[layer] for layer in gone)
-    start = next(position for position in chain.mixing if position > site)
-    if any(bool(gone_C.all()) for gone_C in gone.values()):  # then the logits do not depend on the image
-        logits_1C = _masked(chain, gone, values)
-        return Pass(start, lambda maps, _: logits_1C.repeat(len(maps), 1), [])
-    first, rest = None, []
-    at_layer = {chain.layers[layer]: gone_C for layer, gone_C in gone.items()}
-    at_site = {chain.sites[layer]: layer for layer in gone}
-    channels: _Channels | None = None  # the channels of the current maps; None for all
-    for position in range(site, len(chain.modules)):
-        module = chain.modules[position]
-        if position >= start and type(module) in MIXING:
-            out = (~at_layer[position]).nonzero()[:, 0] if position in at_layer else None
-            mixing = _Mixing(module, channels, out)
-            if position == start:
-                first = mixing.from_intact()
-            else:
-                rest.append(mixing.from_narrow())
-            channels = None if out is None else _Channels(out)
-        elif position > site:
-            if position > start:
-                rest.append(partial(_mapwise, module, None if channels is None else channels.kept))
-            if channels is not None:
-                channels = channels.after(module, chain.shapes[position - 1])
-        if position in at_site:
-            layer = at_site[position]
-            channels = _Channels.at_site(gone[layer], values[layer], chain.shapes[position])
-    assert first is not None
-    return Pass(start, first, rest)
-
-
-def without_first_input(chain: Chain, gone: Mapping[str, Tensor]) -> Pass:
-    """Return the pass of a chain in which filters lose their bias and their weights of the first input channel.
-
-    All layers keep their width; the pass begins at the first layer in `gone`.
-    """
-    if not gone:
-        return _intact(chain)
-    steps: list[Step] = list(chain.modules)
-    all_changed = {}
-    for layer, gone_C in gone.items():
-        module = chain.modules[chain.layers[layer]]
-        changed = all_changed[layer] = weights_without_first_input(module, gone_C)
-        steps[chain.layers[layer]] = partial(_mix, module, weight=changed["weight"], bias=changed.get("bias"))
-    layer = min(gone, key=chain.layers.__getitem__)
-    start, rows = chain.layers[layer], gone[layer].nonzero()[:, 0]
-    changed = {name: tensor[rows] for name, tensor in all_changed[layer].items()}
-
-    def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
-        few = _mix(chain.modules[start], maps, changed["weight"], changed.get("bias"))
-        return output().index_copy(1, rows, few)
-
-    return Pass(start, first, steps[start + 1 :])
-
-
-def _intact(chain: Chain) -> Pass:
-    last = chain.mixing[-1]
-    return Pass(last, lambda _, output: output(), list(chain.modules[last + 1 :]), rounded=False)
-
-
-def _masked(chain: Chain, gone: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
-    """Return the logits (1, C) of a black image under an ablation by masks."""
-    at_site = {chain.sites[layer]: layer for layer in gone}
-    maps = torch.zeros_like(chain.image_1CHW)
-    for position, module in enumerate(chain.modules):
-        maps = module(maps)
-        if position in at_site:
-            maps = replaced(maps, gone[at_site[position]], values[at_site[position]])
-    return maps
-
-
-@dataclass(frozen=True)
-class _Channels:
-    """The channels of a layer whose maps are computed, and the constant maps of its other channels.
-
-    Attributes:
-        kept: the channels that are computed.
-        removed: the channels with constant maps.
-        constant: the constant maps, the same for every image: (1, R, H, W) for R removed channels.
-        size: the number of features per channel once the maps are flattened; 1 before.
-    """
-
-    kept: Tensor
-    removed: Tensor | None = None
-    constant: Tensor | None = None
-    size: int = 1
-
-    @classmethod
-    def at_site(cls, gone_C: Tensor, value_C: Tensor, shape: torch.Size) -> _Channels:
-        """Return the channels at the site of a layer, where some are ablated to their constants."""
-        kept, removed = (~gone_C).nonzero()[:, 0], gone_C.nonzero()[:, 0]
-        constant = value_C[removed].view(1, -1, *[1] * (len(shape) - 2)).expand(1, -1, *shape[2:])
-        return cls(kept, removed, constant.clone())  # a copy: a module may work in place
-
-    def after(self, module: nn.Module, shape: torch.Size) -> _Channels:
-        """Return the channels after a module that treats each channel by itself.
-
-        Args:
-            shape: the shape of the module's input.
-        """
-        constant = None if self.constant is None else _mapwise(module, self.removed, self.constant)
-        size = shape[2:].numel() if type(module) is nn.Flatten and len(shape) > 2 else self.size
-        return _Channels(self.kept, self.removed, constant, size)
-
-    def pick(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        """Pick channels of maps or of a layer's weights, along dimension 1; both may be flattened."""
-        if self.size == 1:
-            return _pick(maps, chosen)
-        return maps.view(len(maps), -1, self.size).index_select(1, chosen).flatten(1)
-
-
-class _Mixing:
-    """A convolution or dense layer that takes some input channels, and gives some of its output channels.
-
-    Args:
-        module: the layer.
-        channels: the input channels; None for all.
-        out: the output channels; None for all.
-    """
-
-    def __init__(self, module: nn.Module, channels: _Channels | None, out: Tensor | None) -> None:
-        weight, bias = module.get_parameter("weight"), module.bias
-        assert bias is None or isinstance(bias, Tensor)
-        self.module, self.channels, self.out = module, channels, out
-        self.weight = weight if out is None else weight[out]
-        self.bias = bias if out is None or bias is None else bias[out]
-
-    def from_narrow(self) -> Step:
-        """Return the step that computes the output from the kept input channels."""
-        if self.channels is None:
-            return partial(_mix, self.module, weight=self.weight, bias=self.bias)
-        weight = self._columns(self.channels.kept)
-        shift = self._shift()
-        if shift is None:
-            return partial(_mix, self.module, weight=weight, bias=self.bias)
-        bias = shift.reshape(*shift.shape[:2], -1)[0, :, 0]
-        if bool((shift == bias.view(1, -1, *[1] * (shift.ndim - 2))).all()):  # equal all over the map, so a bias
-            return partial(_mix, self.module, weight=weight, bias=bias if self.bias is None else bias + self.bias)
-        return lambda maps: _mix(self.module, maps, weight, self.bias).add_(shift)
-
-    def from_intact(self) -> Callable[[Tensor, Callable[[], Tensor]], Tensor]:
-        """Return the function that computes the output from the intact input and output.
-
-        Where fewer channels were removed than kept, it subtracts the share of the removed channels from the intact
-        output; otherwise it computes the output from the kept channels.
-        """
-        channels = self.channels
-        assert channels is not None
-        removed, constant, out = channels.removed, channels.constant, self.out
-        assert removed is not None
-        assert constant is not None
-        if len(removed) >= len(channels.kept):
-            narrow = self.from_narrow()
-            return lambda maps, _: narrow(channels.pick(maps, channels.kept))
-        weight = self._columns(removed)
-
-        def first(maps: Tensor, output: Callable[[], Tensor]) -> Tensor:
-            change = _mix(self.module, constant - channels.pick(maps, removed), weight, None)
-            result = change + (output() if out is None else _pick(output(), out))
-            largest_NC = _largest(result)
-            lost_N = ~((_largest(change) <= SWAMPED * largest_NC) & largest_NC.isfinite()).all(1)
-            if bool(lost_N.any()):  # images where the subtraction has lost digits
-                result[lost_N] = self.from_narrow()(channels.pick(maps[lost_N], channels.kept))
-            return result
-
-        return first
-
-    def _columns(self, chosen: Tensor) -> Tensor:
-        assert self.channels is not None
-        return self.channels.pick(self.weight, chosen)
-
-    def _shift(self) -> Tensor | None:
-        """Return what the constant input channels add to the output; None where they add nothing."""
-        assert self.channels is not None
-        constant, removed = self.channels.constant, self.channels.removed
-        if constant is None or removed is None or not bool(constant.any()):
-            return None
-        return _mix(self.module, constant, self._columns(removed), None)
-
-
-def _largest(maps: Tensor) -> Tensor:
-    """Return the largest magnitude in each channel of each image: (N, C); NaN where a channel holds NaN.
-
-    Each channel counts by itself, since later layers may bring channels to one scale. Several positions are compared at
-    a time, without absolute values: this is several times as fast as ``maps.abs().amax``.
-    """
-    last = maps.movedim(1, -1).contiguous()
-    count, channels = len(maps), maps.shape[1]
-    positions = math.prod(last.shape[1:-1])
-    together = math.gcd(positions, TOGETHER)
-    rows = last.view(count, positions // together, together * channels)
-    return torch.maximum(rows.amax(1), -rows.amin(1)).view(count, together, channels).amax(1)
-
-
-def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
-    """Pick channels along dimension 1, in channels-last order: several times as fast as indexing."""
-    last = maps.movedim(1, -1).contiguous()
-    rows = last.view(-1, last.shape[-1])
-    return rows.gather(1, chosen.expand(len(rows), -1)).view(*last.shape[:-1], -1).movedim(-1, 1)
-
-
-def _mix(module: nn.Module, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the output of a convolution or dense layer under other weights."""
-    if isinstance(module, nn.Conv2d):
-        return module._conv_forward(maps, weight, bias)
-    return functional.linear(maps, weight, bias)
-
-
-def _mapwise(module: nn.Module, channels: Tensor | None, maps: Tensor) -> Tensor:
-    """Return the output, for some channels, of a module that treats each channel by itself; may overwrite the maps."""
-    if type(module) is nn.ReLU:
-        return maps.relu_()
-    if isinstance(module, nn.BatchNorm2d) and channels is not None:
-        given = (module.running_mean, module.running_var, module.weight, module.bias)
-        mean, variance, weight, bias = (None if tensor is None else tensor[channels] for tensor in given)
-        return functional.batch_norm(maps, mean, variance, weight, bias, training=False, eps=module.eps)
-    result: Tensor = module(maps)
-    return result
+    def _drop(self, node: fx.Node) -> None:
+        """Drop a value that nothing takes any more."""
+        last = self._schedule.last_read.get(node)
+        if not self._users[node] and (last is None or last in self._read):
+            del self._state.values[node]

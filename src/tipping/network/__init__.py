@@ -1,33 +1,41 @@
 """Networks: build or load them, find their filters, watch and replace the maps of their layers."""
 
-from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.filters import FilterIndex, Filters, Maps
-from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps
-from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
+from tipping.network.graph import Graph, apply, same
+from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps, restored
+from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING, PASSING, POOLING
 from tipping.network.loading import OURS, build, load_checkpoint
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
 from tipping.network.source import file_digests, source_digest
+from tipping.network.tracing import NotAGraph, has_hooks, passed_on, up_to_last
 
 __all__ = [
     "ACTIVATIONS",
     "MIXING",
     "NORMALISING",
     "OURS",
-    "Chain",
+    "PASSING",
+    "POOLING",
     "FilterIndex",
     "Filters",
+    "Graph",
     "Hook",
     "Maps",
-    "NotAChain",
+    "NotAGraph",
+    "apply",
     "build",
     "copy_of",
     "evaluating",
     "file_digests",
+    "has_hooks",
     "hooked",
     "keeping_maps",
     "layers_to_randomize",
     "load_checkpoint",
+    "passed_on",
     "randomize",
+    "restored",
+    "same",
     "source_digest",
     "up_to_last",
 ]

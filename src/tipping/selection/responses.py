@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tipping.data import Split, evaluation_batches
 from tipping.errors import InputError
 from tipping.mu_lasso import MuLassoProblem
-from tipping.network import Filters, Hook, Maps, evaluating, hooked, up_to_last
+from tipping.network import Filters, Hook, Maps, evaluating, hooked, restored, up_to_last
 
 SQUARED = 2**21  # activations squared at once on a CPU: their 8 MB stay in its cache
 EIGEN = 4096  # matrices whose eigenvalues are found at once; CUDA's library refuses some 32,000
@@ -160,9 +160,11 @@ def response_batches(
     waiting: list[tuple[list[Tensor], Tensor]] = []
     count = 0  # images in `waiting`
     predicted = measure.labels == "predicted"
-    network = model if predicted else up_to_last(model, [module for _, module in maps])
+    part = model if predicted else up_to_last(model, [module for _, module in maps])
+    network = None
     with evaluating(model), recorded(model, maps, measure.norm) as norms:
         for images_NCHW, labels_N in tqdm(batches, desc="responses", leave=False, disable=None):
+            network = network or _tried(part, model, maps, images_NCHW[:1])
             norms[:] = [torch.empty(0)] * len(norms)
             outputs = network(images_NCHW.clone())  # a copy: its first module may work in place
             _check_rows(maps, norms, len(images_NCHW))
@@ -174,6 +176,19 @@ def response_batches(
                 count = 0
     if waiting:
         yield _normalized(waiting, filters.classes)
+
+
+def _tried(part: nn.Module, model: nn.Module, maps: Maps, image_1CHW: Tensor) -> nn.Module:
+    """Return a part of a network, or the network where the part gives other maps of an image than the network does."""
+    if part is model:
+        return model
+    devices = [image_1CHW.device] if image_1CHW.is_cuda else []
+    passes = []
+    for network in (model, part):
+        with restored(model), torch.random.fork_rng(devices), recorded(model, maps) as norms:  # it may keep state
+            network(image_1CHW.clone())
+        passes.append(norms)
+    return part if all(torch.equal(*pair) for pair in zip(*passes, strict=True)) else model
 
 
 def _check_rows(maps: Maps, norms: Sequence[Tensor], images: int) -> None:
@@ -224,7 +239,9 @@ def mean_activations(filters: Filters, split: Split) -> Tensor:
         return hook
 
     model, maps = filters.model, list(filters.sites.items())
-    network = up_to_last(model, [module for _, module in maps])
+    part = up_to_last(model, [module for _, module in maps])
+    with evaluating(model):
+        network = _tried(part, model, tuple(maps), split[:1].images_NCHW)
     with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
         for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
             network(images_NCHW.clone())
