@@ -1,10 +1,11 @@
 """Networks: build or load them, find their filters, watch and replace the maps of their layers."""
 
 from tipping.network.chain import Chain, NotAChain, up_to_last
+from tipping.network.checkpoints import load_checkpoint
 from tipping.network.filters import FilterIndex, Filters, Maps
 from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps
 from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
-from tipping.network.loading import OURS, build, load_checkpoint
+from tipping.network.loading import OURS, build
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
 from tipping.network.source import file_digests, source_digest
 

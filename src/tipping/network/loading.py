@@ -1,9 +1,8 @@
-"""Build a network from its class and options, and load its weights from a file."""
+"""Build a network from its class and options."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tipping.errors import InputError
-from tipping.files import is_state, load_saved
 from tipping.network.hooks import evaluating
 from tipping.network.source import class_of
 
@@ -79,37 +77,3 @@ def _try(model: nn.Module, options: dict[str, Any], image_shape: tuple[int, int,
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"model={name} must make logits (N, {classes}) of images of {size}, not {shape}")
-
-
-def load_checkpoint(model: nn.Module, path: str) -> None:
-    """Load a network's weights from a file written by ``torch.save``.
-
-    The file holds a state dict, or a dictionary with a state dict under `state_dict` (Lightning's format, whose prefix
-    ``model.`` is removed) or under `tensors` (the format of the store).
-
-    Raises:
-        InputError: the file cannot be read, or its weights are of another architecture or not finite.
-    """
-    try:
-        content = load_saved(Path(path))
-    except OSError as error:
-        raise InputError(f"model.checkpoint={path} cannot be read ({error}); give a file of weights") from error
-    except ValueError as error:
-        remedy = "save weights alone, by torch.save(model.state_dict(), …)"
-        raise InputError(f"model.checkpoint={path} cannot be read as weights: {remedy}") from error
-    for key in ("state_dict", "tensors"):
-        content = content.get(key, content) if isinstance(content, dict) else content
-    if not is_state(content) or any(tensor.is_complex() for tensor in content.values()):
-        raise InputError(f"model.checkpoint={path} holds no state dict: save one by torch.save(model.state_dict(), …)")
-    weights = content if set(content) == set(model.state_dict()) else _unprefixed(content)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"model.checkpoint={path} is of another architecture: {reason[:200]}") from error
-    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
-        raise InputError(f"model.checkpoint={path} holds weights that are not finite: train it anew")
-
-
-def _unprefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("model."): tensor for name, tensor in weights.items()}
