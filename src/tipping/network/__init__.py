@@ -4,13 +4,15 @@ from tipping.network.chain import Chain, NotAChain, up_to_last
 from tipping.network.checkpoints import load_checkpoint
 from tipping.network.filters import FilterIndex, Filters, Maps
 from tipping.network.hooks import Hook, evaluating, hooked, keeping_maps
-from tipping.network.kinds import ACTIVATIONS, MIXING, NORMALISING
+from tipping.network.kinds import ACTIVATIONS, CONVOLUTIONS, MIXING, NORMALISING, filters_in, weights_of_first_input
 from tipping.network.loading import OURS, build
+from tipping.network.outputs import in_words, logits_of
 from tipping.network.randomize import copy_of, layers_to_randomize, randomize
 from tipping.network.source import file_digests, source_digest
 
 __all__ = [
     "ACTIVATIONS",
+    "CONVOLUTIONS",
     "MIXING",
     "NORMALISING",
     "OURS",
@@ -24,11 +26,15 @@ __all__ = [
     "copy_of",
     "evaluating",
     "file_digests",
+    "filters_in",
     "hooked",
+    "in_words",
     "keeping_maps",
     "layers_to_randomize",
     "load_checkpoint",
+    "logits_of",
     "randomize",
     "source_digest",
     "up_to_last",
+    "weights_of_first_input",
 ]

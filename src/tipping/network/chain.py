@@ -15,7 +15,7 @@ from tipping.network.hooks import restored
 from tipping.network.kinds import ACTIVATIONS, MIXING, PASSING, POOLING
 
 POINTWISE = tuple(kind for kind in ACTIVATIONS if kind is not nn.PReLU)  # PReLU may have a slope for each channel
-KNOWN = (*MIXING, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
+KNOWN = (nn.Conv2d, nn.Linear, *PASSING, *POINTWISE, *POOLING, nn.BatchNorm2d, nn.Flatten)
 
 
 class NotAChain(Exception):
