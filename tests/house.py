@@ -14,6 +14,7 @@ WORKSHOP = ("tracking", "experiment", "results", "report", "command")
 ORDER = (
     "errors",
     "files",
+    "frames",
     "models",
     "planted",
     *METHOD,

@@ -12,7 +12,7 @@ from house import ROOT, rooms, wing
 WINGS = (  # in plain English; a wing is added when it is
     *("network", "selection", "ablation", "tipping_points", "mu_lasso", "data", "tracking", "experiment", "command"),
     *("results", "report", "notebook", "visualize"),
-    *("files", "errors", "models"),
+    *("files", "frames", "errors", "models"),
 )
 HOUSE = {room: module for room, module in rooms(ROOT / "src" / "tipping").items() if wing(room) in WINGS}
 NO_VERB = re.compile("The|An?|What|Whether|How|Where|Of|By|For|Those|Its|One|Some|All|No|Within|[^A-Z].*")

@@ -231,6 +231,24 @@ class Pooled(nn.Sequential):
         )
 
 
+class Excited(nn.Module):
+    """A gate between two convolutions, activated by functions; gives a dictionary, and looks at its images."""
+
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(channels, width, 3), nn.Conv2d(width, 6, 3)
+        self.gate, self.head = nn.Sequential(nn.Linear(width, 2), nn.ReLU(), nn.Linear(2, width)), nn.Linear(6, classes)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = functional.relu(self.conv1(images if images.mean() > -1 else -images))
+        maps = torch.relu(self.conv2(maps * self.gate(maps.mean((2, 3))).sigmoid()[:, :, None, None]))
+        return {"maps": maps, "logits": self.head(maps.mean((2, 3)))}
+
+
+def make_excited(in_channels: int, num_classes: int, width: int = 4) -> nn.Module:
+    return Excited(in_channels, num_classes, width)
+
+
 class Failing(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         raise ZeroDivisionError

@@ -26,11 +26,13 @@ class Net(nn.Module):
         self.up = nn.ConvTranspose2d(6, 5, 2)
         self.second = nn.Conv2d(5, 7, (1, 2))
         self.unused = nn.Conv2d(1, 2, 3)
+        self.deep = nn.Conv3d(1, 1, (1, 3, 1), padding="same")
         self.dense = nn.Linear(14, 8)
         self.last = nn.Linear(8, 10)
 
     def forward(self, images):
         maps = self.second(self.up(self.pool(self.act(self.norm(self.first(images))))))
+        maps = self.deep(maps[:, None])[:, 0]
         return self.last(self.dense(maps.flatten(1)).relu())
 """
 
@@ -45,9 +47,10 @@ def said(capfd: pytest.CaptureFixture[str], *options: str) -> tuple[list[list[st
     assert layers.main([*options, "data=digits"]) == 0, capfd.readouterr().err
     _, _, _, heads, *lines = capfd.readouterr().out.split("\n")
     end = lines.index("")
-    assert heads.endswith("ablated at")
+    assert heads.split()[-3:] == ["ablated", "at", "why"]
     words = [[word.strip() for word in line.split("  ") if word.strip()] for line in lines]
-    return words[:end], {name: why for name, _, why in words[end + 2 : -1]}
+    reasons = [line.split(": ", 1) for line in lines[end + 2 : -1]]
+    return words[:end], {name: why for why, names in reasons for name in names.split(", ")}
 
 
 @pytest.mark.parametrize(
@@ -76,24 +79,23 @@ def test_it_says_what_is_left_out_and_why(capfd, tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     own = ["model=own", "model._target_=odd.Net"]
     rows, left_out = said(capfd, *own)
-    assert rows == [
-        ["first", "convolution 3x3", "6", "3x3", "act", "act"],
-        ["second", "convolution 1x2", "7", "2x1", "second", "second"],
-    ]
+    first = ["first", "convolution 3x3", "6", "3x3", "act", "act", "after BatchNorm2d and ReLU"]
+    second = ["second", "convolution 1x2", "7", "2x1", "second", "second", "its own output, before unsqueeze"]
+    up = ["up", "transposed convolution 2x2", "5", "2x2", "up", "up", "its own output: no activation follows"]
+    assert rows == [first, up, second]
     elsewhere = {
-        "up": "filters are looked for in nn.Conv2d and nn.Linear only",
+        "deep": "filters are looked for in nn.Conv2d, nn.ConvTranspose2d and nn.Linear only",
         "unused": "no image passes it",
         "last": "it gives the classes",
     }
     assert left_out == {**elsewhere, "dense": "protocol.dense=true counts its units"}
-    rows, left_out = said(capfd, *own, "protocol.dense=true", "protocol.sites=conv", "model.layers=[second,dense]")
-    assert rows == [
-        ["second", "convolution 1x2", "7", "2x1", "second", "second"],
-        ["dense", "dense", "8", "1", "relu_call1", "nowhere"],
-    ]
-    assert left_out == {**elsewhere, "first": "model.layers does not name it"}
+    rows, left_out = said(capfd, *own, "protocol.dense=true", "protocol.sites=conv", "model.layers=[sec*,dense]")
+    spares = "protocol.sites=conv spares filters whose maps are single values"
+    assert rows == [second, ["dense", "dense", "8", "1", "relu_call1", "nowhere", spares]]
+    unnamed = "model.layers does not name it"
+    assert left_out == {**elsewhere, "first": unnamed, "up": unnamed}
     rows, _ = said(capfd, *own, "protocol.scope=first_input_channel")
-    assert rows[0][-2:] == ["act", "first, first input channel"]
+    assert rows[0][-3:-1] == ["act", "first, first input channel"]
     sys.modules.pop("odd")
 
 

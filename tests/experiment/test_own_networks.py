@@ -12,7 +12,7 @@ import torch
 from oracles import accuracy
 from running import record_of, relevant_of
 from torch import nn
-from toys import SmallResNet
+from toys import Excited, SmallResNet
 
 from tipping import data
 from tipping.ablation import ablated
@@ -88,6 +88,30 @@ class Net(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Conv2d(1, 4, 3), ACT(), nn.Flatten(), nn.Linear(144, 10))
 """
+
+
+def test_a_network_that_a_function_makes(run_script, tmp_path: Path) -> None:
+    """It gives a dictionary, has a gate, and looks at its images: trained here, then with its weights given."""
+    own = ["model=own", "model._target_=toys.make_excited", "+model.width=5", "mu=2", "model.layers=[conv*]"]
+    code, _, err = run_script("interpret", *own, "visualize=gallery", "visualize.images=2")
+    assert code == 0, err
+    record = record_of(tmp_path / "out")
+    assert record["filters"]["per_layer"].keys() == {"conv1", "conv2"}
+    assert record["filters"]["total"] == 5 + 6
+    (weights,) = (tmp_path / "store" / "networks").glob("*.pt")
+    theirs = Excited(1, 10, 5).eval()
+    theirs.load_state_dict(torch.load(weights)["tensors"])
+
+    class Plain(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return theirs(images)["logits"]
+
+    assert record["accuracy"]["intact"] == accuracy(Plain(), data.load("digits").test)
+    torch.save({"net": {f"module.{name}": one for name, one in theirs.state_dict().items()}}, tmp_path / "theirs.pt")
+    code, _, err = run_script("interpret", *own, f"model.checkpoint={tmp_path / 'theirs.pt'}", "replace=true")
+    assert code == 0, err
+    assert record_of(tmp_path / "out")["accuracy"] == record["accuracy"]
+    assert record_of(tmp_path / "out")["made"]["network"] is False
 
 
 @pytest.mark.parametrize("kind", ["WeightNormed", "Pruned"])

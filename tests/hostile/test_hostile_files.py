@@ -112,7 +112,6 @@ def spoiled(tensors: dict[str, torch.Tensor], kind: str, told: Path) -> Any:
         "a tensor": tensor,
         "nothing": None,
         "a state dict that is none": {"state_dict": 3},
-        "nested": {"state_dict": {"tensors": {"state_dict": tensors}}},
         "texts": dict.fromkeys(tensors, "0"),
         "complex": {name: one.to(torch.complex64) for name, one in tensors.items()},
         "sparse": {**tensors, others[-1]: tensors[others[-1]].to_sparse()},
@@ -128,7 +127,6 @@ SPOILED += [
     "a tensor",
     "nothing",
     "a state dict that is none",
-    "nested",
     "texts",
 ]
 SPOILED += ["complex", "sparse", "on no device"]

@@ -134,6 +134,31 @@ def test_trying_tells_what_is_known(module: nn.Module, kind: Kind) -> None:
     assert tried_kind(module, MAPS) is kind
 
 
+class Activating(nn.BatchNorm2d):
+    """As timm's."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps).relu()
+
+
+class Held(nn.ReLU):
+    """Cannot be copied, so not tried."""
+
+    def __deepcopy__(self, memo: object) -> Held:
+        raise NotImplementedError
+
+
+def test_a_subclass_may_do_more_than_its_class() -> None:
+    assert known_kind(Activating(6)) is None
+    assert tried_kind(Activating(6).eval(), MAPS) is Kind.ACTIVATION
+    for inner, why in (
+        ((Activating(3),), "after Activating"),
+        ((nn.BatchNorm2d(3), Held()), "after BatchNorm2d and Held"),
+    ):
+        layers = (nn.Conv2d(1, 3, 3), *inner, nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(4))
+        assert Filters.of(nn.Sequential(*layers).eval(), IMAGE).rows()[0]["why"] == why
+
+
 def test_what_mixes_channels_may_not_be_tried() -> None:
     assert tried_kind(nn.Conv2d(6, 6, 1), MAPS) is None
     for module in (nn.Sequential(nn.ConvTranspose2d(6, 6, 1), nn.GroupNorm(2, 6)), Mixed(), nn.Linear(6, 6)):

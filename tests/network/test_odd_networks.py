@@ -23,16 +23,16 @@ def test_layers_out_of_reach_are_said(caplog: pytest.LogCaptureFixture) -> None:
     class Hidden(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv1, self.conv2, self.up = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 1)
+            self.conv1, self.conv2, self.deep = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 1), nn.Conv3d(1, 1, 1)
             self.kernel, self.head = nn.Parameter(torch.rand(3, 3, 1, 1)), nn.Linear(48, 4)
 
         def forward(self, images: Tensor) -> Tensor:
-            maps = self.up(self.conv2.forward(torch.relu(self.conv1(images))))
+            maps = self.deep(self.conv2.forward(torch.relu(self.conv1(images)))[:, None])[:, 0]
             return self.head(functional.conv2d(maps, self.kernel).flatten(1))
 
     filters = Filters.of(prepared(Hidden()), IMAGES[:1])
     assert list(filters.sites) == ["conv1"]
-    assert "conv2, up, Hidden: neither measured nor ablated" in caplog.text.replace("GraphModule", "Hidden")
+    assert "conv2, deep, Hidden: neither measured nor ablated" in caplog.text.replace("GraphModule", "Hidden")
     assert filters.proof is not None
     assert len(filters.proof.remarks) == 1
 
@@ -174,8 +174,8 @@ def test_what_a_network_writes_is_as_before() -> None:
 @pytest.mark.parametrize(
     ("give", "says"),
     [
-        (lambda logits: {"logits": logits}, "gives a dict"),
-        (lambda logits: (logits, logits), "gives a tuple"),
+        (lambda logits: {"scores": logits}, "gives a dict of scores"),
+        (lambda logits: ("loss", logits), "gives a str"),
         (lambda logits: logits[0], r"gives \(4,\)"),
         (lambda logits: logits.argmax(1, keepdim=True), "of torch.int64"),
         (lambda logits: None, "gives a NoneType"),

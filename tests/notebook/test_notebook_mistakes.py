@@ -33,7 +33,7 @@ MISTAKES = {  # what is given, and what the line says; the images are of two cha
     "no loader": (lambda r, b: tipping.relevant_filters(r.filters, None), "batches: .*NoneType.*; give a DataLoader"),
     "no draws": (lambda r, b: tipping.relevant_filters(r.filters, b, draws=tipping.Draws(0)), "draws.count=0: give"),
     "no match": (lambda r, b: tipping.relevant_filters(r.filters, b, draws=tipping.Draws(2, "best")), "match=best: "),
-    "maps": (lambda r, b: tipping.relevant_filters(nn.Conv2d(2, 3, 3), b), r"Conv2d gives a tensor .* logits"),
+    "maps": (lambda r, b: tipping.relevant_filters(nn.Conv2d(2, 3, 3), b), r"Conv2d gives \(1, 3, .* logits"),
     "pair": (lambda r, b: tipping.relevant_filters(Pair(), b), "Pair gives a tuple for an image: wrap it"),
 }  # fmt: skip
 

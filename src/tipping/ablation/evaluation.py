@@ -36,10 +36,10 @@ def evaluate_ablations(
 ) -> np.ndarray:
     """Predict the class of each image under each ablation: the class with the largest logit.
 
-    The predictions equal those of the network within `ablated`, in eval mode. A network that is a `Chain` is narrowed
-    to the remaining filters, and all ablations share the intact maps before the first ablated layer. The logits of a
-    narrowed network differ by rounding; images whose two largest logits are nearly tied are predicted again within
-    `ablated`. Any other network runs whole for each ablation, and a warning gives the reason.
+    The predictions equal those of the network within `ablated`, in eval mode. Of a network that is a `Graph`,
+    only what an ablation changes is computed, and all ablations share the rest. Its logits differ by rounding; images
+    whose two largest logits are nearly tied are predicted again within `ablated`. Any other network runs whole for each
+    ablation, and a warning gives the reason.
 
     Args:
         ablations: A sets of filters, each as positions in the network's filter index: (K,).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tipping.errors import InputError
-from tipping.network import Filters, Hook, hooked
+from tipping.network import Filters, Hook, hooked, weights_of_first_input
 
 SCOPES = ("filter", "first_input_channel")
 
@@ -50,8 +50,8 @@ def ablated(
 
 def _refuse(given: nn.Module, _: object) -> None:
     raise InputError(
-        f"{type(given).__name__} calls its activations as functions, out of reach: call filters.model, which shares "
-        "its weights"
+        f"{type(given).__name__} calls activations as functions, or gives more than logits, and is out of reach: call "
+        "filters.model, which shares its weights"
     )
 
 
@@ -115,7 +115,8 @@ def weights_without_first_input(layer: nn.Module, gone_C: Tensor) -> Mapping[str
     parameters = {name: parameter.detach().clone() for name, parameter in layer.named_parameters(recurse=False)}
     if "weight" not in parameters:
         raise ValueError(f"scope='first_input_channel' needs plain weights, not those of a {type(layer).__name__}")
-    parameters["weight"][gone_C, 0] = 0
+    first = weights_of_first_input(layer, parameters["weight"])
+    first[gone_C.view(first.shape[:2])] = 0
     if "bias" in parameters:
         parameters["bias"][gone_C] = 0
     return parameters

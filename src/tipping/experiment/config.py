@@ -231,14 +231,14 @@ class Config:
     def __post_init__(self) -> None:
         require(isinstance(self.model.get("name"), str), "model.name", self.model.get("name"), "give a name")
         target = self.model.get("_target_")
-        require(isinstance(target, str), "model._target_", target, "give the class of a network")
+        require(isinstance(target, str), "model._target_", target, "give the class of a network, or a function")
         for key in self.model:
             strange = str(key).startswith("_") and key != "_target_"  # a key that Hydra reads
             require(not strange, f"model.{key}", self.model[key], "no network takes it; leave it out")
         checkpoint, layers = self.model.get("checkpoint"), self.model.get("layers")
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
         named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
-        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,conv2]")
+        require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,block?.*]")
         require_mu("mu", self.mu)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")

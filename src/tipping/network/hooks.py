@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +63,33 @@ def restored(model: nn.Module) -> Iterator[None]:
         for holder, content in zip(holders, before, strict=True):
             holder.clear()
             holder.update(content)
+
+
+Forward = Callable[[Tensor], Any]
+
+
+def with_forward(model: nn.Module, change: Callable[[nn.Module, Forward, Tensor], Any]) -> nn.Module:
+    """Return a shallow copy of a network with another forward.
+
+    The copy shares modules, weights and the names of all with the network, which is not changed. It has hooks of its
+    own, and may be given further modules.
+
+    Args:
+        model: the network.
+        change: the other forward: a function of the copy, the network's own forward, and images.
+    """
+    kind = type(model)
+    attributes = {name: copy.copy(value) if "_hooks" in name else value for name, value in vars(model).items()}
+    attributes["_modules"] = dict(attributes["_modules"])
+    attributes["_forward_alone"] = attributes.pop("forward", None)  # set on this network, not on its class
+
+    def forward(self: nn.Module, images_NCHW: Tensor) -> Any:
+        return change(self, vars(self)["_forward_alone"] or partial(kind.forward, self), images_NCHW)
+
+    changed: type[nn.Module] = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    copied = object.__new__(changed)
+    vars(copied).update(attributes)
+    return copied
 
 
 def uncompiled() -> AbstractContextManager[Any]:

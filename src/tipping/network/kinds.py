@@ -9,7 +9,8 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-MIXING = (nn.Conv2d, nn.Linear)
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+MIXING = (*CONVOLUTIONS, nn.Linear)  # the layers with filters
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid),
@@ -30,9 +31,41 @@ class Kind(Enum):
     NORMALISING = NORMALISING
 
 
+ON_THE_WAY = (Kind.POOLING, Kind.NORMALISING, Kind.PASSING)  # what maps may pass before an activation
+
+
 def known_kind(module: nn.Module) -> Kind | None:
-    """Return the kind of a module of a known class, else None."""
+    """Return the kind of a module of a known class, else None.
+
+    A subclass of a layer with filters has filters. A subclass of another class is not known by it: timm's
+    `BatchNormAct2d` is a `BatchNorm2d`, and activates too.
+    """
+    if isinstance(module, MIXING):
+        return Kind.MIXING
+    return next((kind for kind in Kind if type(module) in kind.value), None)
+
+
+def kind_by_class(module: nn.Module) -> Kind | None:
+    """Return the kind of the first known class that a module inherits from, for modules that cannot be tried."""
     return next((kind for kind in Kind if isinstance(module, kind.value)), None)
+
+
+def filters_in(layer: nn.Module) -> int:
+    """Return the number of filters of a layer: the output channels of a convolution, the units of a dense layer."""
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+
+
+def weights_of_first_input(layer: nn.Module, weight: Tensor) -> Tensor:
+    """Return a view of a layer's weights: those by which each filter reads the first input channel, or the first of
+    the filter's group.
+
+    Returns:
+        (groups, filters of a group, …): a convolution's weights are (filters, channels, …), those of a transposed one
+        (channels, filters of a group, …), where the channels of the first group come first.
+    """
+    groups = int(getattr(layer, "groups", 1))
+    by_group = weight.view(groups, -1, *weight.shape[1:])
+    return by_group[:, 0] if isinstance(layer, nn.ConvTranspose2d) else by_group[:, :, 0]
 
 
 def may_keep_channels(module: nn.Module, shape: torch.Size) -> bool:

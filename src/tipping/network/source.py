@@ -1,21 +1,22 @@
-"""The files that decide a network beside its options: the code of its class, with all that it imports, and its
-checkpoint."""
+"""The files that decide a network beside its options: the code of the class or function that makes it, with all that it
+imports, and its checkpoint."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
+import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
-from hydra.utils import get_class, get_object
+from hydra.utils import get_object
 from torch import nn
 
 from tipping import models
@@ -29,20 +30,24 @@ NOT_OWN = (
 )
 
 
-def class_of(path: str) -> type[nn.Module]:
-    """Import a network's class by its dotted path; the working directory is searched too.
+def maker_of(path: str) -> Callable[..., Any]:
+    """Import the class of a network, or a function that makes one, by its dotted path.
+
+    The working directory is searched too.
 
     Raises:
-        InputError: the path leads to no class of a network.
+        InputError: the path leads to neither.
     """
     _search_working_directory()
     try:
-        network_class = get_class(path)
+        maker = get_object(path)
     except (ImportError, ValueError) as error:
         raise InputError(f"model._target_={path}: cannot be imported ({error}); give the path of a class") from error
-    if not issubclass(network_class, nn.Module):
+    if isinstance(maker, type) and not issubclass(maker, nn.Module):
         raise InputError(f"model._target_={path}: is no torch.nn.Module")
-    return network_class
+    if not isinstance(maker, type) and not inspect.isroutine(maker):
+        raise InputError(f"model._target_={path}: is no class of a network, nor a function that makes one")
+    return maker
 
 
 def _search_working_directory() -> None:
@@ -51,9 +56,9 @@ def _search_working_directory() -> None:
 
 
 def source_digest(options: Mapping[str, Any]) -> str | None:
-    """Return the SHA-256 of a network's code: of the file that defines its class and, where this imports other files
-    that are neither installed nor Python's own, of these too; None for the classes of `tipping.models`, and where there
-    is no file.
+    """Return the SHA-256 of a network's code: of the file that defines the class or function that makes it and, where
+    this imports other files that are neither installed nor Python's own, of these too; of the name and version of its
+    package, for a function of an installed one; None for the classes of `tipping.models`, and where there is no file.
 
     Imports are followed from file to file, also those within functions, and from all classes and functions that the
     options name by ``_target_``. Data that code reads, and modules whose names are made up as it runs, are not seen.
@@ -61,8 +66,8 @@ def source_digest(options: Mapping[str, Any]) -> str | None:
     Raises:
         InputError: the class, or a file of its code, cannot be imported or read.
     """
-    network_class: Any = class_of(options["_target_"])  # Any, since mypy does not take a type for hashable
-    return _source_digest(network_class, tuple(_targets(options)))
+    maker: Any = maker_of(options["_target_"])  # Any, since mypy does not take a type for hashable
+    return _source_digest(maker, tuple(_targets(options)))
 
 
 def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
@@ -84,15 +89,15 @@ def file_digests(options: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 @functools.cache  # the class was imported once: later changes of the files do not count
-def _source_digest(network_class: Any, targets: tuple[str, ...]) -> str | None:
-    home = network_class.__module__
-    names = [base.__module__ for base in network_class.__mro__]
+def _source_digest(maker: Any, targets: tuple[str, ...]) -> str | None:
+    home = maker.__module__
+    names = [base.__module__ for base in getattr(maker, "__mro__", (maker,))]
     for target in targets:
         parts = target.split(".")
         names += [name for end in range(len(parts)) if (name := ".".join(parts[:end])) in sys.modules]
         names.append(_home_of(target))
     code = _own_code(names)
-    if home != models.__name__ and home not in code and (text := _content(home, sys.modules.get(home))) is not None:
+    if home != models.__name__ and home not in code and (text := _foreign(maker)) is not None:
         code[home] = text
     if set(code) <= {home}:  # as before helpers counted, so that what stores hold of such networks is found
         return hashlib.sha256(code[home]).hexdigest() if code else None
@@ -100,6 +105,16 @@ def _source_digest(network_class: Any, targets: tuple[str, ...]) -> str | None:
     for name, text in sorted(code.items()):
         state.update(f"{name} {len(text)} ".encode() + text)
     return state.hexdigest()
+
+
+def _foreign(maker: Any) -> bytes | None:
+    """Return what stands for code that is not the user's: the file of a class; the name and version of the package of a
+    function, which may call any of its files. None where there is no file."""
+    home = maker.__module__
+    package = sys.modules.get(home.partition(".")[0])
+    if not isinstance(maker, type) and isinstance(version := getattr(package, "__version__", None), str):
+        return f"{home.partition('.')[0]} {version}".encode()
+    return _content(home, sys.modules.get(home))
 
 
 def _targets(value: Any) -> Iterator[str]:

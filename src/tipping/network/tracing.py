@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from tipping.network.hooks import evaluating, restored
 from tipping.network.kinds import MIXING, NORMALISING
-from tipping.network.modular import Called
+from tipping.network.called import Called
 
 
 class NotAGraph(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from tipping.data import Batches, Dataset, Split, evaluation_batches
 from tipping.errors import InputError
+from tipping.network.outputs import require_logits
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hints
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return the logits (N, C), also of a network that in training gives others beside them."""
-        return _logits(self.model(images_NCHW), images_NCHW, self.model)
+        name = f"{type(self.model).__name__} in training"
+        return require_logits(self.model(images_NCHW), len(images_NCHW), name)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the cross-entropy of a batch, and log it."""
@@ -75,27 +77,6 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return RMSprop with Keras's decay and epsilon."""
         return torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=0.9, eps=1e-7)
-
-
-def _logits(given: Any, images_NCHW: Tensor, model: nn.Module) -> Tensor:
-    """Return the logits among what a network gives: itself, its entry `logits`, or the first of several, as of networks
-    with auxiliary heads.
-
-    Raises:
-        InputError: they are no logits (N, C).
-    """
-    if isinstance(given, Mapping):
-        logits = given.get("logits")
-    elif isinstance(given, (tuple, list)):
-        logits = getattr(given, "logits", given[0] if given else None)
-    else:
-        logits = given
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images_NCHW):
-        raise InputError(
-            f"{type(model).__name__} in training gives a {type(given).__name__} without logits (N, C): give them alone "
-            "or first, or train it elsewhere and give model.checkpoint"
-        )
-    return logits
 
 
 class _WithoutSingle(Batches):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tipping.data import Split, evaluation_batches
 from tipping.errors import InputError, require
-from tipping.network import evaluating
+from tipping.network import evaluating, in_words, logits_of
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
 Batches = Pairs | Split
@@ -63,14 +63,12 @@ def try_on(model: nn.Module, image_1CHW: Tensor) -> None:
     name, what = type(model).__name__, f"images of shape {tuple(image_1CHW.shape[1:])} and {image_1CHW.dtype}"
     with evaluating(model), torch.no_grad():
         try:
-            logits = model(image_1CHW.clone())  # the model may work in place
+            given = model(image_1CHW.clone())  # the model may work in place
         except RuntimeError as error:
             raise InputError(f"{what}: {name} cannot take them ({error}); convert them") from error
+    logits = logits_of(given)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        given = (
-            f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        )
-        raise InputError(f"{name} gives {given} for an image: wrap it in a module that gives logits (N, C)")
+        raise InputError(f"{name} gives {in_words(given)} for an image: wrap it in a module that gives logits (N, C)")
 
 
 def _outside_inference(batches: Pairs) -> Iterator[tuple[Tensor, Tensor]]:

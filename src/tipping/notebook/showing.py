@@ -6,13 +6,13 @@ import base64
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tipping.frames import Row as Row
+from tipping.frames import frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
 
 
 class Tabular(ABC):
@@ -25,16 +25,6 @@ class Tabular(ABC):
     def table(self) -> Any:
         """Return `rows` as a data frame of pandas or polars; as a list where neither is installed."""
         return frame(self.rows())
-
-
-def frame(rows: Sequence[Row]) -> Any:
-    """Return rows as a data frame of pandas or, without pandas, of polars; as a list where neither is installed."""
-    for library in ("pandas", "polars"):
-        try:
-            return import_module(library).DataFrame(list(rows))
-        except ImportError:
-            continue
-    return list(rows)
 
 
 def table_html(rows: Sequence[Row]) -> str:
