@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
+import hashlib
 import importlib
+import shutil
 import signal
 import sys
 import time
@@ -47,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
         hypothesis.settings.register_profile("ten_times", hypothesis.settings.default, max_examples=1000)
         hypothesis.settings.load_profile("ten_times")
+
+
+def pytest_collection_finish() -> None:
+    """Leave out what is loaded, some hundred thousand objects, whenever garbage is looked for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -122,6 +131,25 @@ def run_script(
         return int(exit_.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def finished(
+    run_script: Callable[..., Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., None]:
+    """Have what a command leaves that does not fail: by `run_script`, or copied where another test has run the same."""
+
+    def have(*given: str, **how: bool) -> None:
+        assert not list(tmp_path.iterdir())
+        kept = tmp_path_factory.getbasetemp() / "finished" / hashlib.sha256(repr((given, how)).encode()).hexdigest()
+        if kept.is_dir():
+            shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+        else:
+            code, _, err = run_script(*given, **how)
+            assert code == 0, err
+            shutil.copytree(tmp_path, kept)
+
+    return have
 
 
 @pytest.fixture
