@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,6 +51,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
         hypothesis.settings.register_profile("ten_times", hypothesis.settings.default, max_examples=1000)
         hypothesis.settings.load_profile("ten_times")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files in which no test takes a device, where only such tests are run: loading them takes long."""
+    if config.getoption("--device") == "cpu" or not collection_path.match("test_*.py"):
+        return None
+    return collection_path not in files_with_device() or None
+
+
+@cache
+def files_with_device() -> set[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return {ROOT / "tests" / "test_gpu.py", *importlib.import_module("gpu.right").device_tests()}
 
 
 def pytest_collection_finish() -> None:
