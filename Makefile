@@ -8,24 +8,30 @@ PYTHON ?= python3
 BIN = .venv/bin
 FILTERS ?= 128
 PRECISION ?= float32
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-# what takes long comes first, so that both processes end at the same time
-SLOW = tests/command tests/tracking tests/visualize tests/report
+# what takes long comes first, so that both processes end at the same time; the browser makes the sweep of all of report
+SLOW = tests/report/test_browser.py tests/command tests/tracking tests/visualize tests/report
 
 # where there is no environment, as on a borrowed machine, the python there, with what make carry has gathered
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
 GPU_PATH += TIPPING_DATA=$${TIPPING_DATA:-$(if $(wildcard build/carry/MNIST),build/carry,data)}
 
-.PHONY: gpu carry demo test test-long test-cluster check beside bench-solver bench-ablation bench-figure4 bench-visualize bench-cost \
-  bench-start clean
+.PHONY: gpu carry demo test test-here test-card test-long test-cluster check beside bench-solver bench-ablation \
+  bench-figure4 bench-visualize bench-cost bench-start clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
 
-test: check beside
-	$(PYTEST) $(SLOW) tests
+# side by side, so that no core waits for the end of one before the next begins
+test: .venv/installed beside
+	$(MAKE) --no-print-directory --jobs=3 --output-sync=line check test-here test-card
+
+test-here: .venv/installed
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(SLOW) tests
+
+test-card: .venv/installed
 	$(PYTEST) --device card
 
 test-long: check beside

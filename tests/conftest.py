@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import gc
+import hashlib
 import importlib
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +51,26 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
         hypothesis.settings.register_profile("ten_times", hypothesis.settings.default, max_examples=1000)
         hypothesis.settings.load_profile("ten_times")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files in which no test takes a device, where only such tests are run: loading them takes long."""
+    if config.getoption("--device") == "cpu" or not collection_path.match("test_*.py"):
+        return None
+    return collection_path not in files_with_device() or None
+
+
+@cache
+def files_with_device() -> set[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return {ROOT / "tests" / "test_gpu.py", *importlib.import_module("gpu.right").device_tests()}
+
+
+def pytest_collection_finish() -> None:
+    """Leave out what is loaded, some hundred thousand objects, whenever garbage is looked for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -122,6 +146,25 @@ def run_script(
         return int(exit_.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def finished(
+    run_script: Callable[..., Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., None]:
+    """Have what a command leaves that does not fail: by `run_script`, or copied where another test has run the same."""
+
+    def have(*given: str, **how: bool) -> None:
+        assert not list(tmp_path.iterdir())
+        kept = tmp_path_factory.getbasetemp() / "finished" / hashlib.sha256(repr((given, how)).encode()).hexdigest()
+        if kept.is_dir():
+            shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+        else:
+            code, _, err = run_script(*given, **how)
+            assert code == 0, err
+            shutil.copytree(tmp_path, kept)
+
+    return have
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
@@ -98,8 +99,7 @@ def command(folder: Path, *options: str, tracking: str = "off") -> list[str]:
 
 
 def run(given: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(given, capture_output=True, text=True, env=own, check=False)
+    return forked.run(given, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
 def here(given: list[str]) -> subprocess.CompletedProcess[str]:
@@ -144,7 +144,7 @@ def children(parent: int, name: str) -> list[int]:
 def started(given: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A command, of which nothing is left when the test is over, however it ends."""
     own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    process = subprocess.Popen(
+    process = forked.Popen(
         given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True
     )
     try:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import forked
 import pytest
 import torch
 from running import BENCHMARKS, ROOT, table_rows
@@ -26,13 +27,13 @@ def environment() -> dict[str, str]:
 
 
 def called(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, *options), capture_output=True, text=True, env=environment(), cwd=ROOT)
+    return forked.run(command(out, *options), env=environment(), cwd=ROOT)
 
 
 def test_a_call_that_is_cut_off_loses_no_row_and_the_next_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--minutes", "60", "--stages", "answer")
-    process = subprocess.Popen(command(out, *options), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = forked.Popen(command(out, *options), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
     while not (out / "answer.csv").is_file():
         assert process.poll() is None
         time.sleep(0.05)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from running import ROOT, SMALL, SWEEP, TWO_WORKERS, children, command, findings, leftovers, run
 
@@ -56,7 +57,7 @@ def test_a_sweep_that_is_killed_loses_nothing(
     folder = tmp_path / "0"
     while kills < times:
         rounds += 1
-        process = subprocess.Popen(
+        process = forked.Popen(
             command(folder, *SWEEP, *TWO_WORKERS),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -86,7 +87,7 @@ def test_a_sweep_that_is_killed_loses_nothing(
 
 def test_a_worker_that_is_killed_is_one_line(tmp_path: Path) -> None:
     """As the system does when memory is short."""
-    process = subprocess.Popen(
+    process = forked.Popen(
         command(tmp_path, *SWEEP, *TWO_WORKERS, "trainer.max_epochs=2000"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -128,7 +129,7 @@ def test_memory_that_is_short_is_one_line(tmp_path: Path) -> None:
 
 def test_sweeps_begun_at_the_same_time_have_folders_of_their_own(tmp_path: Path) -> None:
     given = [sys.executable, str(ROOT / "interpret.py"), "-m", *SMALL, "tracking=off", "visualize=off", "mu=1"]
-    started = [subprocess.Popen(given, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    started = [forked.Popen(given, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in started] == [0, 0]
     found = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "interpret").glob("*/0/result.json")]
     assert sorted(record["made"]["network"] for record in found) == [False, True], "one waited for the other"

@@ -26,8 +26,10 @@ def held(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("bad", ["device=gpu", "device=cuda", "store.dir=/dev/null/store", "resume=false"])
-def test_the_same_sweep_with_a_bad_option_is_refused_and_changes_nothing(run_script, tmp_path: Path, bad: str) -> None:
-    assert run_script(*TWO, multirun=True)[0] == 0
+def test_the_same_sweep_with_a_bad_option_is_refused_and_changes_nothing(
+    run_script, finished, tmp_path: Path, bad: str
+) -> None:
+    finished(*TWO, multirun=True)
     for job in ("0", "1"):  # so that there is something to run
         code = {**record_of(tmp_path / "out" / job)["versions"], "code": "older"}
         rewrite(tmp_path / "out" / job, versions=code)
@@ -42,9 +44,9 @@ def test_the_same_sweep_with_a_bad_option_is_refused_and_changes_nothing(run_scr
 @pytest.mark.parametrize("script", ["interpret", "train"])
 @pytest.mark.parametrize("option", ["trainer.batch_size=64", "seed=3", "data=planted"])
 def test_a_finished_job_of_other_options_is_kept_unless_told_otherwise(
-    run_script, tmp_path: Path, script: str, option: str
+    run_script, finished, tmp_path: Path, script: str, option: str
 ) -> None:
-    assert run_script(script, "mu=5")[0] == 0
+    finished(script, "mu=5")
     before = held(tmp_path / "out")
     name = option.split("=")[0]
     code, _, err = run_script(script, "mu=5", option)
@@ -58,8 +60,8 @@ def test_a_finished_job_of_other_options_is_kept_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("kind", ["older", "newer"])
-def test_a_record_of_another_version_is_no_damaged_one(run_script, tmp_path: Path, kind: str) -> None:
-    assert run_script("interpret")[0] == 0
+def test_a_record_of_another_version_is_no_damaged_one(run_script, finished, tmp_path: Path, kind: str) -> None:
+    finished("interpret")
     rewrite(tmp_path / "out", schema=5 if kind == "older" else 99)
     before = held(tmp_path / "out")
     code, _, err = run_script("interpret")
@@ -77,9 +79,9 @@ WRITERS = ["write_selection", "write_predictions", "write_record", "write_pictur
 @pytest.mark.parametrize("error", [MemoryError, lambda: OSError(errno.ENOSPC, "No space left on device"), Killed])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_job_that_fails_or_is_killed_leaves_the_earlier_record(
-    run_script, tmp_path: Path, monkeypatch, writer: str, error: Callable[[], BaseException]
+    run_script, finished, tmp_path: Path, monkeypatch, writer: str, error: Callable[[], BaseException]
 ) -> None:
-    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+    finished("interpret", "mu=1", *DRAWN)
     before = held(tmp_path / "out")
     write = getattr(records, writer)
 
@@ -103,10 +105,10 @@ def test_a_job_that_fails_or_is_killed_leaves_the_earlier_record(
 
 @pytest.mark.parametrize("moves", range(1, 5))  # the first says that all are written
 def test_a_job_killed_as_its_files_take_their_places_is_done(
-    run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+    run_script, finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
     """Its files are all written: the next command moves the rest of them."""
-    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+    finished("interpret", "mu=1", *DRAWN)
     replace, moved = Path.replace, []
 
     def killing(self: Path, target: Path) -> Path:
@@ -125,15 +127,15 @@ def test_a_job_killed_as_its_files_take_their_places_is_done(
     assert records.read_record(tmp_path / "out").mu == 9
 
 
-def test_pictures_that_are_drawn_no_more_go_with_their_record(run_script, tmp_path: Path) -> None:
-    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+def test_pictures_that_are_drawn_no_more_go_with_their_record(run_script, finished, tmp_path: Path) -> None:
+    finished("interpret", "mu=1", *DRAWN)
     assert list((tmp_path / "out" / "pictures").glob("*.png"))
     assert run_script("interpret", "mu=1", "visualize=off", "replace=true")[0] == 0
     assert not (tmp_path / "out" / "pictures").exists()
 
 
-def test_why_a_job_is_run_again_is_said(run_script, tmp_path: Path) -> None:
-    assert run_script("interpret", "mu=1,5,20,50", *DRAWN, multirun=True)[0] == 0
+def test_why_a_job_is_run_again_is_said(run_script, finished, tmp_path: Path) -> None:
+    finished("interpret", "mu=1,5,20,50", *DRAWN, multirun=True)
     out = tmp_path / "out"
     (out / "1" / "predictions.npz").write_bytes((out / "2" / "predictions.npz").read_bytes())
     (out / "2" / "pictures" / "class_3.png").unlink()
@@ -186,9 +188,9 @@ KINDS = ["link", "dangling link", "file"]
 @pytest.mark.parametrize("name", ["pictures", ".new"])
 @pytest.mark.parametrize(("drawn", "recorded"), [(True, True), (True, False), (False, True)])
 def test_a_link_or_file_in_the_place_of_a_folder_gives_way(
-    run_script, tmp_path: Path, kind: str, name: str, drawn: bool, recorded: bool
+    run_script, finished, tmp_path: Path, kind: str, name: str, drawn: bool, recorded: bool
 ) -> None:
-    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+    finished("interpret", "mu=1", *DRAWN)
     out = tmp_path / "out"
     place(out / name, kind, tmp_path / "elsewhere")
     if not recorded:
@@ -203,9 +205,9 @@ def test_a_link_or_file_in_the_place_of_a_folder_gives_way(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_job_that_was_half_moved_beside_a_link_is_settled(run_script, tmp_path: Path, kind: str) -> None:
+def test_a_job_that_was_half_moved_beside_a_link_is_settled(run_script, finished, tmp_path: Path, kind: str) -> None:
     """Though the folder was left so by what could not go on."""
-    assert run_script("interpret", "mu=9", *DRAWN)[0] == 0
+    finished("interpret", "mu=9", *DRAWN)
     out = tmp_path / "out"
     (out / ".new").mkdir()
     (out / "result.json").rename(out / ".new" / staging.READY)
@@ -215,8 +217,8 @@ def test_a_job_that_was_half_moved_beside_a_link_is_settled(run_script, tmp_path
     assert (tmp_path / "elsewhere" / "class_3.png").read_text() == "kept"
 
 
-def test_nothing_is_moved_where_a_folder_stands_in_the_way(run_script, tmp_path: Path) -> None:
-    assert run_script("interpret", "mu=1", *DRAWN)[0] == 0
+def test_nothing_is_moved_where_a_folder_stands_in_the_way(run_script, finished, tmp_path: Path) -> None:
+    finished("interpret", "mu=1", *DRAWN)
     out = tmp_path / "out"
     (out / "predictions.npz").unlink()
     (out / "predictions.npz" / "notes").mkdir(parents=True)
@@ -241,11 +243,11 @@ def everything(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("how", ["resume=false", "replace=true"])
 @pytest.mark.parametrize("script", ["interpret", "train"])
 def test_a_single_job_that_cannot_run_touches_nothing(
-    run_script, tmp_path: Path, bad: str, how: str, script: str
+    run_script, finished, tmp_path: Path, bad: str, how: str, script: str
 ) -> None:
     if script == "train" and "visualize" in bad:
         pytest.skip("pictures of epochs are other options")
-    assert run_script(script)[0] == 0
+    finished(script)
     (tmp_path / "out" / ".lock").unlink(missing_ok=True)
     before = everything(tmp_path / "out")
     code, _, err = run_script(script, how, *bad.split())
@@ -254,8 +256,10 @@ def test_a_single_job_that_cannot_run_touches_nothing(
 
 
 @pytest.mark.parametrize("bad", ["model.dropout=2", *BAD])
-def test_a_replacing_sweep_with_a_job_that_cannot_run_touches_nothing(run_script, tmp_path: Path, bad: str) -> None:
-    assert run_script("interpret", "mu=1,20", "seed=0,1", multirun=True)[0] == 0
+def test_a_replacing_sweep_with_a_job_that_cannot_run_touches_nothing(
+    run_script, finished, tmp_path: Path, bad: str
+) -> None:
+    finished("interpret", "mu=1,20", "seed=0,1", multirun=True)
     before = everything(tmp_path / "out")
     mus = [] if bad.startswith("mu") else ["mu=1,20"]
     code, _, err = run_script("interpret", *mus, "seed=0,1", *bad.split(), "replace=true", multirun=True)

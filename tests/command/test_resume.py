@@ -71,8 +71,8 @@ def test_what_is_not_whole_is_made_again(run_script, tmp_path: Path, name: str, 
     assert findings(tmp_path / "out") == found
 
 
-def test_a_byte_that_changed_is_seen(run_script, tmp_path: Path) -> None:
-    assert run_script("interpret", "mu=1")[0] == 0
+def test_a_byte_that_changed_is_seen(run_script, finished, tmp_path: Path) -> None:
+    finished("interpret", "mu=1")
     path = tmp_path / "out" / "selection.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -122,8 +122,8 @@ def test_a_training_is_not_mistaken_for_a_job_of_interpret(run_script, tmp_path:
         assert "holds a finished job that is another" in err
 
 
-def test_records_of_other_code_are_made_again(run_script, tmp_path: Path) -> None:
-    assert run_script(*TWO, multirun=True)[0] == 0
+def test_records_of_other_code_are_made_again(run_script, finished, tmp_path: Path) -> None:
+    finished(*TWO, multirun=True)
     for job, edited in ((0, "code"), (1, "torch")):
         path = tmp_path / "out" / str(job)
         record = record_of(path)
@@ -196,8 +196,8 @@ def test_a_change_of_code_or_presets_changes_its_hash(tmp_path: Path) -> None:
     assert len(seen) == 5
 
 
-def test_a_folder_of_other_jobs_is_refused(run_script, tmp_path: Path) -> None:
-    assert run_script(*TWO, multirun=True)[0] == 0
+def test_a_folder_of_other_jobs_is_refused(run_script, finished, tmp_path: Path) -> None:
+    finished(*TWO, multirun=True)
     before = stamps(tmp_path / "out")
     for options, sentence in {
         ("mu=2,20",): "job 0 there is another (",
@@ -229,8 +229,8 @@ def test_a_sweep_that_runs_holds_its_folder(run_script, tmp_path: Path, monkeypa
     assert len(looks) == 2
 
 
-def test_one_checkpoint_that_is_gone_leaves_the_other_jobs(run_script, tmp_path: Path) -> None:
-    assert run_script("train")[0] == 0
+def test_one_checkpoint_that_is_gone_leaves_the_other_jobs(run_script, finished, tmp_path: Path) -> None:
+    finished("train")
     (stored,) = (tmp_path / "store" / "networks").glob("*.pt")
     given = [tmp_path / name for name in ("a.pt", "b.pt")]
     for path in given:
@@ -247,8 +247,8 @@ def test_one_checkpoint_that_is_gone_leaves_the_other_jobs(run_script, tmp_path:
     assert str(given[0]) in err
 
 
-def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> None:
-    assert run_script("train", "mu=1,20", multirun=True)[0] == 0
+def test_a_sweep_of_the_other_script_is_refused(run_script, finished, tmp_path: Path) -> None:
+    finished("train", "mu=1,20", multirun=True)
     before = stamps(tmp_path / "out")
     code, _, err = run_script("interpret", "mu=1,20", multirun=True)
     assert code == 1
@@ -256,9 +256,11 @@ def test_a_sweep_of_the_other_script_is_refused(run_script, tmp_path: Path) -> N
     assert stamps(tmp_path / "out") == before
 
 
-def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_read_now_is_kept(
+    run_script, finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a file system that is out of reach for a moment."""
-    assert run_script("interpret", "mu=1")[0] == 0
+    finished("interpret", "mu=1")
     path, opened = tmp_path / "out" / "result.json", os.open
 
     def failing(given: Any, *more: Any, **named: Any) -> int:
@@ -275,8 +277,10 @@ def test_a_record_that_cannot_be_read_now_is_kept(run_script, tmp_path: Path, mo
     assert "done before" in run_script("interpret", "mu=1")[1]
 
 
-def test_a_record_does_not_say_what_is_imported(run_script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_script("interpret", "mu=1")[0] == 0
+def test_a_record_does_not_say_what_is_imported(
+    run_script, finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished("interpret", "mu=1")
     folder, code = tmp_path / "out", tmp_path / "hostile.py"
     code.write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
@@ -288,8 +292,10 @@ def test_a_record_does_not_say_what_is_imported(run_script, tmp_path: Path, monk
 
 @pytest.mark.parametrize("name", ["result.json", "selection.npz", "predictions.npz"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_folder_in_the_place_of_a_file_costs_its_job_alone(run_script, tmp_path: Path, name: str, kept: bool) -> None:
-    assert run_script(*TWO, multirun=True)[0] == 0
+def test_a_folder_in_the_place_of_a_file_costs_its_job_alone(
+    run_script, finished, tmp_path: Path, name: str, kept: bool
+) -> None:
+    finished(*TWO, multirun=True)
     path = tmp_path / "out" / "0" / name
     path.unlink()
     path.mkdir()

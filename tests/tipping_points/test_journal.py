@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import optuna
 import pytest
 from filelock import FileLock
@@ -70,7 +71,7 @@ def start(place: Path, hangs_at: int = 0, storage: str = "") -> subprocess.Popen
     """A worker of the search in a folder below a place."""
     (place / FOLDER).mkdir(parents=True, exist_ok=True)
     given = [sys.executable, "-c", WORKER, storage, str(FOLDER), str(hangs_at)]
-    worker = subprocess.Popen(given, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    worker = forked.Popen(given, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     STARTED.append(worker)
     return worker
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import forked
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -124,7 +124,7 @@ work(study, {"mu": (10, 1000)}, evaluate, lambda _: BracketingSampler(Bracketing
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=600)
+    done = forked.run([sys.executable, "-c", KILLED, str(tmp_path)])
     assert done.returncode == -9
     evaluated: list[float] = []
     study = worked(tmp_path, lambda mu: LEVEL + 80 - mu, evaluated)

@@ -79,7 +79,9 @@ def sweeps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     servers = {"hangs up": Server(0), "gone": Server(0), "dies": Server(5)}  # two of a log-in, three of a run's start
     if request.config.getoption("--long"):
         servers["silent"] = Server(0, 600)
-    few = {"WANDB_INIT_TIMEOUT": "600", "WANDB_FINISH_TIMEOUT": "5", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
+    few = {"WANDB_X_GRAPHQL_RETRY_MAX": "1"}  # of the three by default, each waits for twice as long
+    own = {"gone": few, "hangs up": few, "silent": {}}
+    own["dies"] = {**few, "WANDB_INIT_TIMEOUT": "600", "WANDB_FINISH_TIMEOUT": "5"}
     given = {}
     with ExitStack() as stack:
         for name, server in servers.items():
@@ -91,8 +93,8 @@ def sweeps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 server.server_close()
             folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
             line = command(folder, "mu=1,5", "visualize=off", tracking="wandb")
-            own = server.environment | (few if name == "dies" else {})
-            given[name] = Given(folder, server, stack.enter_context(started(line, **own, HOME=str(folder))))
+            environment = {**server.environment, **own[name], "HOME": str(folder)}
+            given[name] = Given(folder, server, stack.enter_context(started(line, **environment)))
         yield given
 
 
