@@ -95,7 +95,7 @@ def _label(wanted: str | int, classes: Sequence[str]) -> int:
 
 
 def with_logits(dataset: Dataset, logits: Sequence[int]) -> Dataset:
-    """Return the data set with the logits of a network as labels; classes of other logits are named by their numbers.
+    """Return the data set with the logits of a network as labels; classes of others are called `logit 0`, …
 
     Args:
         logits: the logit of each class, in the order of the classes.

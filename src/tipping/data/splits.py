@@ -140,7 +140,7 @@ class Dataset:
         train, test: the images.
         classes: the name of each class, label by label.
         logits: the labels of the classes that the images may have, where a network that was trained elsewhere has more
-            classes than the data; then the others are named by their numbers. Empty where all classes are the data's.
+            classes than the data; the others are called `logit 0` and so on. Empty where all classes are the data's.
     """
 
     name: str

@@ -68,7 +68,7 @@ def came_trained(model: nn.Module, options: config.Config) -> bool:
 
 
 def with_classes_of(model: nn.Module, dataset: Dataset) -> Dataset:
-    """Return the data set with a class for each logit of a network, named by its number where the data has no name.
+    """Return the data set with a class for each logit of a network: those that the data does not name are `logit 0`, …
 
     Raises:
         InputError: the network has fewer logits than the labels of the data need.
