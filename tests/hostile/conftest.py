@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tipping.data import idx
+from tipping.data import download
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raise OSError(f"{url} is not to be asked")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idx, "_fetch", unreachable)
+        patch.setattr(download, "_fetch", unreachable)
         patch.setenv("TIPPING_DATA", str(folder / "data"))
         patch.chdir(folder)
         yield folder
