@@ -113,7 +113,7 @@ class Plan:
                 continue
             channels = operation.after(self) if reached else Channels.all_intact(operation.width)
             if again is not None:
-                changed = again[0].cpu().numpy() if operation.mixes else True
+                changed = again[0].cpu().numpy() if operation.mixes else np.ones(operation.width, dtype=bool)
                 channels = Channels(channels.gone, channels.intact & ~changed)
             if gone_C is not None and self._fills(node, gone_C):
                 self.filled[operation.inputs[0]] = node
