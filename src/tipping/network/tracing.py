@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from tipping.network.called import Called
 from tipping.network.hooks import evaluating, restored
 from tipping.network.kinds import MIXING, NORMALISING
-from tipping.network.called import Called
 
 
 class NotAGraph(Exception):
