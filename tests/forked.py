@@ -31,7 +31,8 @@ from typing import Any
 
 LOADED = ("hydra", "sklearn.datasets", "pytorch_lightning", "matplotlib.figure", "altair", "vl_convert", "jinja2")
 LOADED += ("optuna", "sqlalchemy", "tipping.experiment.interpret", "tipping.experiment.train", "tipping.report.page")
-LATE = ("HOME", "HYDRA_", "PYTEST_", "PYTHONPATH", "TIPPING_", "WANDB_")  # variables that nothing of these reads
+LATE = ("HOME", "HYDRA_", "PYTEST_", "PYTHONPATH", "TIPPING_", "WANDB_")  # variables that nothing of these reads,
+LATE += ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")  # or that scikit-learn sets as it is loaded
 BEFORE = dict(os.environ)
 SUBREAPER = 36  # of prctl: orphans below a process become its children
 LARGEST = 200_000  # bytes of a request
