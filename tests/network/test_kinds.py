@@ -204,3 +204,11 @@ def test_functions_are_followed_as_modules_are() -> None:
     assert filters.sites == {
         **{"conv1": "gelu_call1", "conv2": "leaky_relu_call1", "conv3": "relu_call1", "conv4": "sigmoid_call1"}
     }
+
+
+def test_a_network_in_training_mode_has_the_filters_that_it_has_in_eval_mode() -> None:
+    """Normalisation by a batch's own statistics would hide the activation within it."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), Activating(4), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 2))
+    trained, evaluated = (Filters.of(model.train(mode), torch.rand(1, 1, 8, 8)).rows() for mode in (True, False))
+    assert trained == evaluated
+    assert trained[0]["why"] == "after Activating"

@@ -96,7 +96,7 @@ def tried_kind(module: nn.Module, maps_1CHW: Tensor) -> Kind | None:
         None where the module does something else with channels, fails on random maps, or cannot be copied.
     """
     try:
-        tried = copy.deepcopy(module)  # a module may count its calls
+        tried = copy.deepcopy(module).eval()  # a copy, since a module may count its calls
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             return _kind(lambda maps: tried(maps.clone()), maps_1CHW)
     except Exception:  # whatever the module's own code raises on maps that no layer gave
