@@ -237,6 +237,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 DTYPES = (
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32),  # predictions among more than 256 classes
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
 )
 

@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,16 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
         Store(tmp_path).fetch("networks", {"seed": 0, "model": {"filters": 4}}, fail)
     assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.part"))
     assert not fetch(tmp_path).existed
+
+
+@pytest.mark.parametrize("classes", [2, 256, 257, 1000, 70_000])
+def test_predictions_among_any_number_of_classes_are_read_as_they_were_kept(tmp_path: Path, classes: int) -> None:
+    """In the type in which the ablations give them."""
+    predictions_N = torch.from_numpy(np.array([0, 1, classes - 1]).astype(np.min_scalar_type(classes - 1)))
+    kept = [Store(tmp_path).fetch("predictions", {}, lambda: {"predictions": predictions_N}) for _ in range(2)]
+    assert [one.existed for one in kept] == [False, True]
+    assert kept[1].tensors["predictions"].dtype == predictions_N.dtype
+    assert torch.equal(kept[1].tensors["predictions"].long(), predictions_N.long())
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300, -1])
