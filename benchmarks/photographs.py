@@ -14,7 +14,7 @@ from PIL import Image
 
 CLASSES = ("palace", "daisy")  # of ImageNet: 698 and 985
 COUNTS = {"train": 100, "test": 50}  # crops of each photograph
-SIDES = 280, 427  # pixels of a crop; the photographs have 427 x 640
+SIDES = 380, 427  # pixels of a crop; the photographs have 427 x 640
 SIDE = 224
 
 

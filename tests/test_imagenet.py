@@ -42,7 +42,7 @@ def test_an_imagenet_network_is_interpreted_from_its_weights_to_its_page(tmp_pat
     assert results
     for result in results:
         assert result["selection"]["certified"]
-        assert result["accuracy"]["intact"] > 0.7
+        assert result["accuracy"]["intact"] > 0.6
         assert result["accuracy"]["selected"] < result["accuracy"]["intact"]
         assert result["pictures"]
         assert len(result["selection"]["relative_gap"]) == 1000

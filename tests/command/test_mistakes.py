@@ -96,7 +96,7 @@ def test_a_failing_training_of_a_sweep_shows_in_the_exit_code(run_script, tmp_pa
         ("seed=4294967296", "seed=4294967296"),
         ("hydra.run.dir=/dev/null/job", "/dev/null/job"),
         ("device=tpu", "device=tpu"),
-        ("model=resnet", "model/resnet"),
+        ("model=vgg", "model/vgg"),
         ("data=cifar", "data/cifar"),
         ("data.name=cifar", "data.name=cifar"),
         ("model.filtres=4", "model.filtres"),
