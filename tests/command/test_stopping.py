@@ -41,15 +41,27 @@ def slow_to_clean():
                 time.sleep(0.2)
         print("cleaned")
 
+class Deleted:
+    def __del__(self):
+        stop()
+        time.sleep(1.2)
+        print("deleted")
+
+def lost():
+    Deleted()
+    while True:
+        time.sleep(0.1)
+
 line.run({main})
 """
+PRINTED = {"slow_to_clean": "cleaned\n", "lost": "deleted\n"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("main", ["stop", "swallowed", "turned", "slow_to_clean"])
+@pytest.mark.parametrize("main", ["stop", "swallowed", "turned", "slow_to_clean", "lost"])
 def test_it_ends_in_order(main: str, number: signal.Signals) -> None:
     program = PROGRAM.format(main=main, signal=number.name)
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=False)
     assert process.returncode == 128 + number
     assert process.stderr == f"stopped by {number.name}\n"
-    assert process.stdout == ("cleaned\n" if main == "slow_to_clean" else "")
+    assert process.stdout == PRINTED.get(main, "")

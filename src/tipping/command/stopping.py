@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PERIOD = 0.5  # seconds between two checks that the process ends
@@ -31,7 +32,7 @@ class Stop:
             signal.signal(number, self)
         signal.signal(signal.SIGALRM, self._insist)  # set now, as Lightning restores the handlers that it finds
 
-    def __call__(self, number: int, _: object) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.code is not None:  # even if Lightning has restored this handler
             return
         self.code = 128 + number
@@ -39,14 +40,15 @@ class Stop:
         os.write(2, f"{line}stopped by {signal.Signals(number).name}\n".encode())  # a handler may not call print
         signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
         atexit.register(self.settle)
-        sys.exit(self.code)
+        if not _is_lost(frame):
+            sys.exit(self.code)
 
     def settle(self) -> None:
         """Stop raising the exception, because it has arrived."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _insist(self, *_: object) -> None:
-        if self.code and not _ends(sys.exc_info()[1]):
+    def _insist(self, _: int, frame: FrameType | None) -> None:
+        if self.code and not _ends(sys.exc_info()[1]) and not _is_lost(frame):
             sys.exit(self.code)
 
 
@@ -55,6 +57,13 @@ def _ends(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, SystemExit):
         error = error.__context__
     return error is not None
+
+
+def _is_lost(frame: FrameType | None) -> bool:
+    """Return whether an exception would be lost where a frame runs: in a `__del__`, where Python prints it instead."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def ignore_signals() -> None:

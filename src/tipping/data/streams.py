@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -133,7 +134,7 @@ class Streamed:
             for batch in loader:
                 if isinstance(batch, InputError):
                     raise batch
-                yield batch
+                yield torch.from_numpy(batch)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -175,9 +176,9 @@ class _Reader(TorchDataset[Tensor]):
     def __init__(self, images: Streamed) -> None:
         self.images = replace(images, positions_N=images.positions_N[:0])
 
-    def __getitems__(self, positions: list[int]) -> Tensor | InputError:
+    def __getitems__(self, positions: list[int]) -> np.ndarray | InputError:
         try:
-            return self.images.read(positions)
+            return self.images.read(positions).numpy()  # torch would share a tensor by a server, which a signal breaks
         except InputError as error:
             return error
 
@@ -188,12 +189,12 @@ def _cores() -> int:
 
 
 def _leave_signals(_: int) -> None:
-    """Leave a user's interrupt to the process that started this one, which then ends this one too."""
+    """Leave the signals that stop a command to the process that started this one, which then ends this one too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Tensor | InputError) -> Tensor | InputError:
+def _as_it_is(batch: np.ndarray | InputError) -> np.ndarray | InputError:
     return batch
 
 
