@@ -55,7 +55,10 @@ def test_a_signal_ends_it_as_it_ends_a_process(number: signal.Signals) -> None:
             assert process.stdout.readline() == b"begun\n"
             assert process.poll() is None
             process.send_signal(number)
-            codes.append(process.wait(60))
+            try:
+                codes.append(process.wait(60))
+            finally:
+                process.kill()  # where signals are ignored, as in a shell's background, nothing else ends it
     assert codes == [-number, -number]
 
 
