@@ -23,7 +23,7 @@ print(json.dumps(seen))
 print("aside", file=sys.stderr)
 sys.exit(3)
 """
-WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
+WAITS = "import signal, time\nsignal.signal(2, signal.default_int_handler)\nprint('begun', flush=True)\ntime.sleep(600)"
 
 
 @pytest.fixture(params=["-c", "-m", "script"])
