@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tipping.data.labelled import Labelled, Read, check_classes, check_labels, check_trained
+from tipping.data.labelled import (
+    MOST_CLASSES,
+    Labelled,
+    Read,
+    check_classes,
+    check_labels,
+    check_trained,
+    could_be_labels,
+)
 from tipping.data.pixels import MappedImages, as_images, check_pixels, kind, mapped
 from tipping.errors import InputError
 from tipping.files import is_plain, load_arrays, load_saved, opened, parsing
@@ -26,7 +34,6 @@ NAMES = {  # other names of arrays
 NEEDED = ("train_images", "train_labels", "test_images", "test_labels")
 PARTS = ("train", "test")
 LARGEST = 2**34  # bytes of a file that is read whole, and of its arrays
-MOST_CLASSES = 10**6  # a larger label is a mistake
 
 
 class _Array(NamedTuple):
@@ -154,7 +161,7 @@ def _labels(array: _Array) -> Tensor:
     if labels.ndim != 1:
         remedy = "give (N,), a number for each image; of one-hot rows that is their argmax"
         raise InputError(f"{place} has the shape {labels.shape}: {remedy}")
-    whole_N = (labels >= 0) & (labels < MOST_CLASSES) & (np.floor(labels) == labels)
+    whole_N = could_be_labels(labels)
     if not whole_N.all():
         first = int(np.argmin(whole_N))
         raise InputError(f"{place}: label {first} is {labels[first]}: give whole numbers from 0 to {MOST_CLASSES - 1}")

@@ -13,7 +13,16 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
 from tipping.data.decoding import Preparation
-from tipping.data.labelled import Labelled, LazyImages, Read, check_classes, check_labels, check_trained
+from tipping.data.labelled import (
+    MOST_CLASSES,
+    Labelled,
+    LazyImages,
+    Read,
+    check_classes,
+    check_labels,
+    check_trained,
+    could_be_labels,
+)
 from tipping.data.pixels import as_images, first_wrong, kind
 from tipping.errors import InputError
 
@@ -21,7 +30,6 @@ TESTS = ("test", "val", "validation", "valid")
 IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")  # what Hugging Face's data sets call them
 COLUMNS = ("targets", "labels")  # where torchvision's keep all labels
 GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow
-MOST_CLASSES = 10**6  # a larger label is a mistake
 ASKED = 100  # classes of which an image is read, to see whether its label is the one that is kept
 
 
@@ -190,8 +198,7 @@ def _kept(dataset: Any) -> np.ndarray | None:
         return None
     if labels_N.ndim != 1 or labels_N.dtype.kind not in "biuf":
         return None
-    usual = (labels_N >= 0) & (labels_N < MOST_CLASSES) & (labels_N == np.floor(labels_N))
-    return labels_N.astype(np.int64) if usual.all() else None
+    return labels_N.astype(np.int64) if could_be_labels(labels_N).all() else None
 
 
 def _label_column(dataset: Any) -> str | None:

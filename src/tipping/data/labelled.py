@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -47,7 +48,14 @@ class Labelled:
         return len(self.labels_N)
 
 
+MOST_CLASSES = 10**6  # a larger label is a mistake
 Read = tuple[Labelled, Labelled, tuple[str, ...]]  # training images, test images, names of the classes
+
+
+def could_be_labels(values_N: np.ndarray) -> np.ndarray:
+    """Return whether each number is whole, from 0 to `MOST_CLASSES` - 1: boolean (N,)."""
+    could_N: np.ndarray = (values_N >= 0) & (values_N < MOST_CLASSES) & (np.floor(values_N) == values_N)
+    return could_N
 
 
 def check_classes(place: object, classes: Sequence[str]) -> None:

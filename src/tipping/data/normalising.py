@@ -11,10 +11,7 @@ from torch import Tensor
 
 from tipping.errors import InputError, require
 
-IMAGENET = {
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}  # of its images, as torchvision's networks take
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # as torchvision's networks take
 Statistic = float | str | Sequence[float]  # a number, one for each channel, or `imagenet`
 
 
@@ -35,9 +32,8 @@ class Normalisation:
         Args:
             images_NCHW: bytes, which are divided by 255 first, or floats.
         """
-        if (
-            images_NCHW.dtype == torch.uint8
-        ):  # by a tensor, as a GPU would multiply with the rounded inverse of a number
+        if images_NCHW.dtype == torch.uint8:
+            # by a tensor, as a GPU would multiply with the rounded inverse of a number
             images_NCHW = images_NCHW.float().div_(torch.tensor(255.0, device=images_NCHW.device))
         if self == PLAIN:
             return images_NCHW

@@ -242,8 +242,8 @@ def mean_activations(filters: Filters, split: Split) -> Tensor:
     part = up_to_last(model, [module for _, module in maps])
     with evaluating(model):
         network = _tried(part, model, tuple(maps), split[:1].images_NCHW)
-    with evaluating(model), hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
-        for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
-            network(images_NCHW.clone())
+        with hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
+            for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
+                network(images_NCHW.clone())
     means_F = torch.cat([sums[layer] / counts[layer] for layer, _ in maps])
     return means_F.to(next(model.parameters()))
