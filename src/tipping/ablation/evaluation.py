@@ -7,11 +7,12 @@ import logging
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from tipping.ablation.engine import Engine
@@ -52,6 +53,46 @@ def evaluate_ablations(
         ValueError: a position, `value` or `scope` is one that `ablated` refuses, or the network does not give logits
             (N, C).
     """
+    return _evaluated(filters, split, ablations, value, scope, with_losses=False)[0]
+
+
+class Evaluated(NamedTuple):
+    """The predictions and losses of a network under ablations.
+
+    Attributes:
+        predictions_AN: the predicted classes, as `evaluate_ablations` returns them.
+        losses_AN: the cross-entropy of each image's label, in nats: float32.
+    """
+
+    predictions_AN: np.ndarray
+    losses_AN: np.ndarray
+
+
+def evaluate_losses(
+    filters: Filters,
+    split: Split,
+    ablations: Sequence[np.ndarray],
+    *,
+    value: Tensor | None = None,
+    scope: str = "filter",
+) -> Evaluated:
+    """Predict the class of each image under each ablation, and measure the cross-entropy of its label.
+
+    Arguments and errors are those of `evaluate_ablations`; losses differ by rounding from those within `ablated`.
+    """
+    predictions_AN, losses_AN = _evaluated(filters, split, ablations, value, scope, with_losses=True)
+    assert losses_AN is not None
+    return Evaluated(predictions_AN, losses_AN)
+
+
+def _evaluated(
+    filters: Filters,
+    split: Split,
+    ablations: Sequence[np.ndarray],
+    value: Tensor | None,
+    scope: str,
+    with_losses: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
     for gone in ablations:
         gone_channels(filters, gone)  # checks: below, a boolean mask would count as positions
     sets = [tuple(np.unique(gone).tolist()) for gone in ablations]
@@ -71,14 +112,19 @@ def evaluate_ablations(
         else:
             batches = _narrowed(engine, split, distinct)
         classes_AN = torch.empty(len(distinct), len(split), dtype=torch.int32, device=image_1CHW.device)
+        losses_AN = torch.empty(*classes_AN.shape if with_losses else (0, 0), device=image_1CHW.device)
         total = len(distinct) * len(split)
         bar = tqdm(total=total, desc="ablations", unit=" images", unit_scale=True, leave=False, disable=None)
         with bar, closing(batches):  # or an exception would keep the network ablated while its traceback lives
             for row, start, logits_NC in batches:
-                classes_AN[row, start : start + len(logits_NC)] = logits_NC.argmax(1)
+                part = slice(start, start + len(logits_NC))
+                classes_AN[row, part] = logits_NC.argmax(1)
+                if with_losses:
+                    losses_AN[row, part] = cross_entropy(logits_NC.float(), split.labels_N[part], reduction="none")
                 bar.update(len(logits_NC))
     predictions_AN = classes_AN.cpu().numpy().astype(np.min_scalar_type(logits_1C.shape[1] - 1))
-    return predictions_AN[[row_of[gone] for gone in sets]]
+    rows = [row_of[gone] for gone in sets]
+    return predictions_AN[rows], losses_AN.cpu().numpy()[rows] if with_losses else None
 
 
 Logits = Generator[

@@ -1,0 +1,117 @@
+"""The evidence that selectors score filters by: a network, its training images, and what passes over them give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tipping.data import Split
+from tipping.errors import InputError
+from tipping.mu_lasso import MuLassoProblem, SolutionPath, homotopy
+from tipping.network import Filters
+from tipping.selection import PLAIN, Measure, response_batches
+
+
+class Responses(NamedTuple):
+    """The responses of filters to images, and what they are to explain.
+
+    Attributes:
+        problem: the mu-lasso problem of the responses.
+        responses_NR: X, L1-normalised at each place measured: float32.
+        labels_N: the class of each image, as the measure has it.
+    """
+
+    problem: MuLassoProblem
+    responses_NR: np.ndarray
+    labels_N: np.ndarray
+
+
+class Budget(NamedTuple):
+    """What selectors may spend that ablate filters.
+
+    Attributes:
+        images: training images, evenly spread, on which each ablation is measured.
+        permutations: orders in which filters are removed, for Shapley values.
+        removals: filters that greedy selection removes one by one.
+    """
+
+    images: int = 500
+    permutations: int = 10
+    removals: int = 40
+
+
+DEFAULT = Budget()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence that all selectors share: each part is computed when one first asks for it, and kept.
+
+    Attributes:
+        filters: the filters of the network.
+        images: training images.
+        mu: the L1 radius of the mu-lasso, for each class.
+        seed: the seed of whatever a selector draws.
+        measure: the measure of the responses.
+        value, scope: how filters are ablated, as in `ablated`.
+        budget: what selectors may spend that ablate filters.
+    """
+
+    filters: Filters
+    images: Split
+    mu: float = 100
+    seed: int = 0
+    measure: Measure = PLAIN
+    value: Tensor | None = None
+    scope: str = "filter"
+    budget: Budget = DEFAULT
+
+    @cached_property
+    def responses(self) -> Responses:
+        """The responses to all images, from one pass."""
+        kept: list[tuple[Tensor, Tensor]] = []
+
+        def keeping(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+            for responses_NR, onehot_NC in batches:
+                kept.append((responses_NR.float().cpu(), onehot_NC.argmax(1).cpu()))
+                yield responses_NR, onehot_NC
+
+        with torch.no_grad(), closing(response_batches(self.filters, self.images, self.measure)) as batches:
+            problem = MuLassoProblem.stream(keeping(batches), torch.float64)
+        responses, labels = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
+        return Responses(problem, responses, labels)
+
+    @cached_property
+    def path(self) -> SolutionPath:
+        """The exact solutions of the mu-lasso at every mu up to `mu`.
+
+        Raises:
+            InputError: ties between filters lead the path in circles.
+        """
+        try:
+            return homotopy(self.responses.problem, largest_mu=self.mu)
+        except ArithmeticError as error:
+            raise InputError(f"the path of the mu-lasso cannot be followed: {error}") from error
+
+    @cached_property
+    def few(self) -> Split:
+        """The images on which ablations are measured."""
+        return self.images.spread(self.budget.images)
+
+    @property
+    def manner(self) -> dict[str, object]:
+        """How filters are ablated, as keyword arguments of `ablated` and `evaluate_ablations`."""
+        return {"value": self.value, "scope": self.scope}
+
+    def by_filter(self, values_R: np.ndarray) -> np.ndarray:
+        """Sum values (R,) or (R, C) over the responses of each filter: (F,) or (F, C)."""
+        sums_F = np.zeros((len(self.filters.ablatable_F), *values_R.shape[1:]))
+        np.add.at(sums_F, self.filters.filter_R, values_R)
+        return sums_F

@@ -1,0 +1,64 @@
+"""All selectors, the cheap ones first: a new one is entered here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tipping.errors import InputError, require
+from tipping.selectors import activations, lasso, weights
+from tipping.selectors.evidence import Evidence
+from tipping.selectors.scores import Scores
+
+COSTS = {  # what a selector takes, from cheap to dear
+    "weights": "the weights alone",
+    "pass": "a pass over the images",
+    "backward": "a pass over the images and back",
+    "fit": "a pass over the images, and a fit to the responses",
+    "attribution": "several passes over the images and back",
+    "ablations": "many ablations",
+}
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A way to score filters by their relevance.
+
+    Attributes:
+        name: the name, as an option gives it.
+        family: the kind of evidence that decides: weights, activations, gradients, attribution, probes or ablation.
+        cost: what it takes, a key of `COSTS`.
+        formula: computes the scores; its docstring has the mathematics and the source.
+    """
+
+    name: str
+    family: str
+    cost: str
+    formula: Callable[[Evidence], np.ndarray | Scores]
+
+
+SELECTORS = {
+    selector.name: selector
+    for selector in (
+        Selector("l1", "weights", "weights", weights.l1),
+        Selector("mean", "activations", "pass", activations.mean),
+        Selector("share", "activations", "pass", activations.share),
+        Selector("mu_lasso", "probes", "fit", lasso.by_strength),
+    )
+}
+
+
+def score(name: str, evidence: Evidence) -> Scores:
+    """Score the filters of a network by a selector.
+
+    Raises:
+        InputError: there is no such selector, it does not suit the network, or a score is not finite.
+    """
+    require(name in SELECTORS, "selector", name, f"give one of {', '.join(SELECTORS)}")
+    computed = SELECTORS[name].formula(evidence)
+    scores = computed if isinstance(computed, Scores) else Scores(np.asarray(computed, dtype=float))
+    if not np.isfinite(scores.values).all():
+        raise InputError(f"selector={name}: its scores of this network are not finite; leave it out")
+    return scores
