@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-METHOD = ("mu_lasso", "data", "network", "selection", "ablation", "selectors", "visualize", "tipping_points")
+METHOD = ("mu_lasso", "data", "network", "selection", "ablation", "selectors", "visualize", "tipping_points", "arena")
 WORKSHOP = ("tracking", "experiment", "results", "report", "command")
 ORDER = (
     "errors",

@@ -12,6 +12,7 @@ COMMANDS = {  # by name: what the sub-command does, and its room in `tipping.com
     "train": ("train networks", "train"),
     "interpret": ("find the filters a network relies on, and what is left without them", "interpret"),
     "layers": ("say what of a network is measured and ablated, without training it", "layers"),
+    "arena": ("compare selectors: whose filters does a network use?", "arena"),
     "search": ("search the mu at which networks tip", "tipping_point"),
     "fewest": ("search the fewest filters that tip a network, over mu and its options", "fewest_filters"),
     "table": ("write the table and the chart of a sweep", "table"),
@@ -20,7 +21,7 @@ COMMANDS = {  # by name: what the sub-command does, and its room in `tipping.com
     "store": ("list, verify or prune what is kept of networks", "store"),
     "dashboard": ("save the workspace in which W&B compares jobs", "dashboard"),
 }
-OF_HYDRA = ("train", "interpret", "search", "fewest")  # sub-commands whose command line is read by Hydra
+OF_HYDRA = ("train", "interpret", "arena", "search", "fewest")  # sub-commands whose command line is read by Hydra
 HELP = """\
 usage: {program} COMMAND [OPTION ...]
 

@@ -18,8 +18,17 @@ HYDRA = ".hydra"  # the folder in that of a job by which tables and pages find j
 FIXED = re.compile(r"\$\{(now:[^${}]*|hydra[.:]job\.name|oc\.env:[^${}]*)\}")  # the same for all jobs
 NUMBER = re.compile(r"\$\{hydra[.:]job\.num\}")
 # files that a sweep keeps beside the folders of its jobs
-TABLES = {"results.csv", "trainings.csv", "trials.csv", "tipping_points.csv"}
-OWN = {*TABLES, "multirun.yaml", "report.html", "accuracy_drop.png", "tipping_points.png", "search.json", RECORD}
+TABLES = {"results.csv", "trainings.csv", "trials.csv", "tipping_points.csv", "arena.csv"}
+OWN = {
+    *TABLES,
+    "multirun.yaml",
+    "report.html",
+    "accuracy_drop.png",
+    "tipping_points.png",
+    "arena.png",
+    "search.json",
+    RECORD,
+}
 
 
 class Planned(NamedTuple):

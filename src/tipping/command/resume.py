@@ -286,9 +286,9 @@ def _parsed(composed: DictConfig) -> Config:
 
 def _kind(options: DictConfig) -> type[Record]:
     """Return the class of the records of a multirun's jobs."""
-    from tipping.experiment.record import InterpretRecord, TrainRecord  # imports torch
+    from tipping.experiment.record import KINDS, InterpretRecord  # imports torch
 
-    return TrainRecord if options.hydra.job.name == "train" else InterpretRecord
+    return KINDS.get(options.hydra.job.name, InterpretRecord)
 
 
 def _name_of(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from tipping.errors import require, require_mu, require_positive, require_whole
+from tipping.experiment.arena_options import ArenaOptions
 from tipping.experiment.data_options import DataOptions, deciding_of_data
 from tipping.tracking import Tracking
 
@@ -194,6 +195,7 @@ class FewestFiltersOptions:
         require_whole("search.trials", self.trials, 1)
 
 
+MU_LASSO = "mu_lasso"  # the selector of the paper, and of all records that name none
 ELSEWHERE = (
     "store",
     "tracking",
@@ -223,6 +225,7 @@ class Config:
     store: StoreOptions
     mu: float
     seed: int
+    selector: str
     randomize: str
     device: str
     resume: bool
@@ -243,6 +246,13 @@ class Config:
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require_device(self.device)
+
+
+@dataclass
+class ArenaConfig(Config):
+    """All options of a contest of selectors."""
+
+    arena: ArenaOptions
 
 
 def require_device(device: object) -> None:
@@ -268,12 +278,13 @@ def parse(composed: DictConfig) -> Config:
         InputError: an option is out of its range.
         omegaconf.errors.OmegaConfBaseException: an option is unknown or of another type.
     """
-    for option, kind in get_type_hints(Config).items():
+    for option, hint in get_type_hints(Config).items():
         a_list = OmegaConf.is_list(composed.get(option))
-        require(not a_list or kind in (str, int, float, bool), option, composed.get(option), "give options by name")
+        require(not a_list or hint in (str, int, float, bool), option, composed.get(option), "give options by name")
     rules = OmegaConf.select(composed, "visualize.rules")
     require(not OmegaConf.is_dict(rules), "visualize.rules", rules, "give a list in brackets, such as [guided]")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    kind = ArenaConfig if "arena" in composed else Config
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed))
     assert isinstance(config, Config)
     return config
 
@@ -289,6 +300,8 @@ def decisive(options: dict[str, Any]) -> dict[str, Any]:
     selection = {key: value for key, value in chosen["selection"].items() if key != "memory"}
     if selection.get("gram") == "float64":
         del selection["gram"]
+    if chosen.get("selector") == MU_LASSO:
+        del chosen["selector"]
     return {**chosen, "selection": selection, **deciding_of_data(options["data"])}
 
 

@@ -12,7 +12,11 @@ SCRIPTS = {  # of sub-commands; in a checkout they are beside the folder of the 
     "search": "sweeps/tipping_point.py",
     "fewest": "sweeps/fewest_filters.py",
 }
-JOBS = {"tipping_point": "search", "fewest_filters": "fewest"}  # by the name of the job in Hydra, the sub-command
+JOBS = {
+    "tipping_point": "search",
+    "fewest_filters": "fewest",
+    "arena": "arena",
+}  # by the name of the job in Hydra, the sub-command
 used: list[str] = []  # the words that called `tipping` in this process; empty for a script
 
 
@@ -33,4 +37,4 @@ def words(name: str) -> list[str]:
 def words_of_job(job: str) -> list[str]:
     """Return the words that call the sub-command of a job, by the name that Hydra gives to the job."""
     name = JOBS.get(job, job)
-    return words(name) if name in SCRIPTS else ["python", f"{job}.py"]  # a name that the user gave
+    return words(name) if name in SCRIPTS or job in JOBS else ["python", f"{job}.py"]  # a name that the user gave

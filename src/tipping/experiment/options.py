@@ -34,7 +34,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def varying_options(records: Sequence[Record]) -> list[str]:
     """Return the options that differ between the jobs of records and decide their results; mu and seed do not count."""
-    plain = flat({"data": asdict(DataOptions("", None))})  # older records lack some of these
+    plain = flat({"data": asdict(DataOptions("", None)), "selector": "mu_lasso"})  # older records lack some of these
     configs = [{**plain, **flat(record.config)} for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]

@@ -10,7 +10,8 @@ import numpy as np
 from tipping.ablation import DropCurve, accuracies, chance_of
 from tipping.data import Split
 from tipping.experiment import config
-from tipping.experiment.record import Accuracy, Certificate, CurvePoints, FilterCounts, InterpretRecord, SelfTest
+from tipping.experiment.record import InterpretRecord
+from tipping.experiment.record_parts import Accuracy, Certificate, CurvePoints, FilterCounts, SelfTest
 from tipping.network import FilterIndex, Filters
 from tipping.selection import MATCHES, Selection
 

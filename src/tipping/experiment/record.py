@@ -8,124 +8,19 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
+from tipping.experiment.record_parts import (
+    Accuracy,
+    BareAccuracy,
+    Certificate,
+    CurvePoints,
+    Entry,
+    EpochCurve,
+    FilterCounts,
+    SelfTest,
+    TestAccuracy,
+)
 from tipping.files import fit_to_print
 from tipping.selection import Overlap
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """The accuracies, in [0, 1], on the images evaluated.
-
-    Attributes:
-        intact: of the intact network.
-        selected: without the relevant filters.
-        random: without the filters of each random control.
-        chance: of the most frequent class as the only answer.
-    """
-
-    intact: float
-    selected: float
-    random: list[float]
-    chance: float
-
-
-@dataclass(frozen=True)
-class TestAccuracy:
-    """The accuracy, in [0, 1], of a trained network on the test images."""
-
-    __test__ = False  # or pytest takes the class for a test
-
-    intact: float
-
-
-@dataclass(frozen=True)
-class FilterCounts:
-    """The numbers of filters.
-
-    Attributes:
-        total: all filters of the network.
-        dead: filters that never respond.
-        relevant: filters with a weight for some class.
-        ablated: relevant filters that may be ablated.
-        shared: for each control, the number of filters that the control shares with the ablated filters.
-        per_layer: the number of ablated filters in each layer.
-    """
-
-    total: int
-    dead: int
-    relevant: int
-    ablated: int
-    shared: list[int]
-    per_layer: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """The quality of the weights; lists have an entry for each class.
-
-    Attributes:
-        solver: the name of the solver.
-        relative_gap: the relative duality gap.
-        certified: whether every gap is within the tolerance.
-        unique: whether no other support reaches the minimum.
-        iterations: the iterations of the solver.
-        explained: the share of the variance of the labels that the weights explain.
-        explainable: the share that any weights could explain.
-        explainable_by_noise: the share that weights on noise would seem to explain.
-    """
-
-    solver: str
-    relative_gap: list[float]
-    certified: bool
-    unique: list[bool]
-    iterations: list[int]
-    explained: list[float]
-    explainable: list[float]
-    explainable_by_noise: float
-
-
-@dataclass(frozen=True)
-class CurvePoints:
-    """The accuracy-drop curve: accuracies after filters are removed, at several numbers of filters.
-
-    Attributes:
-        images: the number of images evaluated.
-        removed: the numbers of filters removed, rising from 0.
-        selected, weakest: the accuracies when relevant filters are removed, the strongest or the weakest first.
-        random: the accuracies when the filters of each control are removed.
-    """
-
-    images: int
-    removed: list[int]
-    selected: list[float]
-    weakest: list[float]
-    random: list[list[float]]
-
-
-@dataclass(frozen=True)
-class EpochCurve(CurvePoints):
-    """The accuracy-drop curve after some epochs of a training.
-
-    Attributes:
-        tips_at: the number of filters at which the network tips; None if the network does not tip.
-    """
-
-    tips_at: float | None
-
-
-@dataclass(frozen=True)
-class SelfTest:
-    """What the network's test of its own ablations has shown.
-
-    Attributes:
-        passes: how many times an image passed the network.
-        moved: the layers whose filters are ablated earlier than where they would be measured best.
-        remarks: what a reader should know, in sentences.
-    """
-
-    passes: int
-    moved: list[str]
-    remarks: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +115,33 @@ class InterpretRecord(Record):
     self_test: SelfTest | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArenaRecord(Record):
+    """The record of a contest of selectors on one network.
+
+    Attributes:
+        accuracy: the accuracy of the intact network.
+        filters: the numbers of filters, and those of the mu-lasso's selection at mu.
+        selection: the certificate of that selection.
+        images: the number of images evaluated.
+        entries: the results.
+        refused: why a selector could not take part, by its name.
+        self_test: the test of the ablations.
+    """
+
+    accuracy: BareAccuracy
+    filters: FilterCounts
+    selection: Certificate
+    images: int
+    entries: list[Entry]
+    refused: dict[str, str]
+    self_test: SelfTest | None = None
+
+
+AnyRecord = TrainRecord | InterpretRecord | ArenaRecord
+KINDS: dict[str, type[Record]] = {"train": TrainRecord, "arena": ArenaRecord}  # by job; of others, InterpretRecord
+
+
 class OtherVersion(ValueError):
     """The error for a record whose form is that of another version of the package."""
 
@@ -231,7 +153,7 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
     return {**content, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def parse_record(value: Any, job: str = "") -> TrainRecord | InterpretRecord:
+def parse_record(value: Any, job: str = "") -> AnyRecord:
     """Return the record that JSON values hold, with texts that are fit to be printed.
 
     Args:
@@ -256,11 +178,23 @@ def parse_record(value: Any, job: str = "") -> TrainRecord | InterpretRecord:
         curves = {epoch: _parsed(EpochCurve, curve) for epoch, curve in value["curves"].items()}
         parts = {"accuracy": _parsed(TestAccuracy, value["accuracy"]), "curves": curves}
         return TrainRecord(**_common(value), **parts, job=job)
+    if "entries" in value:
+        return ArenaRecord(**_common(value), **_parts_of_arena(value), job=job)
     kinds = {"accuracy": Accuracy, "filters": FilterCounts, "selection": Certificate, "curve": CurvePoints}
     parts = {name: _parsed(kind, value[name]) for name, kind in kinds.items()}
     overlap = value["overlap"] and _parsed(Overlap, value["overlap"])
     parts["self_test"] = value.get("self_test") and _parsed(SelfTest, value["self_test"])
     return InterpretRecord(**_common(value), **parts, overlap=overlap, signals_alike=value["signals_alike"], job=job)
+
+
+def _parts_of_arena(value: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"accuracy": BareAccuracy, "filters": FilterCounts, "selection": Certificate}
+    return {
+        **{name: _parsed(kind, value[name]) for name, kind in kinds.items()},
+        "entries": [_parsed(Entry, entry) for entry in value["entries"]],
+        "self_test": value["self_test"] and _parsed(SelfTest, value["self_test"]),
+        **{name: value[name] for name in ("images", "refused")},
+    }
 
 
 def _common(value: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from tipping.ablation import DropCurve
 from tipping.data import Split
+from tipping.experiment.contest_files import check_contest
 from tipping.experiment.options import RECORD as RECORD  # for all that read records
-from tipping.experiment.record import InterpretRecord, Record, TrainRecord, parse_record, sealed
+from tipping.experiment.record import AnyRecord, ArenaRecord, InterpretRecord, Record, TrainRecord, parse_record, sealed
 from tipping.files import ARRAYS, load_arrays, opened, read_json, replacing
 from tipping.network import Filters
 from tipping.selection import Selection
@@ -32,12 +33,12 @@ UNREADABLE = (OSError, *DAMAGED)
 Kind = TypeVar("Kind", bound=Record)
 
 
-def read_record(directory: Path, job: str = "") -> TrainRecord | InterpretRecord:
+def read_record(directory: Path, job: str = "") -> AnyRecord:
     """Read the record in a directory, and check it against the job's files, as `read_job` does."""
     return read_job(directory, job)[0]
 
 
-def read_job(directory: Path, job: str = "") -> tuple[TrainRecord | InterpretRecord, dict[str, np.ndarray]]:
+def read_job(directory: Path, job: str = "") -> tuple[AnyRecord, dict[str, np.ndarray]]:
     """Read the record in a directory, and check it against the job's files, each of which is read once.
 
     The arrays must be those that were written, and the accuracies and counts of filters must be theirs.
@@ -48,7 +49,7 @@ def read_job(directory: Path, job: str = "") -> tuple[TrainRecord | InterpretRec
 
     Returns:
         the record, and the classes that the job predicted for the images evaluated, with the images' labels, by name;
-        none for a job of train.py.
+        of a contest of selectors, what `write_scores` has written; none for a job of train.py.
 
     Raises:
         one of UNREADABLE: there is no record, or the record is of another version, or it or its arrays are not whole.
@@ -64,6 +65,9 @@ def read_job(directory: Path, job: str = "") -> tuple[TrainRecord | InterpretRec
     selection, held = (
         load_arrays(directory / name, sha256=record.files.get(name)) for name in (SELECTION, PREDICTIONS)
     )
+    if isinstance(record, ArenaRecord):
+        check_contest(record, selection, held)
+        return record, selection
     classes = _classes(held)
     _check_numbers(record, selection, held, classes)
     return record, classes
@@ -218,7 +222,7 @@ def write_record(directory: Path, record: Record) -> None:
 
     The file is the last that a job must write.
     """
-    names = [SELECTION, PREDICTIONS] if isinstance(record, InterpretRecord) else []
+    names = [] if isinstance(record, TrainRecord) else [SELECTION, PREDICTIONS]
     names += sorted(path.relative_to(directory).as_posix() for path in (directory / PICTURES).rglob("*.png"))
     ended = replace(
         record,

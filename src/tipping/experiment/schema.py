@@ -101,8 +101,7 @@ _common = _has(
 _training = _has(
     curves=_named(lambda value: _curve(value) and _has(tips_at=_or_none(_number))(value)),
 )
-_interpreting = _has(
-    accuracy=_has(intact=_share, selected=_share, random=_some(_share), chance=_share),
+_selecting = _has(
     filters=_has(
         total=lambda value: _count(value) and value > 0,
         **dict.fromkeys(("dead", "relevant", "ablated"), _count),
@@ -117,6 +116,9 @@ _interpreting = _has(
         explainable_by_noise=_number,
         **dict.fromkeys(("relative_gap", "explained", "explainable"), _some(_number)),
     ),
+)
+_interpreting = _has(
+    accuracy=_has(intact=_share, selected=_share, random=_some(_share), chance=_share),
     overlap=_or_none(
         _has(
             **dict.fromkeys(("jaccard", "rank_correlation"), _or_none(_number)),
@@ -151,6 +153,27 @@ _self_test = _or_none(
 )
 
 
+def _entry(value: Any) -> bool:
+    """Return whether a value is the result of a selector: counts that rise from 0, and curves of that many points."""
+    lines = ("removed", "kept", "removed_loss", "kept_loss")
+    texts, open_ended = ("selector", "family", "cost", "orders"), ("tips_at", "tips_low", "tips_high")
+    kinds = dict.fromkeys(texts, _text) | dict.fromkeys(open_ended, _or_none(_number)) | {"counts": _some(_count)}
+    kinds |= dict.fromkeys(lines[:2], _some(_some(_share))) | dict.fromkeys(lines[2:], _some(_some(_number)))
+    if not _has(seconds=_number, **kinds)(value):
+        return False
+    counts = value["counts"]
+    return counts == sorted({0, *counts}) and all(len(line) == len(counts) for name in lines for line in value[name])
+
+
+_contest = _has(
+    accuracy=_has(intact=_share, chance=_share),
+    images=lambda value: _count(value) and value > 0,
+    entries=_some(_entry),
+    refused=_named(_text),
+    self_test=_self_test,
+)
+
+
 def whole(record: dict[str, Any]) -> bool:
     """Return whether JSON values hold a whole record, of train.py or interpret.py, with values of the right kinds."""
     if not (_common(record) and _said_twice(record)) or not _or_none(_text)(record.get("trained_on")):
@@ -161,4 +184,8 @@ def whole(record: dict[str, Any]) -> bool:
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])
+    if not _selecting(record):
+        return False
+    if "entries" in record:
+        return _contest(record)
     return _interpreting(record) and _self_test(record.get("self_test"))  # older records have no self-test

@@ -17,7 +17,8 @@ from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import check_pictures, draw_subject
-from tipping.experiment.record import EpochCurve, TestAccuracy, TrainRecord
+from tipping.experiment.record import TrainRecord
+from tipping.experiment.record_parts import EpochCurve, TestAccuracy
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject

@@ -10,7 +10,7 @@ import numpy as np
 
 from tipping import tracking
 from tipping.experiment.options import varying_options
-from tipping.experiment.record import Accuracy
+from tipping.experiment.record_parts import Accuracy
 from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
 from tipping.results import tables, tipping_map

@@ -11,7 +11,8 @@ import numpy as np
 
 from tipping.errors import printable
 from tipping.experiment.options import flat, model_text, varying_options
-from tipping.experiment.record import CurvePoints, InterpretRecord
+from tipping.experiment.record import InterpretRecord
+from tipping.experiment.record_parts import CurvePoints
 from tipping.results.rendering import SCALE, svg_of
 
 Line = tuple[np.ndarray, np.ndarray]  # rising positions, and the values there

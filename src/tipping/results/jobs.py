@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tipping.errors import InputError, printable
+from tipping.experiment.config import MU_LASSO
 from tipping.experiment.options import ELSEWHERE, flat
-from tipping.experiment.record import InterpretRecord, TrainRecord
+from tipping.experiment.record import ArenaRecord, InterpretRecord, TrainRecord
 from tipping.experiment.records import PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_job
 
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
@@ -33,10 +34,11 @@ class Job(NamedTuple):
 
     @property
     def network(self) -> tuple[str, ...]:
-        """The key that all jobs of one network share: weights, protocol, randomization and solver."""
+        """The key that all jobs of one network share: weights, protocol, randomization, selector and solver."""
         axes = json.dumps(self.record.protocol, sort_keys=True)
         options = self.record.config
-        return str(self.record.store["weights"]), axes, options["randomize"], options["selection"]["solver"]
+        chosen_by = options.get("selector", MU_LASSO), options["selection"]["solver"]
+        return str(self.record.store["weights"]), axes, options["randomize"], *chosen_by
 
 
 class Jobs(NamedTuple):
@@ -48,6 +50,8 @@ class Jobs(NamedTuple):
         interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
         predictions: what `Job` holds of the jobs of interpret.py, by the folders of the jobs; none where not asked for.
         trained: the records of the jobs of train.py, by the folders of the jobs.
+        contests: the records of the contests of selectors, by the folders of the jobs.
+        scores: what `write_scores` has written of each contest, by the folders of the jobs; none where not asked for.
         unreadable: the folders of jobs whose record cannot be read, is of another version, or lies elsewhere.
     """
 
@@ -56,6 +60,8 @@ class Jobs(NamedTuple):
     interpreted: dict[Path, InterpretRecord]
     predictions: dict[Path, dict[str, np.ndarray]]
     trained: dict[Path, TrainRecord]
+    contests: dict[Path, ArenaRecord]
+    scores: dict[Path, dict[str, np.ndarray]]
     unreadable: list[Path]
 
     @property
@@ -72,7 +78,7 @@ class Jobs(NamedTuple):
         Raises:
             InputError: there is no record of a job.
         """
-        if not (self.interpreted or self.trained or self.unreadable):
+        if not (self.interpreted or self.trained or self.contests or self.unreadable):
             raise InputError(f"{self.folder} holds no records of jobs; give the folder of a sweep or a search")
         jobs = [Job(path, record, self.predictions[path]) for path, record in self.interpreted.items()]
         reason = "its record or predictions cannot be read, or are of another version"
@@ -84,7 +90,7 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
 
     Args:
         folder: the folder.
-        predictions: whether to keep the predictions; those of many jobs take memory.
+        predictions: whether to keep the predictions and scores; those of many jobs take memory.
 
     Raises:
         InputError: the folder is missing or holds no job.
@@ -94,23 +100,27 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
     paths = {path.parent for path in folder.rglob(RECORD)} | {path.parent for path in folder.glob("*/.hydra")}
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
-    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, [])
+    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, {}, {}, [])
     inside = folder.resolve()
     for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
             for name in (RECORD, PREDICTIONS, SELECTION):  # a folder of somebody's must not show other files by a link
                 if not (path / name).resolve().is_relative_to(inside):
                     raise ValueError("a link that leads out of the folder")
-            record, classes = read_job(path, job_name(folder, path))
+            record, arrays = read_job(path, job_name(folder, path))
         except UNREADABLE:
             jobs.unreadable.append(path)
             continue
         if isinstance(record, TrainRecord):
             jobs.trained[path] = record
+        elif isinstance(record, ArenaRecord):
+            jobs.contests[path] = record
+            if predictions:
+                jobs.scores[path] = arrays
         else:
             jobs.interpreted[path] = record
             if predictions:
-                jobs.predictions[path] = classes
+                jobs.predictions[path] = arrays
     return jobs
 
 

@@ -3,7 +3,15 @@
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
 from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
-from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
+from tipping.selection.relevance import (
+    Selection,
+    explainable,
+    masses,
+    select_each,
+    selections,
+    strongest_first,
+    with_controls,
+)
 from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches
 from tipping.selection.stability import on_halves, stability
 
@@ -19,6 +27,7 @@ __all__ = [
     "collect",
     "draw_controls",
     "explainable",
+    "masses",
     "mean_activations",
     "on_halves",
     "overlap",

@@ -1,0 +1,80 @@
+"""The contest of selectors on one network: each scores the filters, and what they score highest is removed or kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tipping.arena.lines import Lines, measure_lines
+from tipping.arena.orders import counts_along, layer_matched_order, own_order, within_layers
+from tipping.data import Split
+from tipping.errors import InputError
+from tipping.selection import Candidates, Draws, Selection, draw_controls, masses, selections
+from tipping.selectors import Evidence, Scores
+
+OWN, MATCHED = "own", "matched"
+RANDOM = {"random": OWN, "random_layer": MATCHED, "random_live": MATCHED, "random_norm": MATCHED}  # by their orders
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The rules of a contest on one network, the same for all selectors.
+
+    Attributes:
+        evidence: what selectors score filters by: the network and training images.
+        images: the images on which accuracy is measured.
+        draws: the number of random orders.
+        scaled: whether scores are divided by the norm of their layer's.
+    """
+
+    evidence: Evidence
+    images: Split
+    draws: int = 5
+    scaled: bool = False
+
+    @cached_property
+    def reference(self) -> Selection:
+        """The relevant filters by the mu-lasso at mu, with which orders are matched.
+
+        Raises:
+            InputError: no filter is relevant.
+        """
+        evidence, mu = self.evidence, [self.evidence.mu]
+        (chosen,) = selections(evidence.responses.problem, evidence.filters, mu, evidence.path.solution(mu))
+        if not len(chosen.order_K):
+            raise InputError(
+                f"mu={evidence.mu:g}: no filter is relevant, so there is nothing to match; give a larger mu"
+            )
+        return chosen
+
+    def orders(self, scores: Scores) -> dict[str, list[np.ndarray]]:
+        """Return the orders of a selector: its own over all layers, and the one matched with the mu-lasso's filters."""
+        index, score_F = self.evidence.filters.index, scores.overall_F
+        if self.scaled:
+            score_F = within_layers(score_F, index.layer_F)
+        rng = np.random.default_rng((self.evidence.seed, 3))  # ties fall alike for all selectors
+        order_A = own_order(score_F, self.evidence.filters.ablatable_F, rng)
+        return {OWN: [order_A], MATCHED: [layer_matched_order(order_A, self.reference.order_K, index.layer_F)]}
+
+    def random_orders(self, name: str) -> dict[str, list[np.ndarray]]:
+        """Return random orders, by a name in `RANDOM`: of any layer, or as the random controls of the mu-lasso."""
+        evidence, reference = self.evidence, self.reference
+        if name == "random":
+            rng = np.random.default_rng((evidence.seed, 4))
+            everything = np.flatnonzero(evidence.filters.ablatable_F)
+            return {OWN: [rng.permutation(everything) for _ in range(self.draws)]}
+        mass_F = evidence.by_filter(masses(evidence.responses.problem, evidence.filters))
+        layer_F, ablatable_F = evidence.filters.index.layer_F, evidence.filters.ablatable_F
+        candidates = Candidates(layer_F, ~reference.live_F, mass_F, reference.strength_F, ablatable_F)
+        draws = Draws(self.draws, name.removeprefix("random_"), evidence.seed)
+        return {MATCHED: draw_controls(reference.order_K, candidates, evidence.mu, draws)}
+
+    def measure(self, orders: Sequence[np.ndarray]) -> Lines:
+        """Measure accuracy and loss along orders of the same length."""
+        relevant = len(self.reference.order_K)
+        counts = counts_along(len(orders[0]), min(relevant, len(orders[0])))
+        evidence = self.evidence
+        return measure_lines(evidence.filters, self.images, orders, counts, value=evidence.value, scope=evidence.scope)
