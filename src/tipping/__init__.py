@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tipping.data import load_anew as images
     from tipping.errors import InputError
     from tipping.network import Filters
-    from tipping.notebook import drop_curve, explain, gallery, relevant_filters, tipping_point
+    from tipping.notebook import compare_selectors, drop_curve, explain, gallery, relevant_filters, tipping_point
     from tipping.selection import Draws
     from tipping.visualize import look as backproject
 
@@ -20,6 +20,7 @@ __all__ = [
     "InputError",
     "ablated",
     "backproject",
+    "compare_selectors",
     "drop_curve",
     "evaluate_ablations",
     "explain",
@@ -34,6 +35,7 @@ WINGS = {  # the wing of each name, and the name there; imported on first use, s
     "InputError": ("errors", "InputError"),
     "ablated": ("ablation", "ablated"),
     "backproject": ("visualize", "look"),
+    "compare_selectors": ("notebook", "compare_selectors"),
     "drop_curve": ("notebook", "drop_curve"),
     "evaluate_ablations": ("ablation", "evaluate_ablations"),
     "explain": ("notebook", "explain"),

@@ -1,7 +1,7 @@
 """The arena: which selector finds the filters that a network uses?"""
 
 from tipping.arena.comparison import Difference, corrected, paired_difference, rank_correlation, shared
-from tipping.arena.contest import MATCHED, OWN, RANDOM, Arena
+from tipping.arena.contest import MATCHED, OWN, RANDOM, Arena, Result
 from tipping.arena.lines import Lines, mean_along, measure_lines
 from tipping.arena.orders import counts_along, layer_matched_order, own_order, within_layers
 
@@ -12,6 +12,7 @@ __all__ = [
     "Arena",
     "Difference",
     "Lines",
+    "Result",
     "corrected",
     "counts_along",
     "layer_matched_order",

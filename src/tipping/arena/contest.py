@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +15,24 @@ from tipping.arena.orders import counts_along, layer_matched_order, own_order, w
 from tipping.data import Split
 from tipping.errors import InputError
 from tipping.selection import Candidates, Draws, Selection, draw_controls, masses, selections
-from tipping.selectors import Evidence, Scores
+from tipping.selectors import Evidence, Scores, score
 
 OWN, MATCHED = "own", "matched"
 RANDOM = {"random": OWN, "random_layer": MATCHED, "random_live": MATCHED, "random_norm": MATCHED}  # by their orders
+
+
+class Result(NamedTuple):
+    """The result of a selector, or of random orders.
+
+    Attributes:
+        scores: the scores; None of random orders.
+        seconds: how long they took.
+        lines: the curves by kind of order.
+    """
+
+    scores: Scores | None
+    seconds: float
+    lines: dict[str, Lines]
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,18 @@ class Arena:
         candidates = Candidates(layer_F, ~reference.live_F, mass_F, reference.strength_F, ablatable_F)
         draws = Draws(self.draws, name.removeprefix("random_"), evidence.seed)
         return {MATCHED: draw_controls(reference.order_K, candidates, evidence.mu, draws)}
+
+    def play(self, name: str) -> Result:
+        """Let a selector score, or draw random orders, and measure the curves.
+
+        Raises:
+            InputError: the selector does not suit the network.
+        """
+        start = time.perf_counter()
+        scores = None if name in RANDOM else score(name, self.evidence)
+        seconds = time.perf_counter() - start
+        orders = self.orders(scores) if scores else self.random_orders(name)
+        return Result(scores, seconds, {kind: self.measure(some) for kind, some in orders.items()})
 
     def measure(self, orders: Sequence[np.ndarray]) -> Lines:
         """Measure accuracy and loss along orders of the same length."""

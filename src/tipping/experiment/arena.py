@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ import torch
 from torch import Tensor
 
 from tipping.ablation import accuracies, chance_of
-from tipping.arena import MATCHED, OWN, RANDOM, Arena, Lines
+from tipping.arena import MATCHED, OWN, RANDOM, Arena, Lines, Result
 from tipping.data import Split
 from tipping.errors import InputError, require
 from tipping.experiment import checks, contest_files, outcome, records, staging
 from tipping.experiment.arena_options import ALL, CHEAP
-from tipping.experiment.config import MU_LASSO, ArenaConfig
+from tipping.experiment.config import ArenaConfig
 from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.record import ArenaRecord
@@ -28,7 +27,7 @@ from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.experiment.versions import describe
-from tipping.selectors import COSTS, SELECTORS, Budget, Evidence, Scores, score
+from tipping.selectors import COSTS, MU_LASSO, SELECTORS, Budget, Scores, require_selector
 from tipping.tracking import track
 
 log = logging.getLogger(__name__)
@@ -82,38 +81,31 @@ class Contest:
         for name in names:
             try:
                 with stage(name):
-                    scores, seconds, by_order = self.result(name)
+                    played = self.result(name)
             except InputError as error:
                 results.refused[name] = str(error)
                 log.warning("%s is left out: %s", name, error)
                 continue
-            if scores:
-                results.scores[name] = scores
-            entries = [entry_of(name, kind, seconds, one, self.labels_N, chance) for kind, one in by_order.items()]
+            if played.scores:
+                results.scores[name] = played.scores
+            entries = [
+                entry_of(name, kind, played.seconds, lines, self.labels_N, chance)
+                for kind, lines in played.lines.items()
+            ]
             results.entries.extend(entries)
-            results.lines.extend(by_order.values())
+            results.lines.extend(played.lines.values())
             log.info("%s", sentence_of(entries, count))
         return results
 
-    def result(self, name: str) -> tuple[Scores | None, float, dict[str, Lines]]:
-        """Return the scores of a selector, their seconds, and the curves by kind of order; no scores of random orders.
+    def result(self, name: str) -> Result:
+        """Return the result of a selector, or of random orders, which the store keeps.
 
         Raises:
             InputError: the selector does not suit the network.
         """
-
-        def make() -> dict[str, Tensor]:
-            scores, seconds = (None, 0.0) if name in RANDOM else self._scored(name)
-            orders = self.arena.orders(scores) if scores else self.arena.random_orders(name)
-            arrays: dict[str, Any] = {"seconds": seconds}
-            if scores:
-                arrays |= {"values": scores.values, **({} if scores.error_F is None else {"error": scores.error_F})}
-            for kind, some in orders.items():
-                lines = self.arena.measure(some)
-                arrays |= {f"{kind}.{field}": getattr(lines, field) for field in FIELDS}
-            return {key: torch.as_tensor(array) for key, array in arrays.items()}
-
-        tensors = self.store.fetch("arena", {**self.recipe, "selector": name}, make).tensors
+        tensors = self.store.fetch(
+            "arena", {**self.recipe, "selector": name}, lambda: _kept(self.arena.play(name))
+        ).tensors
         arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
         lines = {
             kind: Lines(*(arrays[f"{kind}.{field}"] for field in FIELDS))
@@ -121,12 +113,19 @@ class Contest:
             if f"{kind}.counts_P" in arrays
         }
         scores = Scores(arrays["values"], arrays.get("error")) if "values" in arrays else None
-        return scores, float(arrays["seconds"]), lines
+        return Result(scores, float(arrays["seconds"]), lines)
 
-    def _scored(self, name: str) -> tuple[Scores, float]:
-        start = time.perf_counter()
-        scores = score(name, self.arena.evidence)
-        return scores, time.perf_counter() - start
+
+def _kept(result: Result) -> dict[str, Tensor]:
+    """Return a result as tensors, for the store."""
+    arrays: dict[str, Any] = {"seconds": result.seconds}
+    if result.scores:
+        arrays["values"] = result.scores.values
+        if result.scores.error_F is not None:
+            arrays["error"] = result.scores.error_F
+    for kind, lines in result.lines.items():
+        arrays |= {f"{kind}.{field}": getattr(lines, field) for field in FIELDS}
+    return {key: torch.as_tensor(array) for key, array in arrays.items()}
 
 
 def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = None) -> ArenaRecord:
@@ -195,7 +194,7 @@ def names_of(config: ArenaConfig) -> list[str]:
         chosen = [name for name, one in SELECTORS.items() if one.cost != "ablations"]
     chosen = chosen if isinstance(chosen, list) else [chosen]
     for name in chosen:
-        require(name in SELECTORS, "arena.selectors", name, f"give all, cheap, or some of {', '.join(SELECTORS)}")
+        require_selector(name, "arena.selectors")
     costs = list(COSTS)
     return [*RANDOM, *sorted(chosen, key=lambda name: costs.index(SELECTORS[name].cost))]
 
@@ -208,18 +207,9 @@ def contest_of(config: ArenaConfig, subject: Subject, images: Split, store: Stor
         store: keeps the results.
         code: the digest of the code, which is part of what decides them.
     """
-    options, manner = config.arena, subject.manner(store)
+    options = config.arena
     budget = Budget(options.ablation_images, options.permutations, options.removals)
-    evidence = Evidence(
-        subject.filters,
-        subject.train,
-        config.mu,
-        config.seed,
-        subject.measure,
-        manner["value"],
-        manner["scope"],
-        budget,
-    )
+    evidence = subject.evidence(config.mu, budget, store)
     arena = Arena(evidence, images, config.protocol.draws, options.within_layers)
     recipe = {
         "weights": subject.weights,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tipping.arena import Lines
 from tipping.experiment.record import ArenaRecord
 from tipping.files import replacing
-from tipping.network import FilterIndex
-from tipping.selectors import Scores
+
+if TYPE_CHECKING:
+    from tipping.arena import Lines  # imports scipy
+    from tipping.network import FilterIndex
+    from tipping.selectors import Scores
 
 ROUNDING = 1e-9  # how far an accuracy may be from the one recomputed
 

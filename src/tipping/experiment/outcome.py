@@ -102,8 +102,10 @@ def sentence(record: InterpretRecord) -> str:
     certified = "certified" if selection.certified else "NOT certified"
     certified += "" if all(selection.unique) else ", others may do as well"
     only = "" if filters.ablated == filters.relevant else f", {filters.ablated} of them ablated"
+    chosen = record.config.get("selector", config.MU_LASSO)
+    relevant = "relevant" if chosen == config.MU_LASSO else f"chosen by {chosen}"
     text = (
-        f"{protocol['name']}, mu={record.mu:g}: {filters.relevant} of {filters.total} filters relevant{only} "
+        f"{protocol['name']}, mu={record.mu:g}: {filters.relevant} of {filters.total} filters {relevant}{only} "
         f"({certified}, relative gap {max(selection.relative_gap):.0e}); {protocol['evaluated_on']} accuracy "
         f"{100 * accuracy.intact:.2f} % intact, {100 * accuracy.selected:.2f} % without them, "
         f"{100 * float(np.mean(accuracy.random)):.2f} % without {MATCHES[protocol['control']]}"

@@ -29,6 +29,7 @@ from tipping.selection import (
     response_batches,
     select_each,
 )
+from tipping.selectors import DEFAULT_BUDGET, MU_LASSO, Budget, Evidence, chosen_by, require_selector, score
 from tipping.visualize import Backward, Strongest, strongest_images
 
 TRIED = 4  # images whose logits are part of the digest of a network
@@ -77,8 +78,10 @@ class Subject:
         """Check with one image that the network can be measured and ablated under the protocol.
 
         Raises:
-            InputError: the protocol does not suit the network, or its filters are more than memory allows for.
+            InputError: the protocol does not suit the network, its filters are more than memory allows for, or there is
+                no such selector.
         """
+        require_selector(self.options.selector)
         require_memory(self.filters, self.options.selection.memory, self.options.selection.gram)
         protocol, everything = self.options.protocol, np.arange(len(self.filters.ablatable_F))
         try:
@@ -193,8 +196,31 @@ class Subject:
         return self.select_each(problem, [self.options.mu])[0]
 
     def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
-        """Select the relevant filters at each of several values of mu, by the configured solver."""
-        return select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws)
+        """Select the relevant filters at each of several values of mu, by the configured solver and selector.
+
+        Raises:
+            InputError: the selector does not suit the network.
+        """
+        each, name = select_each(problem, self.filters, mu, solver=self.solve, draws=self.draws), self.options.selector
+        if name == MU_LASSO:
+            return each
+        return [
+            chosen_by(score(name, self.evidence(value)), selection, problem, self.filters, value, self.draws)
+            for selection, value in zip(each, mu, strict=True)
+        ]
+
+    def evidence(self, mu: float, budget: Budget = DEFAULT_BUDGET, store: Store | None = None) -> Evidence:
+        """Return the evidence by which selectors score the filters.
+
+        Args:
+            mu: the L1 radius of the mu-lasso.
+            budget: what selectors may spend that ablate filters.
+            store: keeps mean activations; None to measure them anew.
+        """
+        manner = self.manner(store)
+        return Evidence(
+            self.filters, self.train, mu, self.options.seed, self.measure, manner["value"], manner["scope"], budget
+        )
 
     def solve(self, problem: MuLassoProblem, mu: Sequence[float]) -> Solution:
         """Solve the mu-lasso at several values of mu, by the configured solver.

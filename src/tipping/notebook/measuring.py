@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import overload
 
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from tipping.ablation import chance_of
 from tipping.ablation import drop_curve as measured_curve
+from tipping.data import Split
 from tipping.errors import InputError, require, require_mu, require_whole
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
 from tipping.network import Filters
 from tipping.notebook.loader import Batches, checked, class_names, gathered, with_labels_below
 from tipping.notebook.results import Curve, RelevantFilters, Tipping, require_kind
 from tipping.selection import LAYER_MATCHED, MATCHES, Draws, collect, require_memory, select_each
+from tipping.selectors import MU_LASSO, Evidence, chosen_by, require_selector, score
 
 
 @overload
@@ -27,6 +29,7 @@ def relevant_filters(
     *,
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
+    selector: str = MU_LASSO,
 ) -> RelevantFilters:
     """Find the relevant filters at one mu."""
 
@@ -39,6 +42,7 @@ def relevant_filters(
     *,
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
+    selector: str = MU_LASSO,
 ) -> list[RelevantFilters]:
     """Find the relevant filters at several mu."""
 
@@ -50,6 +54,7 @@ def relevant_filters(
     *,
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
+    selector: str = MU_LASSO,
 ) -> RelevantFilters | list[RelevantFilters]:
     """Find the relevant filters of a network, those with a weight for some class, by the mu-lasso [oramas2019].
 
@@ -64,26 +69,37 @@ def relevant_filters(
         mu: the L1 radius of each class: one value, or several, for which the path is followed once.
         draws: the random controls with which `drop_curve` compares.
         classes: the names of the classes; by default, those that the loader's data set has as `classes`, if any.
+        selector: what chooses the filters: `mu_lasso`, or the name of another of `tipping.selectors`, which gives as
+            many filters as the mu-lasso, those with the largest scores. For these the batches are put together in
+            memory.
 
     Returns:
         the relevant filters; a list of them if mu is several values.
 
     Raises:
         InputError: the network has no filters, or does not give logits; the batches hold something else; mu or draws
-            are out of range.
+            are out of range; there is no such selector, or it does not suit the network.
     """
     require_kind(network, (Filters, nn.Module), "a torch network, or tipping.Filters")
     several = _values(mu)
     require_whole("draws.count", draws.count, at_least=1)
     require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
+    require_selector(selector)
     filters, pairs = _opened(network, batches)
     names = class_names(filters.classes, classes, batches)
     require_memory(filters)
+    images = with_labels_below(pairs, filters.classes)
+    split = None if selector == MU_LASSO else _together(batches, images, filters)
     try:
-        problem = collect(filters, with_labels_below(pairs, filters.classes))
+        problem = collect(filters, split or images)
         chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)
     except ArithmeticError as error:
         raise InputError(str(error)) from error
+    if split:
+        chosen = [
+            chosen_by(score(selector, Evidence(filters, split, value)), one, problem, filters, value, draws)
+            for one, value in zip(chosen, several, strict=True)
+        ]
     each = [RelevantFilters(filters, value, selection, names) for value, selection in zip(several, chosen, strict=True)]
     return each if np.ndim(mu) else each[0]
 
@@ -107,6 +123,11 @@ def _opened(network: Filters | nn.Module, batches: Batches) -> tuple[Filters, It
     first = next(pairs)
     filters = network if isinstance(network, Filters) else Filters.of(model, first[0][:1])
     return filters, chain([first], pairs)
+
+
+def _together(batches: Batches, pairs: Iterable[tuple[Tensor, Tensor]], filters: Filters) -> Split:
+    """Return the images of batches, which are checked as `pairs`, as a split; one that is given stays where it is."""
+    return gathered(batches if isinstance(batches, Split) else pairs, filters.given, filters.classes)
 
 
 def _exactly(problem: MuLassoProblem, mu: Sequence[float]) -> Solution:

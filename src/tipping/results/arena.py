@@ -83,10 +83,15 @@ def contest_rows(record: ArenaRecord, varying: Sequence[str]) -> list[Row]:
         "chance": record.accuracy.chance,
     }
     end = {"device": record.device, "commit": record.versions["commit"] or ""}
-    return [{**network, **_measures(entry, relevant), **end} for entry in record.entries]
+    return [{**network, **measures_of(entry, relevant), **end} for entry in record.entries]
 
 
-def _measures(entry: Entry, relevant: int) -> Row:
+def measures_of(entry: Entry, relevant: int) -> Row:
+    """Return the measures of a result, as `contest_rows` says them.
+
+    Args:
+        relevant: the number K of first filters.
+    """
     at = entry.counts.index(relevant)
     area, kept_area = (mean_along(entry.counts, lines) for lines in (entry.removed, entry.kept))
     return {
@@ -132,20 +137,20 @@ def _compared(rows: Sequence[Row], name: str, orders: str) -> list[Row]:
     for row in rows:
         by_selector.setdefault(row["selector"], {})[row["job"]] = row
     lines: dict[str, Row] = {}
-    for selector, own in by_selector.items():
-        first = next(iter(own.values()))
+    for selector, its_rows in by_selector.items():
+        first = next(iter(its_rows.values()))
         lines[selector] = {
-            "networks": len(own),
+            "networks": len(its_rows),
             "group": name,
             "orders": orders,
             "selector": selector,
             "family": first["family"],
             **{
-                key: float(np.mean([row[key] for row in own.values()]))
+                key: float(np.mean([row[key] for row in its_rows.values()]))
                 for key in ("without", "area", "kept_area", "gap")
             },
-            "seconds": float(np.mean([row["seconds"] for row in own.values()])),
-            **_tips(list(own.values())),
+            "seconds": float(np.mean([row["seconds"] for row in its_rows.values()])),
+            **_tips(list(its_rows.values())),
         }
     for baseline in (BASELINE[orders], MU_LASSO):
         for measure in ("area", "without"):
@@ -167,10 +172,10 @@ def _differences(by_selector: Mapping[str, Mapping[str, Row]], baseline: str, me
     if baseline not in by_selector:
         return {}
     base, differences = by_selector[baseline], {}
-    for selector, own in by_selector.items():
-        jobs = [job for job in own if job in base]
+    for selector, its_rows in by_selector.items():
+        jobs = [job for job in its_rows if job in base]
         if selector != baseline and jobs:
-            pair = ([float(rows[job][measure]) for job in jobs] for rows in (own, base))
+            pair = ([float(rows[job][measure]) for job in jobs] for rows in (its_rows, base))
             differences[selector] = paired_difference(*pair)
     return corrected(differences)
 

@@ -25,7 +25,8 @@ from tipping.selection import MATCHES
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
 TRAININGS = "trainings.csv"
-NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol", "randomize": "randomize"}
+NAMED = {"data.name": "data", "model.name": "model", "protocol.name": "protocol"}
+NAMED |= {"randomize": "randomize", "selector": "selector"}
 NAMED |= {f"protocol.{axis}": axis for axis in ("dense", *config.AXES)}  # options that have a column
 ALWAYS = published.NETWORK[2:]  # in each table
 
@@ -141,6 +142,7 @@ def job_row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
         "protocol": record.protocol["name"],
         **{axis: record.protocol[axis] for axis in ("dense", *config.AXES)},
         "randomize": record.config["randomize"],
+        "selector": record.config.get("selector", config.MU_LASSO),
         "seed": record.seed,
         "mu": record.mu,
         "filters": filters.total,

@@ -114,7 +114,8 @@ def with_controls(
 ) -> Selection:
     """Return a copy of the selection at mu with newly drawn random controls."""
     mass_F = by_filter(masses(problem, filters), filters)
-    candidates = Candidates(filters.index.layer_F, ~selection.live_F, mass_F, selection.strength_F, filters.ablatable_F)
+    dead_F = ~(selection.live_F | selection.relevant_F)  # other selectors than the mu-lasso may choose dead filters
+    candidates = Candidates(filters.index.layer_F, dead_F, mass_F, selection.strength_F, filters.ablatable_F)
     return replace(selection, controls=draw_controls(selection.order_K, candidates, mu, draws))
 
 

@@ -1,15 +1,20 @@
 """Selectors: ways to score filters by their relevance, which the arena compares."""
 
-from tipping.selectors.evidence import Budget, Evidence
-from tipping.selectors.registry import COSTS, SELECTORS, Selector, score
+from tipping.selectors.choosing import chosen_by
+from tipping.selectors.evidence import DEFAULT_BUDGET, Budget, Evidence
+from tipping.selectors.registry import COSTS, MU_LASSO, SELECTORS, Selector, require_selector, score
 from tipping.selectors.scores import Scores
 
 __all__ = [
     "COSTS",
+    "DEFAULT_BUDGET",
+    "MU_LASSO",
     "SELECTORS",
     "Budget",
     "Evidence",
     "Scores",
     "Selector",
+    "chosen_by",
+    "require_selector",
     "score",
 ]

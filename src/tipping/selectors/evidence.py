@@ -47,7 +47,7 @@ class Budget(NamedTuple):
     removals: int = 40
 
 
-DEFAULT = Budget()
+DEFAULT_BUDGET = Budget()
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Evidence:
     measure: Measure = PLAIN
     value: Tensor | None = None
     scope: str = "filter"
-    budget: Budget = DEFAULT
+    budget: Budget = DEFAULT_BUDGET
 
     @cached_property
     def responses(self) -> Responses:

@@ -50,13 +50,21 @@ SELECTORS = {
 }
 
 
+MU_LASSO = "mu_lasso"  # the one that `tipping.selection` solves, with certificates
+
+
+def require_selector(name: object, option: str = "selector") -> None:
+    """Raise `InputError` unless there is a selector of a name, which an option gives."""
+    require(name in SELECTORS, option, name, f"give one of {', '.join(SELECTORS)}")
+
+
 def score(name: str, evidence: Evidence) -> Scores:
     """Score the filters of a network by a selector.
 
     Raises:
         InputError: there is no such selector, it does not suit the network, or a score is not finite.
     """
-    require(name in SELECTORS, "selector", name, f"give one of {', '.join(SELECTORS)}")
+    require_selector(name)
     computed = SELECTORS[name].formula(evidence)
     scores = computed if isinstance(computed, Scores) else Scores(np.asarray(computed, dtype=float))
     if not np.isfinite(scores.values).all():
