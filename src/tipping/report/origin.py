@@ -10,7 +10,7 @@ from typing import Any
 from tipping.experiment import invocation
 from tipping.experiment.options import flat
 from tipping.experiment.record import Record
-from tipping.results.folder import SEARCHES, Command, hydra_of
+from tipping.results.folder import ARENA, SEARCHES, Command, hydra_of
 from tipping.results.sweep import Network
 
 NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=", "replace=")
@@ -21,7 +21,7 @@ def last_command(folder: Path) -> str:
     hydra = hydra_of(folder)
     if hydra is None:
         return ""
-    several = (folder / "multirun.yaml").is_file() and hydra.name not in SEARCHES
+    several = (folder / "multirun.yaml").is_file() and hydra.name not in (*SEARCHES, ARENA)
     flags = [*_presets_flag(hydra), *(["-m"] if several else [])]
     options = [*hydra.task, *(option for option in hydra.hydra if "hydra.mode=" not in option)]
     return shlex.join([*invocation.words_of_job(hydra.name), *flags, *options])

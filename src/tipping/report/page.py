@@ -16,9 +16,11 @@ import jinja2
 from markupsafe import Markup
 
 from tipping.errors import printable
+from tipping.experiment.record import Record
 from tipping.experiment.search_note import TRIALS
 from tipping.files import replacing
 from tipping.report import html_tables, origin
+from tipping.report.contests import contest_chart, contest_sentences, contest_table
 from tipping.report.facets import (
     AXES,
     FACETS,
@@ -44,10 +46,11 @@ class Section(NamedTuple):
 
     Attributes:
         name: the name of the sweep.
-        sentences: what a search over several options found, and what trainings came to.
+        sentences: what a search over several options found, and what trainings and contests of selectors came to.
         facets: the charts and sentences of its groups of networks.
         training: the chart of tipping points by epoch; None where no training measured any.
-        tables: the tables of trials, jobs and trainings.
+        contests: the chart of contests of selectors; None without any.
+        tables: the tables of selectors, trials, jobs and trainings.
         checks: sentences about the certificates of the selections.
         randomized: the table of networks with layers initialised anew, headings first.
         galleries: the pictures of jobs.
@@ -60,6 +63,7 @@ class Section(NamedTuple):
     sentences: list[str]
     facets: list[Facet]
     training: Image | None
+    contests: Image | None
     tables: list[Table]
     checks: list[str]
     randomized: list[list[str]]
@@ -115,15 +119,20 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
     galleries, unseen, no_pictures = pictures_of_jobs(sweep, budget)
     return Section(
         name=sweep.name,
-        sentences=best_trial(sweep.trials, sweep.best) + sentences_of_trainings(sweep.trainings),
+        sentences=[
+            *best_trial(sweep.trials, sweep.best),
+            *sentences_of_trainings(sweep.trainings),
+            *contest_sentences(sweep.contests),
+        ],
         facets=facets,
         training=training_image(sweep.trainings),
+        contests=contest_chart(sweep.contests),
         tables=[table for table in _tables(sweep) if table.rows],
         checks=checks_of(sweep.jobs),
         randomized=html_tables.randomized_lines([job.record for job in sweep.jobs]),
         galleries=galleries,
         unseen=unseen,
-        made=origin.provenance(sweep.folder, [*(job.record for job in sweep.jobs), *sweep.trainings]),
+        made=origin.provenance(sweep.folder, _records_of(sweep)),
         left_out=[
             *sweep.left_out,
             *no_pictures,
@@ -132,9 +141,14 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
     )
 
 
+def _records_of(sweep: SweepFolder) -> list[Record]:
+    return [*(job.record for job in sweep.jobs), *sweep.trainings, *(contest.record for contest in sweep.contests)]
+
+
 def _tables(sweep: SweepFolder) -> list[Table]:
     jobs = html_tables.jobs_table([job.record for job in sweep.jobs])
-    return [html_tables.trials_table(sweep.trials), jobs, html_tables.trainings_table(sweep.trainings)]
+    others = html_tables.trials_table(sweep.trials), jobs, html_tables.trainings_table(sweep.trainings)
+    return [contest_table(sweep.contests), *others]
 
 
 def then_conclude(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:

@@ -13,7 +13,8 @@ from tipping.experiment.options import varying_options
 from tipping.experiment.record_parts import Accuracy
 from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
-from tipping.results import tables, tipping_map
+from tipping.results import arena, tables, tipping_map
+from tipping.results.arena import contest_rows, network_options
 from tipping.results.folder import SweepFolder
 from tipping.results.rendering import save_png
 from tipping.results.tipping_map import Group, tipping_chart, varying
@@ -26,7 +27,8 @@ def log_sweep(sweep: SweepFolder) -> None:
     Nothing is logged where the tracking of the first job is off.
     """
     records = [job.record for job in sweep.jobs]
-    every = [*records, *sweep.trainings]
+    contests = [contest.record for contest in sweep.contests]
+    every = [*records, *sweep.trainings, *contests]
     if not every:  # all of them are left out
         return
     settings = Tracking(**every[0].config["tracking"])
@@ -39,7 +41,7 @@ def log_sweep(sweep: SweepFolder) -> None:
         if group.above_chance
         for network, at in zip(group.networks, group.by_mu.each, strict=True)
     }
-    trained = varying_options(sweep.trainings)
+    trained, contested = varying_options(sweep.trainings), network_options(contests)
     drawn = {name: path for name in tracking.CHARTS if (path := folder / f"{name}.png").is_file()}
     with tempfile.TemporaryDirectory() as drawn_here:
         if sweep.groups and "tipping_points" not in drawn:
@@ -54,6 +56,7 @@ def log_sweep(sweep: SweepFolder) -> None:
                 "tipping_points": [tipping_map.network_row(network) for network in sweep.networks],
                 "trainings": [tables.training_row(record, trained) for record in sweep.trainings],
                 "trials": sweep.trials,
+                "selectors": [row for record in contests for row in contest_rows(record, contested)],
             },
             curves={group_name(group.options, apart): _over_seeds(group) for group in sweep.groups},
             charts=drawn,
@@ -83,4 +86,12 @@ def _over_seeds(group: Group) -> list[dict[str, float]]:
 PAGE = "report.html"
 
 
-TABLES = (tables.TABLE, tables.TRAININGS, tipping_map.TABLE, TRIALS)  # names of files
+TABLES = (
+    tables.TABLE,
+    tables.TRAININGS,
+    tipping_map.TABLE,
+    TRIALS,
+    arena.TABLE,
+    arena.COMPARED,
+    arena.ALIKE,
+)  # names of files

@@ -17,7 +17,7 @@ from tipping.experiment.config import MU_LASSO
 from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import ArenaRecord
 from tipping.experiment.record_parts import Entry
-from tipping.results.jobs import read_jobs
+from tipping.results.jobs import Jobs, read_jobs
 from tipping.results.rows import print_lines, write_rows
 
 TABLE, COMPARED, ALIKE, CHART = "arena.csv", "arena_compared.csv", "arena_alike.csv", "arena.png"
@@ -43,13 +43,16 @@ def read_contests(sweep: Path) -> tuple[list[Contested], list[str]]:
         InputError: the folder is missing or holds no contest.
     """
     jobs = read_jobs(sweep)
-    contests = [
-        Contested(record, _overall(jobs.scores[path])) for path, record in jobs.contests.items() if path in jobs.scores
-    ]
+    contests = contested(jobs)
     missing = [path.name for path in jobs.direct if path not in jobs.contests]
     if not contests and not missing:
         raise InputError(f"{sweep} holds no contest of selectors; give the folder of a sweep of tipping arena")
     return contests, missing
+
+
+def contested(jobs: Jobs) -> list[Contested]:
+    """Return the contests among jobs that were read with their scores."""
+    return [Contested(record, _overall(jobs.scores[path])) for path, record in jobs.contests.items()]
 
 
 def _overall(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,10 +15,12 @@ from tipping.experiment.record import Record, TrainRecord
 from tipping.experiment.records import RECORD, UNREADABLE
 from tipping.experiment.search_note import TRIALS
 from tipping.files import fit_to_print, read_text, read_yaml
+from tipping.results.arena import Contested, contested
 from tipping.results.jobs import Job, Jobs, read_jobs
 from tipping.results.sweep import Network, by_options, networks
 from tipping.results.tipping_map import Group, check_seeds, groups
 
+ARENA = "arena"  # a job of Hydra whose mode is multirun by itself, as that of searches is
 SEARCHES = ("tipping_point", "fewest_filters")  # jobs of Hydra that make several jobs of interpret each
 TRIED = {"filters"}  # columns of a table of trials, beside whether each tips its network
 HYDRA = ("multirun.yaml", ".hydra/hydra.yaml", "../.hydra/hydra.yaml")  # in the folder of a sweep, a job, a search
@@ -48,6 +50,7 @@ class SweepFolder(NamedTuple):
         name: the name of the sweep.
         jobs: the jobs of interpret.py.
         trainings: the records of train.py.
+        contests: the contests of selectors.
         networks: the networks at several mu; empty for a search over several options, whose trials may repeat one.
         groups: the networks grouped over seeds.
         single: the jobs of networks at one mu; for a search over several options, the jobs of its best trial.
@@ -59,6 +62,7 @@ class SweepFolder(NamedTuple):
     name: str
     jobs: list[Job]
     trainings: list[TrainRecord]
+    contests: list[Contested]
     networks: list[Network]
     groups: list[Group]
     single: list[Job]
@@ -103,7 +107,8 @@ def read_folder(folder: Path, name: str = "") -> SweepFolder:
     over_seeds, mixed = _sound_groups(measured)
     left_out += [*unusable, *mixed, *lost, *unfinished(all_jobs)]
     name, trained = printable(name or folder.resolve().name), list(all_jobs.trained.values())
-    return SweepFolder(folder, name, jobs, trained, measured, over_seeds, single, trials, left_out)
+    contests = contested(all_jobs)
+    return SweepFolder(folder, name, jobs, trained, contests, measured, over_seeds, single, trials, left_out)
 
 
 def _sound_groups(measured: Sequence[Network]) -> tuple[list[Group], list[str]]:

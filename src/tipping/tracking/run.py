@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture
 
 log = logging.getLogger(__name__)
-TABLES, CHARTS = ("jobs", "tipping_points"), ("accuracy_drop", "tipping_points")  # of a sweep, on the dashboard
+TABLES, CHARTS = ("jobs", "tipping_points", "selectors"), ("accuracy_drop", "tipping_points", "arena")  # of a sweep
 SERIES, SERIES_AT_MU = "series", "series_at_mu"  # configuration keys by which the dashboard groups jobs
 DEFAULTS = {  # environment variables of W&B; times in seconds
     "WANDB_SILENT": "true",
