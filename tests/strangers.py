@@ -52,5 +52,8 @@ CALLS = {
     "relevant_filters": lambda relevant, loader: tipping.relevant_filters(relevant.filters.given, loader, mu=5),
     "drop_curve": lambda relevant, loader: tipping.drop_curve(relevant, loader, points=3),
     "gallery": lambda relevant, loader: tipping.gallery(relevant, loader, images=2),
+    "compare_selectors": lambda relevant, loader: tipping.compare_selectors(
+        relevant.filters.given, loader, loader, ["l1", "share"], mu=5, draws=2
+    ),
     "explain": lambda relevant, loader: tipping.explain(relevant, loader.dataset.tensors[0][:2]),
 }

@@ -40,5 +40,5 @@ def layer_matched_order(order_A: np.ndarray, reference_K: np.ndarray, layer_F: n
 
 def counts_along(total: int, *others: int) -> list[int]:
     """Return the numbers of filters at which a curve is measured: 0, the powers of √2 up to the total, and others."""
-    powers = range(int(2 * np.log2(max(total, 1))) + 1)
+    powers = range(int(2 * np.log2(total)) + 1 if total else 0)
     return sorted({0, total, *others, *(round(2 ** (power / 2)) for power in powers)})

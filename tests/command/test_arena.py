@@ -1,0 +1,190 @@
+"""`tipping arena` as a user runs it: tables, the page, going on after a stop, and mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running import table_rows, tipping_here
+
+from tipping.arena import Arena
+from tipping.experiment.record import ArenaRecord
+from tipping.experiment.records import read_job, read_record
+from tipping.results.arena import alike, read_contests
+
+OPTIONS = ["data=digits", "trainer.max_epochs=2", "model.filters=4", "model.depth=2", "mu=5", "protocol.draws=2"]
+OPTIONS += ["arena.images=100", "tracking=off", "data.responses=500"]
+SOME = "arena.selectors=[mu_lasso,l1,share]"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A sweep of three networks, and what it printed."""
+    folder = tmp_path_factory.mktemp("arena")
+    code, out, err = tipping_here("arena", *OPTIONS, SOME, "seed=0,1,2", *places(folder))
+    assert code == 0, err
+    return folder / "sweep", out
+
+
+def places(folder: Path) -> list[str]:
+    return [f"hydra.sweep.dir={folder / 'sweep'}", f"store.dir={folder / 'store'}"]
+
+
+def test_the_table_is_that_of_the_arrays(sweep: tuple[Path, str]) -> None:
+    rows = table_rows(sweep[0] / "arena.csv")
+    kinds = {("random", "own"), ("random_layer", "matched"), ("random_live", "matched"), ("random_norm", "matched")}
+    kinds |= {(name, orders) for name in ("mu_lasso", "l1", "share") for orders in ("own", "matched")}
+    assert {(row["selector"], row["orders"]) for row in rows} == kinds
+    assert len(rows) == 3 * len(kinds)
+    for row in rows:
+        lines = np.load(sweep[0] / row["job"] / "predictions.npz")
+        record = read_record(sweep[0] / row["job"])
+        assert isinstance(record, ArenaRecord)
+        number = next(
+            i for i, one in enumerate(record.entries) if (one.selector, one.orders) == (row["selector"], row["orders"])
+        )
+        counts = record.entries[number].counts
+        right_DP = (lines[f"removed {number}"] == lines["labels"]).mean(2)
+        at = counts.index(record.filters.ablated)
+        assert float(row["without"]) == pytest.approx(right_DP[:, at].mean())
+        assert float(row["area"]) == pytest.approx(np.trapezoid(right_DP.mean(0), counts) / counts[-1])
+        assert float(row["gap"]) == pytest.approx(float(row["kept_area"]) - float(row["area"]))
+
+
+def test_comparisons_are_those_of_the_table(sweep: tuple[Path, str]) -> None:
+    rows = table_rows(sweep[0] / "arena.csv")
+    areas = {(row["selector"], row["orders"], row["seed"]): float(row["area"]) for row in rows}
+    for line in table_rows(sweep[0] / "arena_compared.csv"):
+        each = [areas[line["selector"], line["orders"], seed] for seed in "012"]
+        assert float(line["area"]) == pytest.approx(np.mean(each))
+        baseline = {"own": "random", "matched": "random_layer"}[line["orders"]]
+        if line["selector"] != baseline:
+            base = [areas[baseline, line["orders"], seed] for seed in "012"]
+            assert float(line[f"area_to_{baseline}"]) == pytest.approx(np.mean(each) - np.mean(base))
+
+
+def test_pairs_of_selectors_are_those_of_the_scores(sweep: tuple[Path, str]) -> None:
+    contests, missing = read_contests(sweep[0])
+    assert not missing
+    rows = alike(contests)
+    assert [(row["first"], row["second"]) for row in rows] == [
+        ("l1", "share"),
+        ("l1", "mu_lasso"),
+        ("share", "mu_lasso"),
+    ]
+    assert all(-1 <= row["rank_correlation"] <= 1 for row in rows)
+    assert all(row["by_chance"] == np.mean([one.record.filters.ablated / 8 for one in contests]) for row in rows)
+
+
+def test_scores_are_kept_with_the_job(sweep: tuple[Path, str]) -> None:
+    record, arrays = read_job(sweep[0] / "0")
+    assert isinstance(record, ArenaRecord)
+    assert arrays["score l1"].shape == (8,)
+    assert arrays["score mu_lasso"].shape == (8, 10)
+    strengths_F = arrays["score mu_lasso"].sum(1)
+    assert set(arrays["relevant"]) == set(np.flatnonzero(strengths_F))
+
+
+def test_what_is_printed_and_the_page_name_all_selectors(sweep: tuple[Path, str]) -> None:
+    page = (sweep[0] / "report.html").read_text()
+    for name in ("random", "random_norm", "mu_lasso", "share"):
+        assert name in sweep[1]
+        assert f">{name}</td>" in page
+    assert "cost most" in page
+    assert (sweep[0] / "arena.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_does_nothing_again_and_the_folder_alone_writes_all_again(sweep: tuple[Path, str]) -> None:
+    folder = sweep[0]
+    before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    for name in before:
+        (folder / name).unlink()
+    code, _, err = tipping_here("arena", str(folder))
+    assert code == 0, err
+    assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before
+    written = (folder / "0" / "result.json").stat().st_mtime_ns
+    code, _, err = tipping_here("arena", *OPTIONS, SOME, "seed=0,1,2", *places(folder.parent))
+    assert code == 0, err
+    assert (folder / "0" / "result.json").stat().st_mtime_ns == written
+
+
+def test_a_contest_that_was_stopped_goes_on_with_the_selector_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[str] = []
+    play = Arena.play
+
+    def stopping(self: Arena, name: str) -> Any:
+        if name == "share" and played.count("share") == 0:
+            played.append(name)
+            raise OSError("the machine went away")
+        played.append(name)
+        return play(self, name)
+
+    monkeypatch.setattr(Arena, "play", stopping)
+    options = [*OPTIONS, SOME, *places(tmp_path)]
+    code, _, _ = tipping_here("arena", *options)
+    assert code != 0
+    assert not (tmp_path / "sweep" / "0" / "result.json").exists()
+    code, _, err = tipping_here("arena", *options)
+    assert code == 0, err
+    once = ["random", "random_layer", "random_live", "random_norm", "l1"]
+    assert played == [*once, "share", "share", "mu_lasso"]
+
+
+def test_a_selector_that_does_not_suit_the_network_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tipping.errors import InputError
+    from tipping.selectors import registry
+
+    def refuse(_: Any) -> np.ndarray:
+        raise InputError("conv1 has nothing of the kind; leave it out")
+
+    name = registry.SELECTORS["l1"]
+    monkeypatch.setitem(registry.SELECTORS, "l1", type(name)("l1", name.family, name.cost, refuse))
+    code, out, err = tipping_here("arena", *OPTIONS, SOME, *places(tmp_path))
+    assert code == 0, err
+    assert "left out: l1: conv1 has nothing of the kind" in out
+    record = json.loads((tmp_path / "sweep" / "0" / "result.json").read_text())
+    assert list(record["refused"]) == ["l1"]
+    assert {entry["selector"] for entry in record["entries"]} >= {"share", "mu_lasso", "random"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["arena.selectors=[l7]"], "arena.selectors=l7: give one of"),
+        (["arena.selectors=[]"], "arena.selectors=[]: give all, cheap, or names"),
+        (["arena.permutations=1"], "arena.permutations=1: give 2 or more"),
+        (["arena.images=-1"], "arena.images=-1"),
+        (["selector=l1"], "selector=l1: the arena compares many"),
+        (["randomize=all"], "randomize=all: the arena takes networks as they are"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+    code, out, err = tipping_here("arena", *OPTIONS, *options, *places(tmp_path))
+    assert code == 1
+    assert said in out + err
+    assert "Traceback" not in out + err
+
+
+def test_a_record_that_was_changed_is_not_read(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    import shutil
+
+    from tipping.experiment.record import sealed
+
+    folder = tmp_path / "job"
+    shutil.copytree(sweep[0] / "0", folder)
+    record = json.loads((folder / "result.json").read_text())
+    record["entries"][3]["removed"][0][1] = 0.123
+    (folder / "result.json").write_text(json.dumps(sealed(record)))
+    with pytest.raises(ValueError, match="not that of the job's arrays"):
+        read_record(folder)
+    del record["entries"][3]["kept"]
+    (folder / "result.json").write_text(json.dumps(sealed(record)))
+    with pytest.raises(ValueError, match="not whole"):
+        read_record(folder)
