@@ -2,7 +2,7 @@
 
 python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; the name
                                                         `map` keeps the rows of their tipping points, and `training`
-                                                        the epochs of trainings
+                                                        the epochs of trainings, and `arena` the contests of selectors
 python sweeps/publish.py                                writes the tables and charts of all kept rows again
 """
 
@@ -12,6 +12,7 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +20,16 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 from keeping import KEPT, keep, keep_training
+from selectors_published import keep_arena, kinds_of_networks, selector_table
 
+from tipping.arena import MATCHED, OWN
 from tipping.experiment.config import RULES
 from tipping.results import charts, published
 from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.tipping_points import compare, student
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md")]
+PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md", "docs/arena.md")]
 
 
 def kept(name: str) -> list[Row]:
@@ -245,6 +248,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "tipping points": tipping_points,
     "tipping points compared": tipping_compared,
     "during training": during_training,
+    **{
+        f"selectors, {data}, {filters} filters, {orders}": partial(selector_table, data, filters, orders, table)
+        for data, filters in kinds_of_networks()
+        for orders in (OWN, MATCHED)
+    },
 }
 
 
@@ -310,6 +318,8 @@ def main() -> None:
     """Keep the rows of sweeps, or write all pages and charts again, as the command line says."""
     if sys.argv[1:2] == ["training"] and len(sys.argv) > 2:
         keep_training([Path(sweep) for sweep in sys.argv[2:]])
+    elif sys.argv[1:2] == ["arena"] and len(sys.argv) > 2:
+        keep_arena([Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) > 2:
         keep(sys.argv[1], [Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) == 1:

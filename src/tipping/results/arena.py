@@ -84,6 +84,8 @@ def contest_rows(record: ArenaRecord, varying: Sequence[str]) -> list[Row]:
         "images": record.images,
         "intact": record.accuracy.intact,
         "chance": record.accuracy.chance,
+        "protocol": record.protocol["name"],
+        "certified": record.selection.certified,
     }
     end = {"device": record.device, "commit": record.versions["commit"] or ""}
     return [{**network, **measures_of(entry, relevant), **end} for entry in record.entries]
