@@ -4,7 +4,7 @@ from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws
 from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import Selection, explainable, select_each, selections, strongest_first, with_controls
-from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches
+from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches, watch_maps
 from tipping.selection.stability import on_halves, stability
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "selections",
     "stability",
     "strongest_first",
+    "watch_maps",
     "with_controls",
 ]
