@@ -13,6 +13,7 @@ import toy_graphs
 import toys
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from tipping.data import Split
 from tipping.network import Filters, evaluating, hooked
@@ -58,6 +59,20 @@ class Frozen(toy_chains.Grouped):
         self.dense.requires_grad_(True)
 
 
+class Checkpointed(nn.Module):
+    """Computes maps anew for gradients, keeps some, and has dense units of either sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU())
+        self.dense1, self.tanh, self.dense2 = nn.Linear(3 * 16, 5), nn.Tanh(), nn.Linear(5, 10)
+        self.kept = torch.zeros(())
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.kept = checkpoint(self.block, images, use_reentrant=False)
+        return self.dense2(self.tanh(self.dense1(self.kept.flatten(1))))
+
+
 BUILDS: dict[str, Callable[[], nn.Module]] = {
     "chain": toys.keras,
     "functions": toys.Functional,
@@ -71,6 +86,7 @@ BUILDS: dict[str, Callable[[], nn.Module]] = {
     "weight norm": toy_chains.Parametrized,
     "frozen": Frozen,
     "read again": ReadAgain,
+    "checkpointed": Checkpointed,
     "transposed": Transposed,
     "in place": toy_graphs.ZOO["in place"],
     "MobileNet": toy_graphs.ZOO["MobileNet"],

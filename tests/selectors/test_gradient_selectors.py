@@ -86,7 +86,7 @@ def test_losses_of_images_that_are_sure_keep_their_digits() -> None:
     assert 0 < expected.max() < 1e-10
 
 
-@pytest.mark.parametrize("build", ["residual", "read again", "functions", "frozen"])
+@pytest.mark.parametrize("build", ["residual", "read again", "functions", "frozen", "checkpointed"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_network_is_unchanged(build: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = evidence_of(build)
