@@ -12,7 +12,7 @@ from tipping.selection.relevance import (
     strongest_first,
     with_controls,
 )
-from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches
+from tipping.selection.responses import PLAIN, Measure, collect, mean_activations, response_batches, watch_maps
 from tipping.selection.stability import on_halves, stability
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "selections",
     "stability",
     "strongest_first",
+    "watch_maps",
     "with_controls",
 ]

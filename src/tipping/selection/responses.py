@@ -225,25 +225,36 @@ def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tup
 
 
 @torch.no_grad()  # not inference mode: a network may keep tensors for a pass with gradients
+def watch_maps(filters: Filters, split: Split, watch: Callable[[str, Tensor], None]) -> None:
+    """Pass images, and have the maps watched that filters have where they are ablated.
+
+    Args:
+        watch: called for each batch with the name of each layer and its maps (N, C, H, W) or outputs (N, C); again
+            where a layer is used more than once.
+    """
+    model, maps = filters.model, list(filters.sites.items())
+    part = up_to_last(model, [module for _, module in maps])
+
+    def watching(layer: str) -> Hook:
+        return lambda _, __, maps_NCHW: watch(layer, maps_NCHW)
+
+    with evaluating(model):
+        network = _tried(part, model, tuple(maps), split[:1].images_NCHW)
+        with hooked(model, [(layer, module, watching(layer)) for layer, module in maps]):
+            for images_NCHW, _ in tqdm(evaluation_batches(split), desc="maps", leave=False, disable=None):
+                network(images_NCHW.clone())
+
+
 def mean_activations(filters: Filters, split: Split) -> Tensor:
     """Average each filter's activations over all images and positions: (F,), in the type of the network's weights."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}  # images; each counts again where a layer is used more than once
 
-    def summing(layer: str) -> Hook:
-        def hook(_: nn.Module, __: object, maps_NCHW: Tensor) -> None:
-            means_C = maps_NCHW.flatten(2).mean(2) if maps_NCHW.ndim > 2 else maps_NCHW
-            sums[layer] = sums.get(layer, 0) + means_C.double().sum(0)
-            counts[layer] = counts.get(layer, 0) + len(means_C)
+    def add(layer: str, maps_NCHW: Tensor) -> None:
+        means_NC = maps_NCHW.flatten(2).mean(2) if maps_NCHW.ndim > 2 else maps_NCHW
+        sums[layer] = sums.get(layer, 0) + means_NC.double().sum(0)
+        counts[layer] = counts.get(layer, 0) + len(means_NC)
 
-        return hook
-
-    model, maps = filters.model, list(filters.sites.items())
-    part = up_to_last(model, [module for _, module in maps])
-    with evaluating(model):
-        network = _tried(part, model, tuple(maps), split[:1].images_NCHW)
-        with hooked(model, [(layer, module, summing(layer)) for layer, module in maps]):
-            for images_NCHW, _ in tqdm(evaluation_batches(split), desc="means", leave=False, disable=None):
-                network(images_NCHW.clone())
-    means_F = torch.cat([sums[layer] / counts[layer] for layer, _ in maps])
-    return means_F.to(next(model.parameters()))
+    watch_maps(filters, split, add)
+    means_F = torch.cat([sums[layer] / counts[layer] for layer in filters.sites])
+    return means_F.to(next(filters.model.parameters()))

@@ -17,6 +17,7 @@ from tipping.errors import InputError
 from tipping.mu_lasso import MuLassoProblem, SolutionPath, homotopy
 from tipping.network import Filters
 from tipping.selection import PLAIN, Measure, response_batches
+from tipping.selectors.passes import Activations, Gradients, activations_of, gradients_of
 
 
 class Responses(NamedTuple):
@@ -87,6 +88,16 @@ class Evidence:
             problem = MuLassoProblem.stream(keeping(batches), torch.float64)
         responses, labels = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
         return Responses(problem, responses, labels)
+
+    @cached_property
+    def activations(self) -> Activations:
+        """The statistics of activations where filters are ablated, from one pass."""
+        return activations_of(self.filters, self.images)
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The statistics of gradients where filters are ablated, from one pass forward and back."""
+        return gradients_of(self.filters, self.images)
 
     @cached_property
     def path(self) -> SolutionPath:

@@ -1,13 +1,16 @@
-"""The layers of a network's filters: weights, a row for each filter."""
+"""The layers of a network's filters: weights, a row for each filter, and the normalisation after a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tipping.errors import InputError
-from tipping.network import Filters
+from tipping.network import MIXING, Filters, Hook, evaluating, restored
 
 
 def weights_of_filters(filters: Filters) -> Iterator[Tensor]:
@@ -28,3 +31,49 @@ def weights_of_filters(filters: Filters) -> Iterator[Tensor]:
             grouped = weight.view(layer.groups, -1, *weight.shape[1:])  # (groups, inputs, filters of the group, H, W)
             weight = grouped.transpose(1, 2).flatten(0, 1)
         yield weight.flatten(1)
+
+
+def norms_after(filters: Filters, image_1CHW: Tensor) -> dict[str, str]:
+    """Find the batch normalisation that is given the output of each layer with filters, as an image passes.
+
+    Returns:
+        the names of the normalising submodules, by layer; without layers that have none, or more than one.
+    """
+    model, norms = filters.model, {layer: set[str]() for layer in filters.sites}
+    outputs: dict[str, tuple[Tensor, int]] = {}  # with their versions, since an activation may overwrite them
+
+    def note(layer: str) -> Hook:
+        def hook(_: nn.Module, __: object, maps_1CHW: Tensor) -> None:
+            outputs[layer] = maps_1CHW, maps_1CHW._version
+
+        return hook
+
+    def compare(norm: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def hook(_: nn.Module, given: tuple[object, ...]) -> None:
+            for layer, (maps_1CHW, version) in outputs.items():
+                if given and given[0] is maps_1CHW and maps_1CHW._version == version:
+                    norms[layer].add(norm)
+
+        return hook
+
+    with torch.inference_mode(False), torch.no_grad(), restored(model), evaluating(model), ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name in filters.sites:
+                stack.callback(module.register_forward_hook(note(name)).remove)
+            if isinstance(module, _BatchNorm):
+                stack.callback(module.register_forward_pre_hook(compare(name)).remove)
+        model(image_1CHW.clone())
+    return {layer: next(iter(names)) for layer, names in norms.items() if len(names) == 1}
+
+
+def not_as_written(filters: Filters) -> str | None:
+    """Return the name of the first layer with filters that does not compute what its class in torch does, if any."""
+    for name in filters.sites:
+        layer = filters.model.get_submodule(name)
+        kind = next(kind for kind in MIXING if isinstance(layer, kind))
+        methods = [method for method in ("forward", "_conv_forward") if hasattr(kind, method)]
+        if any(
+            method in vars(layer) or getattr(type(layer), method) is not getattr(kind, method) for method in methods
+        ):
+            return name
+    return None

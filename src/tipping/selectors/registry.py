@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tipping.errors import InputError, require
-from tipping.selectors import activations, lasso, weights
+from tipping.selectors import activations, gradients, lasso, weights
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.scores import Scores
 
@@ -43,8 +43,18 @@ SELECTORS = {
     selector.name: selector
     for selector in (
         Selector("l1", "weights", "weights", weights.l1),
+        Selector("l2", "weights", "weights", weights.l2),
+        Selector("batch_norm", "weights", "weights", weights.batch_norm),
+        Selector("fpgm", "weights", "weights", weights.fpgm),
+        Selector("lamp", "weights", "weights", weights.lamp),
         Selector("mean", "activations", "pass", activations.mean),
         Selector("share", "activations", "pass", activations.share),
+        Selector("apoz", "activations", "pass", activations.apoz),
+        Selector("hrank", "activations", "pass", activations.hrank),
+        Selector("taylor", "gradients", "backward", gradients.taylor),
+        Selector("taylor_weights", "gradients", "backward", gradients.taylor_weights),
+        Selector("gradient_activation", "gradients", "backward", gradients.gradient_activation),
+        Selector("fisher", "gradients", "backward", gradients.fisher),
         Selector("mu_lasso", "probes", "fit", lasso.by_strength),
     )
 }
