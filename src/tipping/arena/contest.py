@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ class Result(NamedTuple):
 
     Attributes:
         scores: the scores; None of random orders.
-        seconds: how long they took.
+        seconds: how long they take by themselves.
         lines: the curves by kind of order.
     """
 
@@ -94,9 +93,9 @@ class Arena:
         Raises:
             InputError: the selector does not suit the network.
         """
-        start = time.perf_counter()
-        scores = None if name in RANDOM else score(name, self.evidence)
-        seconds = time.perf_counter() - start
+        scores, seconds = (
+            (None, 0.0) if name in RANDOM else self.evidence.clock.alone(lambda: score(name, self.evidence))
+        )
         orders = self.orders(scores) if scores else self.random_orders(name)
         return Result(scores, seconds, {kind: self.measure(some) for kind, some in orders.items()})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from tipping.mu_lasso import MuLassoProblem, SolutionPath, homotopy
 from tipping.network import Filters
 from tipping.selection import PLAIN, Measure, response_batches
 from tipping.selectors.passes import Activations, Gradients, activations_of, gradients_of
+from tipping.selectors.timing import Clock, shared_property
 
 
 class Responses(NamedTuple):
@@ -63,6 +64,7 @@ class Evidence:
         measure: the measure of the responses.
         value, scope: how filters are ablated, as in `ablated`.
         budget: what selectors may spend that ablate filters.
+        clock: knows what each part took, so that the time of a selector has that of the parts that it uses.
     """
 
     filters: Filters
@@ -73,8 +75,9 @@ class Evidence:
     value: Tensor | None = None
     scope: str = "filter"
     budget: Budget = DEFAULT_BUDGET
+    clock: Clock = field(default_factory=Clock, compare=False, repr=False)
 
-    @cached_property
+    @shared_property
     def responses(self) -> Responses:
         """The responses to all images, from one pass."""
         kept: list[tuple[Tensor, Tensor]] = []
@@ -89,17 +92,17 @@ class Evidence:
         responses, labels = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
         return Responses(problem, responses, labels)
 
-    @cached_property
+    @shared_property
     def activations(self) -> Activations:
         """The statistics of activations where filters are ablated, from one pass."""
         return activations_of(self.filters, self.images)
 
-    @cached_property
+    @shared_property
     def gradients(self) -> Gradients:
         """The statistics of gradients where filters are ablated, from one pass forward and back."""
         return gradients_of(self.filters, self.images)
 
-    @cached_property
+    @shared_property
     def path(self) -> SolutionPath:
         """The exact solutions of the mu-lasso at every mu up to `mu`.
 
