@@ -11,11 +11,8 @@ from keeping import KEPT
 
 from tipping.arena import MATCHED, OWN
 from tipping.errors import InputError
-from tipping.results.arena import BASELINE, Row, compared, contest_rows, read_contests
+from tipping.results.arena import BASELINE, NETWORK, Row, compared, contest_rows, read_contests
 
-OPTIONS: tuple[str, ...] = ("model.filters", "model.depth", "model.dropout", "trainer.max_epochs")
-OPTIONS += ("trainer.precision", "trainer.batch_size", "trainer.learning_rate", "data.responses", "arena.images")
-OPTIONS += ("arena.ablation_images", "arena.permutations", "arena.removals", "arena.within_layers")
 TEXTS: tuple[str, ...] = ("job", "data", "model", "protocol", "selector", "family", "cost", "orders")
 TEXTS += ("trainer.precision", "arena.within_layers", "certified", "device", "commit")
 WORDS = {OWN: "own order", MATCHED: "matched"}
@@ -32,7 +29,7 @@ def keep_arena(sweeps: Sequence[Path]) -> None:
         contests, missing = read_contests(sweep)
         if missing:
             raise InputError(f"{sweep}: no whole result.json of job {', '.join(missing)}; run the sweep again")
-        rows += [row for contest in contests for row in contest_rows(contest.record, OPTIONS)]
+        rows += [row for contest in contests for row in contest_rows(contest.record, NETWORK)]
     with (KEPT / "arena.csv").open("w", newline="") as file:
         writer = csv.DictWriter(
             file, [name for name in rows[0] if name != "job"], extrasaction="ignore", lineterminator="\n"

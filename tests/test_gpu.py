@@ -44,7 +44,7 @@ def made_once(stage: ModuleType, work: Any) -> None:
     assert (work.out / stage.FILE).read_text() == first
 
 
-@pytest.mark.parametrize("stage", ["answer", "stages", "selecting", "widths"])
+@pytest.mark.parametrize("stage", ["answer", "selectors", "stages", "selecting", "widths"])
 def test_each_stage_makes_its_rows_and_makes_none_twice(stage: str, work: Any) -> None:
     made_once(importlib.import_module(f"gpu.{stage}"), work)
 

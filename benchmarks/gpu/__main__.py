@@ -43,8 +43,9 @@ class Stage(NamedTuple):
 
 STAGES = (  # in the order of their worth
     Stage("right", 0.2, 30),
-    Stage("answer", 0.45, 40),
-    Stage("stages", 0.15, 30),
+    Stage("answer", 0.35, 40),
+    Stage("selectors", 0.15, 40),
+    Stage("stages", 0.1, 30),
     Stage("selecting", 0.1, 15),
     Stage("widths", 0.1, 20),
 )

@@ -44,6 +44,7 @@ class Size:
         tests: files of tests that are run; all that take a device, if empty.
         problems: filters and classes of the mu-lassos that are timed.
         widths: filters a layer of the map.
+        contest: options of the contests of selectors.
     """
 
     network: tuple[str, ...]
@@ -54,6 +55,7 @@ class Size:
     tests: tuple[str, ...]
     problems: tuple[tuple[int, int], ...]
     widths: tuple[int, ...]
+    contest: tuple[str, ...]
 
 
 SMALL = ("model.filters=16", "trainer.max_epochs=1")
@@ -71,6 +73,7 @@ FULL = Size(
     tests=(),
     problems=((512, 10), (1024, 100), (2048, 300), (4096, 1000)),
     widths=(8, 16, 32, 64, 128, 256),
+    contest=(),
 )
 FEW = ("data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=2")
 TINY = Size(
@@ -82,6 +85,7 @@ TINY = Size(
     tests=("tests/ablation/test_masks.py",),
     problems=((40, 3), (80, 5)),
     widths=(2, 4),
+    contest=("mu=2", "protocol.draws=2", "arena.selectors=[mu_lasso,l1]", "arena.images=100", "data.responses=200"),
 )
 SIZES = {"full": FULL, "tiny": TINY}
 
@@ -104,11 +108,11 @@ class Work:
         """Seconds left."""
         return self.until - time.time()
 
-    def options(self, *overrides: str) -> config.Config:
-        """The options of a job, as its command line would give them."""
+    def options(self, *overrides: str, name: str = "config") -> config.Config:
+        """The options of a job, as its command line would give them; `name` is that of the presets' first file."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
             plain = ["tracking=off", "visualize=off", "curve.points=4", "selection=homotopy", f"device={self._option}"]
-            return config.parse(compose("config", [*plain, *overrides]))
+            return config.parse(compose(name, [*plain, *overrides]))
 
     def described(self, options: config.Config) -> dict[str, Any]:
         """What the record of a job begins with."""
