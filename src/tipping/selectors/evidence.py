@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ class Budget(NamedTuple):
         removals: filters that greedy selection removes one by one.
     """
 
-    images: int = 500
-    permutations: int = 10
+    images: int = 200
+    permutations: int = 20
     removals: int = 40
 
 
@@ -117,10 +117,10 @@ class Evidence:
     @cached_property
     def few(self) -> Split:
         """The images on which ablations are measured."""
-        return self.images.spread(self.budget.images)
+        return self.images.spread(self.budget.images).in_memory()
 
     @property
-    def manner(self) -> dict[str, object]:
+    def manner(self) -> dict[str, Any]:
         """How filters are ablated, as keyword arguments of `ablated` and `evaluate_ablations`."""
         return {"value": self.value, "scope": self.scope}
 

@@ -2,12 +2,87 @@
 
 from __future__ import annotations
 
-import numpy as np
+import warnings
 
+import numpy as np
+import torch
+
+from tipping.errors import InputError
+from tipping.mu_lasso import homotopy
 from tipping.selectors.evidence import Evidence
+from tipping.selectors.squares import non_negative_least_squares
+
+TOLERANCE = 1e-8  # relative duality gap
 
 
 def by_strength(evidence: Evidence) -> np.ndarray:
     """Return the absolute weight of each filter for each class at mu, |w_fc|: (F, C) [oramas2019]."""
     weights_RC = evidence.path.weights([evidence.mu])[0].cpu().numpy()
     return evidence.by_filter(np.abs(weights_RC))
+
+
+def by_entering(evidence: Evidence) -> np.ndarray:
+    """Return 1 / (1 + mu) of the mu at which each filter first enters the path of a class: (F,) [efron2004].
+
+    The path is followed beyond `mu`, to its end, so that nearly all filters have an order. The first filter of each
+    class enters at mu = 0. A filter that never enters scores 0.
+
+    Raises:
+        InputError: ties between filters lead the path in circles.
+    """
+    try:
+        path = homotopy(evidence.responses.problem)
+    except ArithmeticError as error:
+        raise InputError(f"the path of the mu-lasso cannot be followed: {error}") from error
+    mu_F = np.full(len(evidence.filters.ablatable_F), np.inf)
+    for one in path.classes:
+        np.minimum.at(mu_F, evidence.filters.filter_R[one.filter_K], one.mu_K)
+    return 1 / (1 + mu_F)
+
+
+def by_contribution(evidence: Evidence) -> np.ndarray:
+    """Return |w_fc| times the mean response of filter f to images of class c, at mu: (F, C) [oramas2019].
+
+    With signs, the sum over filters would be the mean of what the mu-lasso predicts for images of the class; without,
+    a filter that speaks for one class and against another counts twice, and not for nothing.
+    """
+    problem = evidence.responses.problem
+    weights_RC, cross_RC = evidence.path.weights([evidence.mu])[0], problem.cross_FC
+    means_RC = cross_RC / problem.label_sq_C.clamp(min=1)  # a class without images has none to sum
+    return evidence.by_filter((weights_RC.abs() * means_RC).cpu().numpy())
+
+
+def by_positive_weight(evidence: Evidence) -> np.ndarray:
+    """Return the weights of the mu-lasso whose weights are at least 0: (F, C) [efron2004].
+
+    Each class c minimises ½‖X w − l_c‖² over w ≥ 0 with Σ_f w_f ≤ mu.
+
+    Raises:
+        InputError: the solution of a class has a relative duality gap over 1e-8.
+    """
+    problem, mu = evidence.responses.problem, evidence.mu
+    norm_R1 = problem.normalised()[1].cpu().numpy()[:, None]
+    weights_RC = non_negative_least_squares(problem) / norm_R1  # the solution where the bound does not bind
+    live_R = ~problem.dead_F()
+    gram_VV, cross_VC = problem.gram_FF.cpu().numpy()[np.ix_(live_R, live_R)], problem.cross_FC.cpu().numpy()[live_R]
+    for c in np.flatnonzero(weights_RC.sum(0) > mu):
+        weights_RC[live_R, c] = _positive(gram_VV, cross_VC[:, c], mu)
+    weights_FC = torch.as_tensor(weights_RC).to(problem.gram_FF)
+    gradient_FC = problem.gradient(weights_FC)
+    over_C = (gradient_FC * weights_FC).sum(0) - mu * gradient_FC.amin(0).clamp(max=0)  # of the least objective
+    gap_C = over_C / problem.objective(weights_FC).clamp(min=1)
+    if float(gap_C.max()) > TOLERANCE:
+        culprit = f"the non-negative mu-lasso of class {int(gap_C.argmax())}"
+        raise InputError(f"{culprit} keeps a relative gap of {float(gap_C.max()):.1e}: leave mu_lasso_positive out")
+    return evidence.by_filter(weights_RC)
+
+
+def _positive(gram_VV: np.ndarray, cross_V: np.ndarray, mu: float) -> np.ndarray:
+    """Return the non-negative weights at mu, between two breakpoints of their path: (V,)."""
+    from sklearn.exceptions import ConvergenceWarning  # here: they take long to load
+    from sklearn.linear_model import lars_path_gram
+
+    settings = {"n_samples": 1, "method": "lasso", "positive": True, "max_iter": 100 * len(gram_VV)}
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # the gap says how exact it is
+        _, _, path_VB = lars_path_gram(Xy=cross_V, Gram=gram_VV, **settings)
+    return np.array([np.interp(mu, path_VB.sum(0), weights_B) for weights_B in path_VB])

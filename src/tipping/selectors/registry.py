@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tipping.errors import InputError, require
-from tipping.selectors import activations, gradients, lasso, weights
+from tipping.selectors import activations, gradients, lasso, probes, removal, weights
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.scores import Scores
 
@@ -56,6 +56,18 @@ SELECTORS = {
         Selector("gradient_activation", "gradients", "backward", gradients.gradient_activation),
         Selector("fisher", "gradients", "backward", gradients.fisher),
         Selector("mu_lasso", "probes", "fit", lasso.by_strength),
+        Selector("mu_lasso_path", "probes", "fit", lasso.by_entering),
+        Selector("mu_lasso_contribution", "probes", "fit", lasso.by_contribution),
+        Selector("mu_lasso_positive", "probes", "fit", lasso.by_positive_weight),
+        Selector("nnls", "probes", "fit", probes.non_negative),
+        Selector("anova", "probes", "fit", probes.anova),
+        Selector("class_selectivity", "probes", "fit", probes.class_selectivity),
+        Selector("group_lasso", "probes", "fit", probes.group_lasso),
+        Selector("mutual_information", "probes", "fit", probes.mutual_information),
+        Selector("l1_logistic", "probes", "fit", probes.l1_logistic),
+        Selector("single", "ablation", "ablations", removal.alone),
+        Selector("shapley", "ablation", "ablations", removal.shapley_values),
+        Selector("greedy", "ablation", "ablations", removal.greedy_forward),
     )
 }
 
