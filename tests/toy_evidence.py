@@ -175,3 +175,47 @@ def maps_of(evidence: Evidence) -> dict[str, list[np.ndarray]]:
         for image in evidence.images.images_NCHW:
             model(image[None].clone())
     return kept
+
+
+def growing(evidence: Evidence, alphas: np.ndarray, conducting: bool) -> np.ndarray:
+    """What conductance or internal influence sums up as an image grows from zero, at some parts of it: for each image,
+    how the logit of its class changes, by differences, as the map of each filter is pushed to what it is at the next
+    part, or as it is raised: (N, F, parts)."""
+    filters, images, labels = in_float64(evidence)
+    kept: dict[str, list[Tensor]] = {}
+
+    def passed(alpha: float, hooks: dict[str, Callable[..., Tensor | None]]) -> Tensor:
+        places = [(layer, filters.sites[layer], hook) for layer, hook in hooks.items()]
+        with torch.no_grad(), evaluating(filters.model), hooked(filters.model, places):
+            return filters.model(alpha * images)[range(len(labels)), labels]
+
+    def keeping(layer: str) -> Callable[..., None]:
+        return lambda _, __, maps: kept.setdefault(layer, []).append(maps.clone())
+
+    def maps_at(alpha: float) -> dict[str, list[Tensor]]:
+        kept.clear()
+        passed(alpha, {layer: keeping(layer) for layer in filters.sites})
+        return dict(kept)
+
+    def slope(alpha: float, f: int, pushes: list[Tensor]) -> Tensor:
+        layers, layer_F, channel_F = filters.index
+        logits = []
+        for step in (-STEP, STEP):
+            todo = iter(pushes)
+
+            def pushing(
+                _: nn.Module, __: object, maps: Tensor, todo: Iterator[Tensor] = todo, by: float = step
+            ) -> Tensor:
+                maps = maps.clone()
+                maps[:, channel_F[f]] += by * next(todo)[:, channel_F[f]]
+                return maps
+
+            logits.append(passed(alpha, {layers[layer_F[f]]: pushing}))
+        return (logits[1] - logits[0]) / (2 * STEP)
+
+    maps, layer_F, parts = [maps_at(alpha) for alpha in alphas], filters.index.layer_F, []
+    for alpha, here, there in zip(alphas, maps, [*maps[1:], maps[-1]], strict=True):
+        pairs = {layer: zip(here[layer], there[layer], strict=True) for layer in filters.sites}
+        pushes = [[b - a if conducting else torch.ones_like(a) for a, b in pairs[layer]] for layer in filters.sites]
+        parts.append(torch.stack([slope(alpha, f, pushes[number]) for f, number in enumerate(layer_F)], 1))
+    return torch.stack(parts, 2).numpy()

@@ -68,12 +68,12 @@ def norms_after(filters: Filters, image_1CHW: Tensor) -> dict[str, str]:
 
 def not_as_written(filters: Filters) -> str | None:
     """Return the name of the first layer with filters that does not compute what its class in torch does, if any."""
-    for name in filters.sites:
-        layer = filters.model.get_submodule(name)
-        kind = next(kind for kind in MIXING if isinstance(layer, kind))
-        methods = [method for method in ("forward", "_conv_forward") if hasattr(kind, method)]
-        if any(
-            method in vars(layer) or getattr(type(layer), method) is not getattr(kind, method) for method in methods
-        ):
-            return name
-    return None
+    return next((name for name in filters.sites if not as_written(filters.model.get_submodule(name))), None)
+
+
+def as_written(layer: nn.Module) -> bool:
+    """Return whether a layer with filters computes what its class in torch does."""
+    kind = next(kind for kind in MIXING if isinstance(layer, kind))
+    methods = [method for method in ("forward", "_conv_forward") if hasattr(kind, method)]
+    alike = (getattr(type(layer), method) is getattr(kind, method) for method in methods)
+    return all(alike) and not any(method in vars(layer) for method in methods)

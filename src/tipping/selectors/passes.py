@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from tipping.errors import InputError
 from tipping.network import Filters, Hook, evaluating, hooked, keeping_maps, restored
 from tipping.selection import watch_maps
 
+UNREACHED: Any = {
+    "allow_unused": True,
+    "materialize_grads": True,
+}  # maps on which the logits do not depend have gradient 0
 Place = tuple[str, str]  # a layer, and the submodule that gives its maps
 
 
@@ -136,19 +140,27 @@ def _of_batch(filters: Filters, logits_NC: Tensor, uses: Uses, labels_N: Tensor)
     weights_NF = torch.cat([of_loss[layer, layer] for layer in filters.sites], 1)
     positions = [sum(maps[0, 0].numel() for maps in kept) for kept in at_sites.values()]
     sizes_NL = [of_loss[site].abs() / count for site, count in zip(at_sites, positions, strict=True)]
-    by_class_FC = logit_NF.new_zeros(logit_NF.shape[1], filters.classes).index_add_(1, labels_N, logit_NF.T)
-    return [torch.cat(sizes_NL, 1).sum(0), loss_NF.square().sum(0), weights_NF.sum(0), by_class_FC]
+    logit_FC = summed_by_class(logit_NF, labels_N, filters.classes)
+    return [torch.cat(sizes_NL, 1).sum(0), loss_NF.square().sum(0), weights_NF.sum(0), logit_FC]
+
+
+def summed_by_class(values_NF: Tensor, labels_N: Tensor, classes: int) -> Tensor:
+    """Return values (N, F) summed over the images of each class: (F, C), in float64."""
+    sums_FC = torch.zeros(values_NF.shape[1], classes, dtype=torch.float64, device=values_NF.device)
+    return sums_FC.index_add_(1, labels_N, values_NF.T.double())
+
+
+def summed_by_filter(maps: Iterable[Tensor]) -> Tensor:
+    """Return maps (N, filters, …) summed over positions, and over all uses of a layer: (N, filters), in float64."""
+    return torch.stack([one.reshape(*one.shape[:2], -1).sum(2).double() for one in maps]).sum(0)
 
 
 def _products(values_N: Tensor, uses: Uses) -> dict[Place, Tensor]:
     """Return maps times the gradient of values with respect to them, summed over positions and uses: (N, filters)."""
     maps = [one for kept in uses.values() for one in kept]
-    gradients = iter(
-        torch.autograd.grad(values_N.sum(), maps, retain_graph=True, allow_unused=True, materialize_grads=True)
-    )
+    gradients = iter(torch.autograd.grad(values_N.sum(), maps, retain_graph=True, **UNREACHED))
 
-    def summed(maps: Tensor) -> Tensor:
-        products = maps.detach().to(torch.promote_types(maps.dtype, torch.float32)) * next(gradients)
-        return products.flatten(2).sum(2).double() if products.ndim > 2 else products.double()
+    def product(one: Tensor) -> Tensor:
+        return one.detach().to(torch.promote_types(one.dtype, torch.float32)) * next(gradients)
 
-    return {place: torch.stack([summed(one) for one in kept]).sum(0) for place, kept in uses.items()}
+    return {place: summed_by_filter(map(product, kept)) for place, kept in uses.items()}

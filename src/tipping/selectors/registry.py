@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tipping.errors import InputError, require
-from tipping.selectors import activations, gradients, lasso, probes, removal, weights
+from tipping.selectors import activations, attribution, gradients, lasso, probes, removal, weights
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.scores import Scores
 
@@ -65,6 +65,9 @@ SELECTORS = {
         Selector("group_lasso", "probes", "fit", probes.group_lasso),
         Selector("mutual_information", "probes", "fit", probes.mutual_information),
         Selector("l1_logistic", "probes", "fit", probes.l1_logistic),
+        Selector("conductance", "attribution", "attribution", attribution.conductance),
+        Selector("internal_influence", "attribution", "attribution", attribution.internal_influence),
+        Selector("lrp", "attribution", "attribution", attribution.lrp),
         Selector("single", "ablation", "ablations", removal.alone),
         Selector("shapley", "ablation", "ablations", removal.shapley_values),
         Selector("greedy", "ablation", "ablations", removal.greedy_forward),
