@@ -12,8 +12,6 @@ from tipping.errors import InputError
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.layers import norms_after, weights_of_filters
 
-EXACT = "donot_use_mm_for_euclid_dist"  # which loses digits of small distances
-
 
 def l1(evidence: Evidence) -> np.ndarray:
     """Return the L1 norm of each filter's weights, Σ |w|: (F,) [li2017]."""
@@ -30,7 +28,7 @@ def fpgm(evidence: Evidence) -> np.ndarray:
 
     It is the least at the geometric median of the layer, whose filters the others can replace [he2019].
     """
-    return _by_layer(evidence, lambda w_CD: torch.cdist(w_CD, w_CD, compute_mode=EXACT).sum(1))
+    return _by_layer(evidence, lambda w_CD: torch.cdist(w_CD, w_CD).sum(1))
 
 
 def lamp(evidence: Evidence) -> np.ndarray:
