@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import captum.attr
 import numpy as np
@@ -83,12 +84,16 @@ def test_one_layer_is_enough() -> None:
         np.testing.assert_allclose(score(name, alone).values, score(name, evidence).values[of_layer_F], rtol=1e-6)
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(
-        InputError, match=r"^selector=conductance: captum is missing; pip install tipping\[attribution\]$"
+        InputError, match=r"^selector=conductance needs captum: pip install 'tipping\[attribution\]' \("
     ):
         score("conductance", evidence_of("chain"))
-    monkeypatch.setitem(sys.modules, "zennit", None)
-    with pytest.raises(InputError, match=r"^selector=lrp: zennit is missing; pip install tipping\[attribution\]$"):
+    monkeypatch.delitem(sys.modules, "zennit", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "zennit.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    with pytest.raises(
+        InputError, match=r"^selector=lrp needs zennit: .* \(operator torchvision::nms does not exist\)$"
+    ):
         score("lrp", evidence_of("chain"))

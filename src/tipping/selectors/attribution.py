@@ -64,13 +64,14 @@ def _imported(selector: str, package: str) -> Any:
     """Return a package, or the part of one, that is installed on request.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it cannot be imported.
     """
     try:
         return import_module(package)
-    except ModuleNotFoundError as error:
-        missing = str(error.name).partition(".")[0]
-        raise InputError(f"selector={selector}: {missing} is missing; pip install tipping[attribution]") from error
+    except (ImportError, RuntimeError) as error:  # zennit imports torchvision, which may be one of another torch
+        name, reason = package.partition(".")[0], str(error).partition("\n")[0]
+        remedy = f"pip install 'tipping[attribution]' ({reason})"
+        raise InputError(f"selector={selector} needs {name}: {remedy}") from error
 
 
 class _AtOnce(nn.Module):
