@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="test images of the 30 ablations")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--filters", type=int, nargs="+", default=[128, 32], help="filters a layer of the networks")
+    parser.add_argument("--brief", action="store_true", help="of the ablations, only the 30; no responses")
     arguments, dataset = mnist(parser)
     dataset = dataset.to(torch.device(arguments.device))
     few = replace(dataset, train=dataset.train.spread(6000))
@@ -200,8 +201,12 @@ def main() -> None:
             "evenly spread": evenly_spread(network, counts),
         }
         evaluations(network, dataset.test.spread(arguments.images), kinds)
+        if arguments.brief:
+            continue
         alone = {"each filter alone": [np.array([f]) for f in range(5 * filters)]}
         evaluations(network, dataset.test.spread(ALONE), alone, ("captum's `LayerFeatureAblation`", by_captum))
+    if arguments.brief:
+        return
     columns = ("filters", "images", "plain passes s", "without the head s", "collected s", "of plain", "of those")
     rows = (collection(5 * filters, network, dataset.train) for filters, network in networks.items())
     table("Responses and Gram matrix", columns, rows)

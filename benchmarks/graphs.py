@@ -4,7 +4,8 @@ Prints a Markdown table of 30 ablations of each network, by masks and by the eng
 of each is the smallest of some, in seconds of the processor, so that what else the machine does counts little. The
 networks are untrained: their statistics, and the means of their logits, are those of some MNIST images, 32 x 32, in
 colours. The numbers of filters are the report's shares of all (23, 69, 301, 333, 397 of 640), each with five random
-controls of the same layers; they are spread over all layers evenly, or lie the more in a layer, the later it is.
+controls of the same layers; they are spread over all layers evenly, or lie the more in a layer, the later it is;
+and, where Torch-Pruning removes others with them elsewhere, in the first convolutions of blocks.
 Predictions must be the same image by image, or the benchmark stops.
 """
 
@@ -28,6 +29,7 @@ from tipping.ablation import evaluate_ablations
 from tipping.data import Split
 from tipping.network import Filters
 
+INNER = ".one.0"  # the first convolution of each block of a ResNet: no shortcut adds to it
 SETTLING = 256  # images whose statistics the networks take
 
 
@@ -38,13 +40,15 @@ class Case:
     name: str
     build: Callable[[], nn.Module]
     bar: float
-    prunable: bool = False  # whether Torch-Pruning removes the filters named, and no others with them
+    prunable: str | None = (
+        None  # ends the names of layers of which Torch-Pruning removes filters, and no others with them
+    )
 
 
 CASES = (
-    Case("VGG, `torch.flatten`", VGG, 0.45, prunable=True),
-    Case("ResNet-20, width 16", lambda: resnet20(16), 0.65),
-    Case("ResNet-20, width 64", lambda: resnet20(64), 0.55),
+    Case("VGG, `torch.flatten`", VGG, 0.45, prunable=""),
+    Case("ResNet-20, width 16", lambda: resnet20(16), 0.65, INNER),
+    Case("ResNet-20, width 64", lambda: resnet20(64), 0.55, INNER),
     Case("MobileNetV2's blocks", mobilenet, 0.8),
     Case("DenseNet-BC", densenet, 0.8),
 )
@@ -64,20 +68,38 @@ def mostly_late(network: Filters, counts: Sequence[int]) -> Ablations:
     return with_controls(chosen, layer_F)
 
 
+def inside(network: Filters, counts: Sequence[int], end: str) -> Ablations:
+    """As many filters of the layers whose names end so, at random."""
+    layer_F, rng = network.index.layer_F, np.random.default_rng(0)
+    layers = [number for number, layer in enumerate(network.index.layers) if layer.endswith(end)]
+    candidates = np.flatnonzero(np.isin(layer_F, layers))
+    share = len(candidates) / len(layer_F)
+    return with_controls([rng.choice(candidates, round(share * count), replace=False) for count in counts], layer_F)
+
+
 def rows(cases: Sequence[Case], train: Split, test: Split, repeats: int) -> Iterator[Sequence[Any]]:
     """A row of the table for each network and each kind of ablations."""
     for case in cases:
         network = Filters.of(settled(case.build(), train.images_NCHW), test.images_NCHW[:1])
         filters = len(network.index.layer_F)
         counts = [round(count * filters / 640) for count in COUNTS]
-        for kind, ablations in (("evenly spread", evenly_spread), ("mostly late", mostly_late)):
-            yield case.name, str(filters), kind, *compared(case, network, test, ablations(network, counts), repeats)
+        for kind, chosen in (("evenly spread", evenly_spread), ("mostly late", mostly_late)):
+            beside = case.prunable == ""
+            yield (
+                *(case.name, str(filters), kind),
+                *compared(case, network, test, chosen(network, counts), repeats, beside),
+            )
+        if case.prunable:
+            ablations = inside(network, counts, case.prunable)
+            yield case.name, str(filters), "inside blocks", *compared(case, network, test, ablations, repeats, True)
 
 
-def compared(case: Case, network: Filters, test: Split, ablations: Ablations, repeats: int) -> Sequence[Any]:
+def compared(
+    case: Case, network: Filters, test: Split, ablations: Ablations, repeats: int, beside: bool
+) -> Sequence[Any]:
     """The seconds of masks and of the engine, their ratio, the bar, and the ratio of Torch-Pruning."""
     ways: dict[str, Callable[[Filters, Split, Ablations], np.ndarray]] = {"masks": masked, "engine": evaluate_ablations}
-    ways |= {"pruned": pruned} if case.prunable else {}
+    ways |= {"pruned": pruned} if beside else {}
     best = dict.fromkeys(ways, np.inf)
     for _ in range(repeats):
         results = {}
@@ -90,8 +112,8 @@ def compared(case: Case, network: Filters, test: Split, ablations: Ablations, re
             raise SystemExit(f"{case.name}: nearly all predictions are one class")
         if (different := int((results["engine"] != results["masks"]).sum())) > 0:
             raise SystemExit(f"{case.name}: {different} predictions differ from those of the masked network")
-    beside = f"{best['pruned'] / best['masks']:.2f}" if case.prunable else ""
-    return best["masks"], best["engine"], f"{best['engine'] / best['masks']:.2f}", f"{case.bar:.2f}", beside
+    peer = f"{best['pruned'] / best['masks']:.2f}" if beside else ""
+    return best["masks"], best["engine"], f"{best['engine'] / best['masks']:.2f}", f"{case.bar:.2f}", peer
 
 
 def main() -> None:

@@ -243,6 +243,8 @@ def made(build: Callable[[], nn.Module]) -> nn.Module:
                 module.bias.uniform_(-0.3, 0.3)
                 module.running_mean.uniform_(-0.3, 0.3)
                 module.running_var.uniform_(0.5, 1.5)
+            elif isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None and not module.bias.any():
+                module.bias.uniform_(-0.3, 0.3)
     return model
 
 

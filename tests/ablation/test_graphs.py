@@ -18,6 +18,8 @@ from tipping.data import Split
 from tipping.network import Filters, evaluating
 from tipping.selection import mean_activations
 
+pytestmark = pytest.mark.usefixtures("differences")
+
 
 def images(count: int, side: int = SIDE) -> torch.Tensor:
     return torch.rand(count, COLOURS, side, side, generator=torch.Generator().manual_seed(0))

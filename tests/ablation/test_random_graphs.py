@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from tipping.ablation import ablated
 from tipping.ablation.engine import Engine
 from tipping.network import Filters, evaluating
 
+pytestmark = pytest.mark.usefixtures("differences")
 IMAGES = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LAYERS = ("convolution", "normalised", "apart", "grouped")
 OTHERS = (

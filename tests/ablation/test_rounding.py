@@ -19,6 +19,8 @@ from tipping.ablation.narrowing import Prefix
 from tipping.data import Split
 from tipping.network import build
 
+pytestmark = pytest.mark.usefixtures("differences")
+
 
 def test_ties_and_lost_digits_are_predicted_by_the_masked_network(split: Split) -> None:
     """All logits exactly 0; a filter beside which the others vanish; one whose maps are not finite."""

@@ -35,7 +35,20 @@ MISTAKES = {  # what is given, and what the line says; the images are of two cha
     "no match": (lambda r, b: tipping.relevant_filters(r.filters, b, draws=tipping.Draws(2, "best")), "match=best: "),
     "maps": (lambda r, b: tipping.relevant_filters(nn.Conv2d(2, 3, 3), b), r"Conv2d gives \(1, 3, .* logits"),
     "pair": (lambda r, b: tipping.relevant_filters(Pair(), b), "Pair gives a tuple for an image: wrap it"),
+    "no labels": (lambda r, b: tipping.relevant_filters(r.filters, [x for x, _ in b]), "batch 0: give pairs of images"),
+    "label": (lambda r, b: tipping.relevant_filters(r.filters, [*b, *spoiled(b, 3)]), "from 0 .*; image 302 has 3"),
+    "NaN": (lambda r, b: tipping.drop_curve(r, [*b, *spoiled(b, 0)]), "batch 5: image 1 has pixels that are no"),
 }  # fmt: skip
+
+
+def spoiled(batches: DataLoader, label: int) -> list[tuple[Tensor, Tensor]]:
+    """The first three images; where their labels are classes, the second has a pixel that is no number."""
+    images, labels = next(iter(batches))
+    images, labels = images[:3].clone(), labels[:3].clone()
+    labels[2] = label
+    if label == 0:
+        images[1, 0, 4, 4] = torch.nan
+    return [(images, labels)]
 
 
 class Pair(nn.Module):

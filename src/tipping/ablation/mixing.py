@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tipping.ablation.narrowing import Maker, State
     from tipping.ablation.plan import Plan
 
+ADDING = 64  # multiply-accumulates of an output value that take as long as to read, add and check a difference
 SWAMPED = 16  # a difference has lost too many digits where what is subtracted exceeds this many times its result
 Layer = nn.Conv2d | nn.Linear
 Weights = tuple[Tensor, Tensor | None]
@@ -114,8 +115,8 @@ class Mixing(Operation):
         channels = plan.known(self.given)
         others = self.layer in plan.ablation.reweighted or self.node in plan.filled  # other weights
         if self.groups == 1 and not others and channels.intact.any():
-            differing = int((~channels.intact).sum())
-            if differing < int((~channels.gone).sum()) - differing:
+            fewer = int((~channels.gone).sum()) - int((~channels.intact).sum())
+            if fewer * self.weights[0][0, 0].numel() > ADDING:
                 plan.by_change.add(self.node)
                 plan.reads |= {self.given, self.node}
         return [groups.repeat(plan.operations[self.given].width // self.groups)]

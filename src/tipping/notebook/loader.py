@@ -28,8 +28,8 @@ def checked(batches: Batches, model: nn.Module) -> Iterator[tuple[Tensor, Tensor
         model: the network that takes the images.
 
     Raises:
-        InputError: there are no images; a batch is no pair of images and whole labels, or its images are of another
-            size than the first; or as `try_on`.
+        InputError: there are no images; a batch is no pair of images and whole labels, its images are of another
+            size than the first, or a pixel is not finite; or as `try_on`.
     """
     pairs = evaluation_batches(batches) if isinstance(batches, Split) else batches
     device, shape, tried = device_of(model), None, False
@@ -41,6 +41,8 @@ def checked(batches: Batches, model: nn.Module) -> Iterator[tuple[Tensor, Tensor
         shape = shape or images_NCHW.shape[1:]
         if images_NCHW.shape[1:] != shape:
             raise InputError(f"batch {number}: its images are of another size than those before; resize them")
+        if len(wrong := (~images_NCHW.isfinite().flatten(1).all(1)).nonzero()):
+            raise InputError(f"batch {number}: image {int(wrong[0])} has pixels that are not finite; mend or remove it")
         if len(labels_N):
             images_NCHW = images_NCHW.to(device)
             if not tried:
@@ -92,14 +94,21 @@ def with_labels_below(batches: Pairs, classes: int) -> Iterator[tuple[Tensor, Te
     Raises:
         InputError: a label is not from 0 to classes - 1.
     """
+    before = 0
     for images_NCHW, labels_N in batches:
-        _check_labels(labels_N, classes)
+        _check_labels(labels_N, classes, before)
+        before += len(labels_N)
         yield images_NCHW, labels_N
 
 
-def _check_labels(labels_N: Tensor, classes: int) -> None:
-    if not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes:
-        raise InputError(f"batches: labels must go from 0 to {classes - 1}, one for each logit of the network")
+def _check_labels(labels_N: Tensor, classes: int, before: int = 0) -> None:
+    """Raise `InputError` for the first label that is no class; it is counted with the images of the batches before."""
+    if len(wrong := ((labels_N < 0) | (labels_N >= classes)).nonzero()):
+        first = int(wrong[0])
+        raise InputError(
+            f"batches: labels must go from 0 to {classes - 1}, one for each logit of the network; image "
+            f"{before + first} has {int(labels_N[first])}"
+        )
 
 
 def gathered(batches: Batches, model: nn.Module, classes: int) -> Split:

@@ -125,7 +125,7 @@ def _ablated(kinds: Iterable[str]) -> alt.Color:
 
 
 def _along_mu() -> alt.X:
-    return alt.X().scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap=True)
+    return alt.X().scale(type="log", nice=False, padding=12).axis(format="~g", labelOverlap="greedy")
 
 
 def drop(lines: Mapping[str, Sequence[Line]], axis: str) -> alt.LayerChart:
