@@ -109,8 +109,8 @@ def test_positive_weights_are_those_of_a_general_optimiser(mu: float) -> None:
 
 
 def test_an_inexact_positive_solution_is_refused(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = lasso._positive
-    monkeypatch.setattr(lasso, "_positive", lambda *given: 0.999 * exact(*given))
+    exact = lasso.nearest_in_hull
+    monkeypatch.setattr(lasso, "nearest_in_hull", lambda points_KV: 0.999 * exact(points_KV))
     with pytest.raises(InputError, match=r"the non-negative mu-lasso of class \d keeps a relative gap of"):
         score("mu_lasso_positive", observed(mu=0.5))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
 from tipping.errors import InputError
 from tipping.mu_lasso import homotopy
 from tipping.selectors.evidence import Evidence
-from tipping.selectors.squares import non_negative_least_squares
+from tipping.selectors.squares import factored, nearest_in_hull, non_negative_least_squares
 
 TOLERANCE = 1e-8  # relative duality gap
 
@@ -53,20 +51,21 @@ def by_contribution(evidence: Evidence) -> np.ndarray:
 
 
 def by_positive_weight(evidence: Evidence) -> np.ndarray:
-    """Return the weights of the mu-lasso whose weights are at least 0: (F, C) [efron2004].
+    """Return the weights of the mu-lasso whose weights are at least 0: (F, C) [lawson1974; wolfe1976].
 
-    Each class c minimises ½‖X w − l_c‖² over w ≥ 0 with Σ_f w_f ≤ mu.
+    Each class c minimises ½‖X w − l_c‖² over w ≥ 0 with Σ_f w_f ≤ mu. Where the bound binds, w = mu v with Σ_f v_f = 1,
+    and X w − l is Σ_f v_f (mu x_f − l): the point nearest to 0 in the convex hull of the mu x_f − l.
 
     Raises:
         InputError: the solution of a class has a relative duality gap over 1e-8.
     """
     problem, mu = evidence.responses.problem, evidence.mu
-    norm_R1 = problem.normalised()[1].cpu().numpy()[:, None]
-    weights_RC = non_negative_least_squares(problem) / norm_R1  # the solution where the bound does not bind
+    weights_RC = non_negative_least_squares(problem) / problem.normalised()[1].cpu().numpy()[:, None]
     live_R = ~problem.dead_F()
     gram_VV, cross_VC = problem.gram_FF.cpu().numpy()[np.ix_(live_R, live_R)], problem.cross_FC.cpu().numpy()[live_R]
+    rows_KV, target_KC = factored(gram_VV, cross_VC)
     for c in np.flatnonzero(weights_RC.sum(0) > mu):
-        weights_RC[live_R, c] = _positive(gram_VV, cross_VC[:, c], mu)
+        weights_RC[live_R, c] = mu * nearest_in_hull(mu * rows_KV - target_KC[:, [c]])
     weights_FC = torch.as_tensor(weights_RC).to(problem.gram_FF)
     gradient_FC = problem.gradient(weights_FC)
     over_C = (gradient_FC * weights_FC).sum(0) - mu * gradient_FC.amin(0).clamp(max=0)  # of the least objective
@@ -75,14 +74,3 @@ def by_positive_weight(evidence: Evidence) -> np.ndarray:
         culprit = f"the non-negative mu-lasso of class {int(gap_C.argmax())}"
         raise InputError(f"{culprit} keeps a relative gap of {float(gap_C.max()):.1e}: leave mu_lasso_positive out")
     return evidence.by_filter(weights_RC)
-
-
-def _positive(gram_VV: np.ndarray, cross_V: np.ndarray, mu: float) -> np.ndarray:
-    """Return the non-negative weights at mu, between two breakpoints of their path: (V,)."""
-    from sklearn.exceptions import ConvergenceWarning  # here: they take long to load
-    from sklearn.linear_model import lars_path_gram
-
-    settings = {"n_samples": 1, "method": "lasso", "positive": True, "max_iter": 100 * len(gram_VV)}
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # the gap says how exact it is
-        _, _, path_VB = lars_path_gram(Xy=cross_V, Gram=gram_VV, **settings)
-    return np.array([np.interp(mu, path_VB.sum(0), weights_B) for weights_B in path_VB])
