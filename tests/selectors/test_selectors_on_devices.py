@@ -12,15 +12,16 @@ from toy_evidence import evidence_of
 from tipping.network import Filters
 from tipping.selectors import SELECTORS, Budget, score
 
-FAMILIES = ("weights", "activations", "gradients", "attribution")
-NAMES = [name for name, selector in SELECTORS.items() if selector.family in FAMILIES and name != "lrp"]
+NAMES = [name for name in SELECTORS if name != "lrp"]
+# of the largest: rounding lets neighbours in an order change places, and which responses are the nearest
+ROUNDING = {"greedy": 1 / 40, "mutual_information": 0.02}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_those_of_the_cpu(name: str, device: torch.device) -> None:
-    evidence = replace(evidence_of("residual"), budget=Budget(images=10))
+    evidence = replace(evidence_of("residual"), budget=Budget(images=10, permutations=2, removals=1))
     expected = score(name, evidence).values
     images = evidence.images.to(device)
     filters = Filters.of(evidence.filters.given.to(device), images[:1].images_NCHW, dense=True)
     scores = score(name, replace(evidence, filters=filters, images=images)).values
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=ROUNDING.get(name, 1e-4) * np.abs(expected).max())
