@@ -22,7 +22,7 @@ CLASSES, STEPS = 4, 20
 
 
 def few(evidence: Evidence, count: int = 16) -> Evidence:
-    return replace(evidence, budget=Budget(images=count))
+    return replace(evidence, budget=Budget(single_images=count))
 
 
 def by_class(values_NF: np.ndarray, evidence: Evidence) -> np.ndarray:
@@ -43,7 +43,7 @@ def close(scores_FC: np.ndarray, expected_FC: np.ndarray) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_scores_are_those_of_captum(name: str, build: str) -> None:
     evidence = few(evidence_of(build), 30)
-    model, images = evidence.filters.model, evidence.few
+    model, images = evidence.filters.model, evidence.several
     columns = []
     for site in evidence.filters.sites.values():
         attributed: Tensor = METHODS[name](model, model.get_submodule(site)).attribute(
@@ -57,7 +57,7 @@ def test_scores_are_those_of_captum(name: str, build: str) -> None:
 @pytest.mark.parametrize("build", ["residual", "read again", "twice", "one ReLU", "frozen", "checkpointed"])
 def test_scores_are_those_by_differences(build: str) -> None:
     evidence = few(evidence_of(build))
-    evidence = replace(evidence, images=evidence.few)
+    evidence = replace(evidence, images=evidence.several)
     nodes, weights = np.polynomial.legendre.leggauss(STEPS)
     influences_NF = growing(evidence, (1 + nodes) / 2, conducting=False) @ weights / 2
     close(score("internal_influence", evidence).values, by_class(influences_NF, evidence))

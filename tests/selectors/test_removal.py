@@ -64,7 +64,7 @@ def test_single_is_the_rise_of_the_loss_without_each_filter() -> None:
 
 
 def test_ablations_are_measured_on_some_images_in_the_manner_given() -> None:
-    evidence = observed(budget=Budget(images=40), value=torch.linspace(0, 1, 18))
+    evidence = observed(budget=Budget(single_images=40), value=torch.linspace(0, 1, 18))
     few = evidence.images.spread(40)
     rises = score("single", evidence).values
     logits = []

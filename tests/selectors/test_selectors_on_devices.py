@@ -19,7 +19,7 @@ ROUNDING = {"greedy": 1 / 40, "mutual_information": 0.02}
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_those_of_the_cpu(name: str, device: torch.device) -> None:
-    evidence = replace(evidence_of("residual"), budget=Budget(images=10, permutations=2, removals=1))
+    evidence = replace(evidence_of("residual"), budget=Budget(images=10, single_images=10, permutations=2, removals=1))
     expected = score(name, evidence).values
     images = evidence.images.to(device)
     filters = Filters.of(evidence.filters.given.to(device), images[:1].images_NCHW, dense=True)

@@ -208,7 +208,7 @@ def contest_of(config: ArenaConfig, subject: Subject, images: Split, store: Stor
         code: the digest of the code, which is part of what decides them.
     """
     options = config.arena
-    budget = Budget(options.ablation_images, options.permutations, options.removals)
+    budget = Budget(options.ablation_images, options.single_images, options.permutations, options.removals)
     evidence = subject.evidence(config.mu, budget, store)
     arena = Arena(evidence, images, config.protocol.draws, options.within_layers)
     recipe = {

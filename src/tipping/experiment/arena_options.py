@@ -18,7 +18,8 @@ class ArenaOptions:
         selectors: `all`, `cheap` (those without ablations), or a list of names.
         images: the images on which accuracy is measured, evenly spread; 0 takes all.
         within_layers: whether scores are divided by the L2 norm of the scores in their layer.
-        ablation_images: the training images on which selectors measure that ablate filters.
+        ablation_images: the training images on which greedy selection and Shapley values measure ablations.
+        single_images: the training images on which each filter is ablated alone, or is attributed to.
         permutations: the orders in which filters are removed, for Shapley values.
         removals: the filters that greedy selection removes one by one.
     """
@@ -27,6 +28,7 @@ class ArenaOptions:
     images: int
     within_layers: bool
     ablation_images: int
+    single_images: int
     permutations: int
     removals: int
 
@@ -35,6 +37,6 @@ class ArenaOptions:
         texts = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         require(texts, "arena.selectors", self.selectors, "give all, cheap, or names, such as [mu_lasso,l1]")
         require_whole("arena.images", self.images, 0)
-        for option in ("ablation_images", "permutations", "removals"):
+        for option in ("ablation_images", "single_images", "permutations", "removals"):
             require_whole(f"arena.{option}", getattr(self, option), 1)
         require(self.permutations > 1, "arena.permutations", self.permutations, "give 2 or more, for their spread")

@@ -25,8 +25,8 @@ BASELINE = {OWN: "random", MATCHED: "random_layer"}  # random orders, by kind of
 MEASURES = ("area", "without", "tips_at")  # of which differences are tested
 NETWORK = (  # options in rows that are kept, by which networks and contests are told apart
     *("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision", "trainer.batch_size"),
-    *("trainer.learning_rate", "data.responses", "arena.images", "arena.ablation_images", "arena.permutations"),
-    *("arena.removals", "arena.within_layers"),
+    *("trainer.learning_rate", "data.responses", "arena.images", "arena.ablation_images", "arena.single_images"),
+    *("arena.permutations", "arena.removals", "arena.within_layers"),
 )
 Row = dict[str, Any]
 

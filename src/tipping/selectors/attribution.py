@@ -29,7 +29,7 @@ def conductance(evidence: Evidence) -> np.ndarray:
     """Return what comes of the logit z_c of the images of each class c by way of a filter: the mean over these of
     Σ_p ∫ ∂z_c/∂a da, as the image grows from zero: (F, C), positive for what speaks for the class [dhamdhere2019].
 
-    The integral is a sum over 20 steps, as captum takes it, over the images on which ablations are measured.
+    The integral is a sum over 20 steps, as captum takes it, over the images on which filters are ablated alone.
     """
     with _on_the_way("conductance", "LayerConductance", evidence) as attribute:
         return _by_class(evidence, attribute, STEPS + 1)
@@ -40,7 +40,7 @@ def internal_influence(evidence: Evidence) -> np.ndarray:
     Σ_p ∫ ∂z_c/∂a dt, as the image grows from zero by parts dt: (F, C), positive for what speaks for the class
     [leino2018].
 
-    The integral is one by Gauss and Legendre at 20 points, over the images on which ablations are measured.
+    The integral is one by Gauss and Legendre at 20 points, over the images on which filters are ablated alone.
     """
     with _on_the_way("internal_influence", "InternalInfluence", evidence) as attribute:
         return _by_class(evidence, attribute, STEPS)
@@ -130,7 +130,7 @@ def _by_class(evidence: Evidence, attribute: Attribute, steps: int) -> np.ndarra
     Args:
         steps: the images that a network is given for each image.
     """
-    images, classes = evidence.few, evidence.filters.classes
+    images, classes = evidence.several, evidence.filters.classes
     batches = Batches(images, max(1, evaluation_batches(images).size // steps))
     sums_FC = images.labels_N.new_zeros(len(evidence.filters.ablatable_F), classes, dtype=torch.float64)
     for images_NCHW, labels_N in tqdm(batches, desc="attribution", leave=False, disable=None):

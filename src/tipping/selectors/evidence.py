@@ -39,12 +39,15 @@ class Budget(NamedTuple):
     """What selectors may spend that ablate filters.
 
     Attributes:
-        images: training images, evenly spread, on which each ablation is measured.
+        images: training images, evenly spread, on which sets of filters are ablated, for greedy selection and Shapley
+            values.
+        single_images: those on which each filter is ablated alone, or is attributed to.
         permutations: orders in which filters are removed, for Shapley values.
         removals: filters that greedy selection removes one by one.
     """
 
     images: int = 200
+    single_images: int = 2000
     permutations: int = 20
     removals: int = 40
 
@@ -116,8 +119,13 @@ class Evidence:
 
     @cached_property
     def few(self) -> Split:
-        """The images on which ablations are measured."""
+        """The images on which many ablations are measured."""
         return self.images.spread(self.budget.images).in_memory()
+
+    @property
+    def several(self) -> Split:
+        """The images on which each filter is ablated alone, or is attributed to: fewer would say little of it."""
+        return self.images.spread(self.budget.single_images)
 
     @property
     def manner(self) -> dict[str, Any]:

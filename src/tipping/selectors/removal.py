@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tipping.ablation import chance_of, evaluate_losses
+from tipping.data import Split
 from tipping.errors import InputError, require_whole
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.scores import Scores
@@ -16,10 +17,10 @@ TOGETHER = 16  # ablations of each order that are measured at once: so many may 
 def alone(evidence: Evidence) -> np.ndarray:
     """Return the rise of the mean loss when each filter alone is ablated: (F,) [morcos2018].
 
-    The loss is the cross-entropy of `few` images. A filter that may not be ablated scores 0.
+    The loss is the cross-entropy of `several` images. A filter that may not be ablated scores 0.
     """
     positions_K = _ablatable(evidence)
-    loss_A, _ = _measured(evidence, [positions_K[:0], *positions_K[:, None]])
+    loss_A, _ = _measured(evidence, evidence.several, [positions_K[:0], *positions_K[:, None]])
     rise_F = np.zeros(len(evidence.filters.ablatable_F))
     rise_F[positions_K] = loss_A[1:] - loss_A[0]
     return rise_F
@@ -40,13 +41,13 @@ def shapley_values(evidence: Evidence) -> Scores:
     positions_K, rng = _ablatable(evidence), np.random.default_rng(evidence.seed)
     orders_PK = np.array([rng.permutation(positions_K) for _ in range(permutations)])
     accuracy_PA = np.full((permutations, len(positions_K) + 1), np.nan)  # after 0 to K ablations
-    accuracy_PA[:, 0] = _measured(evidence, [positions_K[:0]])[1]
+    accuracy_PA[:, 0] = _measured(evidence, evidence.few, [positions_K[:0]])[1]
     tipped_PA = accuracy_PA <= _floor(evidence)
     for start in range(0, len(positions_K), TOGETHER):
         going = np.flatnonzero(~tipped_PA[:, : start + 1].any(1))
         counts = np.arange(start, len(positions_K))[:TOGETHER] + 1
         if len(going):
-            _, accuracy_A = _measured(evidence, [orders_PK[p, :count] for p in going for count in counts])
+            _, accuracy_A = _measured(evidence, evidence.few, [orders_PK[p, :count] for p in going for count in counts])
             accuracy_PA[np.ix_(going, counts)] = accuracy_A.reshape(len(going), -1)
             tipped_PA = accuracy_PA <= _floor(evidence)
     over_PK = np.logical_or.accumulate(tipped_PA, 1)[:, :-1]
@@ -68,7 +69,7 @@ def greedy_forward(evidence: Evidence) -> np.ndarray:
     require_whole("budget.removals", evidence.budget.removals, 1)
     rest_K, order, accuracy = _ablatable(evidence), list[int](), np.inf
     while len(rest_K) and len(order) < evidence.budget.removals and accuracy > _floor(evidence):
-        loss_K, accuracy_K = _measured(evidence, [np.array([*order, f]) for f in rest_K.tolist()])
+        loss_K, accuracy_K = _measured(evidence, evidence.few, [np.array([*order, f]) for f in rest_K.tolist()])
         rest_K = rest_K[by_loss := np.argsort(-loss_K, kind="stable")]
         order.append(int(rest_K[0]))
         rest_K, accuracy = rest_K[1:], float(accuracy_K[by_loss[0]])
@@ -91,10 +92,10 @@ def _floor(evidence: Evidence) -> float:
     return chance_of(evidence.few) + NEAR_CHANCE
 
 
-def _measured(evidence: Evidence, ablations: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean loss, in nats, and the accuracy of `few` images under each ablation: (A,) and (A,)."""
-    evaluated = evaluate_losses(evidence.filters, evidence.few, ablations, **evidence.manner)
+def _measured(evidence: Evidence, images: Split, ablations: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean loss, in nats, and the accuracy of images under each ablation: (A,) and (A,)."""
+    evaluated = evaluate_losses(evidence.filters, images, ablations, **evidence.manner)
     if not np.isfinite(evaluated.losses_AN).all():
         raise InputError("the network's losses are not finite under ablations: leave selectors by ablation out")
-    right_AN = evaluated.predictions_AN == evidence.few.labels_N.cpu().numpy()
+    right_AN = evaluated.predictions_AN == images.labels_N.cpu().numpy()
     return evaluated.losses_AN.mean(1, dtype=float), right_AN.mean(1)
