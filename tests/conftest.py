@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import card
+import composing
 import hypothesis
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from toy_problems import problem_of, responses_like
 
 from tipping.command import line
 from tipping.data import Split
+from tipping.experiment.config import presets
 from tipping.experiment.network import pick_device
 from tipping.experiment.store import Store
 from tipping.mu_lasso import MuLassoProblem
@@ -80,6 +82,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(name) and not config.getoption(f"--{name}"):
                 item.add_marker(pytest.mark.skip(reason=f"{what}: give --{name}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composing_less() -> Iterator[None]:
+    with composing.remembered(presets()):
+        yield
 
 
 @pytest.fixture

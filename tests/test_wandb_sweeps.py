@@ -10,7 +10,6 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from running import ROOT
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from tipping.experiment.config import parse
 
@@ -19,6 +18,8 @@ FILES = sorted((ROOT / "sweeps").glob("wandb_*.yaml"))
 
 def command_lines(path: Path) -> list[list[str]]:
     """Of each job of a grid; of the ends of the ranges, where the values are W&B's to choose."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args  # takes seconds to load
+
     sweep = yaml.safe_load(path.read_text())
     choices: dict[str, list[Any]] = {
         name: [given["value"]] if "value" in given else given.get("values", [given.get("min"), given.get("max")])

@@ -8,12 +8,12 @@ import pty
 import re
 import shlex
 import struct
-import subprocess
 import sys
 import termios
 from dataclasses import fields
 from pathlib import Path
 
+import forked
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -112,7 +112,7 @@ def on_a_terminal(*command: str) -> tuple[int, str]:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     written = b""
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as process:
+    with forked.Popen(command, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
         try:
             while part := os.read(ours, 2**16):

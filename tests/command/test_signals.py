@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from running import children, inspected, script
 
@@ -18,7 +19,7 @@ def test_a_signal_ends_in_order_and_leaves_nothing_half_written(tmp_path: Path, 
     options += [f"store.dir={tmp_path / 'store'}"]
     options += [f"tracking.dir={tmp_path}", f"hydra.sweep.dir={tmp_path / 'out'}"]
     environment = {**os.environ, "WANDB_MODE": "offline"}
-    job = subprocess.Popen(
+    job = forked.Popen(
         script("interpret", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
     while not any(b"train/loss" in path.read_bytes() for path in tmp_path.rglob("run-*.wandb")):  # written by blocks
@@ -51,7 +52,7 @@ def test_a_signal_that_reaches_the_processes_that_read_images_too_is_said_once(
         f"store.dir={tmp_path / 'store'}",
         f"hydra.run.dir={tmp_path / 'out'}",
     ]
-    job = subprocess.Popen(
+    job = forked.Popen(
         script("interpret", *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -42,7 +42,7 @@ def drawn_class_name(label: int, classes: Sequence[str] | None) -> str:
 
 def legible(text: str) -> str:
     """Return a text with a square in place of each character that the font lacks, about which matplotlib warns."""
-    return "".join(one if ord(one) in _font().get_charmap() else MISSING for one in printable(text, most=LONGEST))
+    return "".join(one if ord(one) in _letters() else MISSING for one in printable(text, most=LONGEST))
 
 
 def fitted(text: str, width: float, height: float = float("inf"), sizes: Sequence[float] = SIZES) -> Lines:
@@ -97,3 +97,9 @@ def _advance(letter: str, size: float) -> float:
 @cache
 def _font() -> Any:
     return get_font(findfont(FontProperties()))
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Return the numbers of the characters that the font has, of which matplotlib makes a new table at each call."""
+    return frozenset(_font().get_charmap())
