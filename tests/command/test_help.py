@@ -33,7 +33,7 @@ CONFIGS = {  # of each script, its configuration and the options of its own
 ALL = ["model", "model.filters", "data", "trainer.max_epochs", "protocol", "selection", "visualize", "tracking"]
 ALL += ["device", "store.dir", "protocol.draws", "curve.points", "curve.images"]
 OWN = {
-    "interpret.py": ["mu", "seed", "randomize"],
+    "interpret.py": ["mu", "seed", "selector", "randomize"],
     "train.py": ["mu", "seed", "curve.every_n_epochs"],
     "sweeps/tipping_point.py": [
         "seed",
