@@ -13,7 +13,7 @@ from tipping.network import Filters
 from tipping.selectors import SELECTORS, Budget, score
 
 NAMES = [name for name in SELECTORS if name != "lrp"]
-# of the largest: rounding decides the places of filters whose losses are nearly the same, and which responses are nearest
+# of the largest: rounding decides the places of filters whose losses hardly differ, and which responses are the nearest
 ROUNDING = {"greedy": 0.2, "mutual_information": 0.02}
 
 
