@@ -1,6 +1,7 @@
 # make demo: the main job on the embedded digits; make test: checks and tests; make test-long: the long ones too; make
 # test-cluster: sweeps on a Slurm and searches on a PostgreSQL that it starts; make bench-solver, bench-ablation,
-# bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make
+# bench-visualize: the solver and the ablations beside others, pictures beside a pass over the images; make bench-arena:
+# all selectors beside such a pass; make
 # bench-figure4: where the time of the report's Figure 4 goes; make bench-cost: what a map costs; make bench-start: how
 # long commands take to begin. Each makes the environment first. make gpu: minutes of a borrowed GPU as rows, docs/gpu.md;
 # make carry: what that needs on a machine without packages. These two take what is there.
@@ -19,7 +20,7 @@ GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry
 GPU_PATH += TIPPING_DATA=$${TIPPING_DATA:-$(if $(wildcard build/carry/MNIST),build/carry,data)}
 
 .PHONY: gpu carry demo test test-here test-card test-long test-cluster check beside bench-solver bench-ablation \
-  bench-figure4 bench-visualize bench-cost bench-start clean
+  bench-figure4 bench-visualize bench-cost bench-start bench-arena clean
 
 demo: .venv/installed
 	$(BIN)/python interpret.py -m mu=10,100,500,700 data=digits model.filters=32 trainer.max_epochs=20 tracking=off
@@ -74,6 +75,9 @@ bench-figure4: .venv/installed
 	  trainer.precision=$(PRECISION) curve.points=1 curve.images=100 visualize=off tracking=off \
 	  hydra.sweep.dir=outputs/bench_figure4_$(FILTERS) store.dir=outputs/bench_figure4_$(FILTERS)/store
 	$(BIN)/python benchmarks/figure4.py outputs/bench_figure4_$(FILTERS)
+
+bench-arena: .venv/installed
+	$(BIN)/python benchmarks/contest.py --filters $(or $(WIDTH),32)
 
 bench-visualize: .venv/installed
 	$(BIN)/python benchmarks/visualize.py
