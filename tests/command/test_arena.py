@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import numpy as np
 import pytest
 from running import table_rows, tipping_here
 
+from tipping import tracking
 from tipping.arena import Arena
-from tipping.experiment.record import ArenaRecord
+from tipping.experiment.record import ArenaRecord, sealed
 from tipping.experiment.records import read_job, read_record
+from tipping.report.summary import log_sweep
 from tipping.results.arena import alike, read_contests
+from tipping.results.folder import read_folder
 
 OPTIONS = ["data=digits", "trainer.max_epochs=2", "model.filters=4", "model.depth=2", "mu=5", "protocol.draws=2"]
 OPTIONS += ["arena.images=100", "tracking=off", "data.responses=500"]
@@ -173,10 +178,6 @@ def test_mistakes_are_one_line(tmp_path: Path, options: list[str], said: str) ->
 
 
 def test_a_record_that_was_changed_is_not_read(sweep: tuple[Path, str], tmp_path: Path) -> None:
-    import shutil
-
-    from tipping.experiment.record import sealed
-
     folder = tmp_path / "job"
     shutil.copytree(sweep[0] / "0", folder)
     record = json.loads((folder / "result.json").read_text())
@@ -188,3 +189,23 @@ def test_a_record_that_was_changed_is_not_read(sweep: tuple[Path, str], tmp_path
     (folder / "result.json").write_text(json.dumps(sealed(record)))
     with pytest.raises(ValueError, match="not whole"):
         read_record(folder)
+
+
+def test_the_summary_in_wandb_holds_all_results(sweep: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: dict[str, Any] = {}
+    monkeypatch.setattr(tracking, "summarise", lambda *_, **given: logged.update(given))
+    folder = read_folder(sweep[0])
+    log_sweep(folder)
+    assert not logged, "tracking was off"
+    tracked = [
+        one._replace(
+            record=replace(
+                one.record, config={**one.record.config, "tracking": {**one.record.config["tracking"], "enabled": True}}
+            )
+        )
+        for one in folder.contests
+    ]
+    log_sweep(folder._replace(contests=tracked))
+    assert len(logged["tables"]["selectors"]) == len(table_rows(sweep[0] / "arena.csv"))
+    assert "arena" in logged["charts"]
+    assert {path.name for path in logged["files"]} >= {"arena.csv", "arena_compared.csv", "arena_alike.csv"}
