@@ -58,3 +58,11 @@ def test_scores_that_are_no_numbers_are_refused(
 def test_scores_by_class_are_added_up() -> None:
     assert Scores(np.array([[1, -3], [2, 2]])).overall_F.tolist() == [-2, 4]
     assert Scores(np.array([5, 6])).overall_F.tolist() == [5, 6]
+
+
+def test_responses_that_memory_does_not_hold_are_refused_before_a_pass(
+    model: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tipping.selectors.evidence.MOST", 4 * 700 * 18 - 1)
+    with pytest.raises(InputError, match="responses of 18 filters to 700 images take 0.0 GB"):
+        score("anova", Evidence(filters_of(model), split))

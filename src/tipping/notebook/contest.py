@@ -74,7 +74,7 @@ def compare_selectors(
     batches: Batches,
     test_batches: Batches,
     selectors: Sequence[str] | None = None,
-    mu: float = 100,
+    mu: float = 10,
     *,
     draws: int = 5,
     seed: int = 0,

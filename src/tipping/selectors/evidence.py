@@ -53,6 +53,7 @@ class Budget(NamedTuple):
 
 
 DEFAULT_BUDGET = Budget()
+MOST = 8e9  # bytes of responses that are held
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,17 @@ class Evidence:
 
     @shared_property
     def responses(self) -> Responses:
-        """The responses to all images, from one pass."""
+        """The responses to all images, from one pass.
+
+        Raises:
+            InputError: they would take more memory than `MOST`.
+        """
+        size = 4 * len(self.images) * len(self.filters.filter_R)
+        if size > MOST:
+            raise InputError(
+                f"responses of {len(self.filters.filter_R)} filters to {len(self.images)} images take "
+                f"{size / 1e9:.1f} GB, and {MOST / 1e9:g} are the most: give fewer images (data.responses)"
+            )
         kept: list[tuple[Tensor, Tensor]] = []
 
         def keeping(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
