@@ -13,7 +13,7 @@ from tipping.arena import MATCHED, OWN
 from tipping.errors import InputError
 from tipping.results.arena import BASELINE, NETWORK, Row, compared, contest_rows, read_contests
 
-TEXTS: tuple[str, ...] = ("job", "data", "model", "protocol", "selector", "family", "cost", "orders")
+TEXTS: tuple[str, ...] = ("data", "model", "protocol", "selector", "family", "cost", "orders")
 TEXTS += ("trainer.precision", "arena.within_layers", "certified", "device", "commit")
 WORDS = {OWN: "own order", MATCHED: "matched"}
 
@@ -32,7 +32,10 @@ def keep_arena(sweeps: Sequence[Path]) -> None:
         rows += [row for contest in contests for row in contest_rows(contest.record, NETWORK)]
     with (KEPT / "arena.csv").open("w", newline="") as file:
         writer = csv.DictWriter(
-            file, [name for name in rows[0] if name != "job"], extrasaction="ignore", lineterminator="\n"
+            file,
+            [name for name in rows[0] if name not in ("job", "weights")],
+            extrasaction="ignore",
+            lineterminator="\n",
         )
         writer.writeheader()
         writer.writerows(
@@ -48,7 +51,7 @@ def kept_contests() -> list[Row]:
     with path.open(newline="") as file:
         rows = [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
     networks = ("data", "model.filters", "model.dropout", "seed")
-    return [{**row, "job": " ".join(str(row[key]) for key in networks)} for row in rows]
+    return [{**row, "weights": " ".join(str(row[key]) for key in networks)} for row in rows]
 
 
 def _value(key: str, text: str) -> Any:

@@ -51,4 +51,15 @@ def test_rank_correlation_and_shared_filters(rng: np.random.Generator) -> None:
     expected = np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1]
     assert rank_correlation(first, second) == pytest.approx(expected)
     assert np.isnan(rank_correlation(first, np.ones(30)))
-    assert shared(np.array([3, 1, 2, 0, 4]), np.array([1, 0, 3, 2, 4]), 2) == (0.5, 0.4)
+    assert shared(np.array([2, 4, 3, 5, 1]), np.array([4, 5, 2, 3, 1]), 2) == (0.5, 0.4)
+
+
+def test_selectors_share_by_chance_where_their_scores_tie(rng: np.random.Generator) -> None:
+    """Ties in the order of the network would make two selectors that tell nothing choose the same filters."""
+    assert shared(np.ones(10), np.zeros(10), 3) == pytest.approx((0.3, 0.3))
+    first, second = rng.integers(3, size=(2, 12)).astype(float)
+    drawn = [
+        len(np.intersect1d(*(np.lexsort((rng.random(12), -score))[:5] for score in (first, second)))) / 5
+        for _ in range(4000)
+    ]
+    assert shared(first, second, 5)[0] == pytest.approx(np.mean(drawn), abs=5 * np.std(drawn) / np.sqrt(4000))

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from running import table_rows, tipping_here
+from scipy import stats
 
 from tipping import tracking
 from tipping.arena import Arena
 from tipping.experiment.record import ArenaRecord, sealed
 from tipping.experiment.records import read_job, read_record
+from tipping.report.contests import contest_sentences
 from tipping.report.summary import log_sweep
-from tipping.results.arena import alike, read_contests
+from tipping.results.arena import Contested, alike, read_contests
 from tipping.results.folder import read_folder
 
 OPTIONS = ["data=digits", "trainer.max_epochs=2", "model.filters=4", "model.depth=2", "mu=5", "protocol.draws=2"]
@@ -82,6 +84,55 @@ def test_pairs_of_selectors_are_those_of_the_scores(sweep: tuple[Path, str]) -> 
     ]
     assert all(-1 <= row["rank_correlation"] <= 1 for row in rows)
     assert all(row["by_chance"] == np.mean([one.record.filters.ablated / 8 for one in contests]) for row in rows)
+
+
+def test_contests_of_one_network_at_several_mu_count_as_one(tmp_path: Path) -> None:
+    """Counted as networks, they would make intervals and p-values too small."""
+    code, out, err = tipping_here("arena", *OPTIONS, SOME, "seed=0,1", "mu=2,5", *places(tmp_path))
+    assert code == 0, err
+    rows = table_rows(tmp_path / "sweep" / "arena.csv")
+    lines = [row for row in table_rows(tmp_path / "sweep" / "arena_compared.csv") if row["selector"] == "l1"]
+    assert [line["group"] for line in lines] == [name for name in ("mu=2.0", "mu=5.0", "all networks") for _ in "01"]
+    assert {line["networks"] for line in lines} == {"2"}
+    for line in lines:
+        at = ["2.0", "5.0"] if line["group"] == "all networks" else [line["group"].removeprefix("mu=")]
+        each = [row for row in rows if row["orders"] == line["orders"] and row["mu"] in at]
+        baseline = {"own": "random", "matched": "random_layer"}[line["orders"]]
+        differences = []
+        for seed in "01":
+            some = [row for row in each if row["seed"] == seed]
+            area, base = (
+                np.mean([float(row["area"]) for row in some if row["selector"] == name]) for name in ("l1", baseline)
+            )
+            differences.append(area - base)
+        expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+        found = [float(line[f"area_to_{baseline}{end}"]) for end in ("", "_low", "_high")]
+        np.testing.assert_allclose(found, [np.mean(differences), *expected], atol=1e-9)
+    assert out.count("all networks") == 2
+
+
+def test_filters_that_may_not_be_ablated_do_not_make_selectors_alike(tmp_path: Path) -> None:
+    options = ["protocol.dense=true", "protocol.sites=conv", *places(tmp_path)]
+    code, _, err = tipping_here("arena", *OPTIONS, SOME, *options)
+    assert code == 0, err
+    ((record, scores),), _ = read_contests(tmp_path / "sweep")
+    assert record.filters.total > 8
+    assert {len(score_A) for score_A in scores.values()} == {8}
+    assert all(row["by_chance"] == record.filters.ablated / 8 for row in alike([Contested(record, scores)]))
+
+
+def test_without_the_mu_lasso_and_a_better_selector_the_page_says_whole_sentences(sweep: tuple[Path, str]) -> None:
+    contests, _ = read_contests(sweep[0])
+    entries = [one for one in contests[0].record.entries if one.family == "random"]
+    (sentence,) = contest_sentences([Contested(replace(contests[0].record, entries=entries), {})])
+    assert "random order" in sentence
+    assert "beside" not in sentence
+
+
+def test_the_table_of_other_jobs_names_the_command_of_contests(sweep: tuple[Path, str]) -> None:
+    code, _, err = tipping_here("table", str(sweep[0]))
+    assert code == 1
+    assert err.strip() == f"{sweep[0]} holds contests of selectors; tipping arena {sweep[0]} writes their tables"
 
 
 def test_scores_are_kept_with_the_job(sweep: tuple[Path, str]) -> None:

@@ -71,12 +71,23 @@ def rank_correlation(first_F: np.ndarray, second_F: np.ndarray) -> float:
     return float(spearmanr(first_F, second_F).statistic)
 
 
-def shared(first_A: np.ndarray, second_A: np.ndarray, count: int) -> tuple[float, float]:
-    """Return the share of the first filters of two orders that are the same, and the share expected by chance.
+def shared(first_F: np.ndarray, second_F: np.ndarray, count: int) -> tuple[float, float]:
+    """Return the share of the filters with the largest scores that two selectors have in common, and the share
+    expected by chance.
+
+    Where scores tie, each selector chooses among them at random, and the share is the one expected.
 
     Args:
-        first_A, second_A: orders of the same filters.
-        count: the number of first filters compared, over 0.
+        first_F, second_F: the scores of the same filters.
+        count: the number of filters with the largest scores, over 0.
     """
-    both = len(np.intersect1d(first_A[:count], second_A[:count]))
-    return both / count, count / len(first_A)
+    both = float((_among_first(first_F, count) * _among_first(second_F, count)).sum())
+    return both / count, count / len(first_F)
+
+
+def _among_first(score_F: np.ndarray, count: int) -> np.ndarray:
+    """Return the probability that each filter is among the first by score, where ties are in random order: (F,)."""
+    least = np.sort(score_F)[-count]
+    above_F, tied_F = score_F > least, score_F == least
+    among_F: np.ndarray = above_F + tied_F * (count - above_F.sum()) / tied_F.sum()
+    return among_F

@@ -154,13 +154,12 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
         with stage("selection"):
             relevant = contest.arena.reference
         results = contest.played(names, stage, len(relevant.order_K))
-        index = subject.filters.index
         record = ArenaRecord(
             **described,
             **(given._asdict() if given else {}),
             classes=list(dataset.classes),
             accuracy=BareAccuracy(intact, chance),
-            filters=outcome.count_filters(index, relevant),
+            filters=outcome.count_filters(subject.filters.index, relevant),
             selection=outcome.certificate("homotopy", relevant),
             images=len(images),
             entries=results.entries,
@@ -172,7 +171,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
             pictures=[],
             self_test=outcome.self_test(subject.filters),
         )
-        contest_files.write_scores(place / records.SELECTION, index, relevant.order_K, results.scores)
+        contest_files.write_scores(place / records.SELECTION, subject.filters, relevant.order_K, results.scores)
         contest_files.write_lines(place / records.PREDICTIONS, contest.labels_N, results.lines)
         records.write_record(place, record)
         run.log_tables({"arena": [row_of_entry(entry) for entry in results.entries]})

@@ -13,20 +13,22 @@ from tipping.files import replacing
 
 if TYPE_CHECKING:
     from tipping.arena import Lines  # imports scipy
-    from tipping.network import FilterIndex
+    from tipping.network import Filters
     from tipping.selectors import Scores
 
 ROUNDING = 1e-9  # how far an accuracy may be from the one recomputed
 
 
-def write_scores(path: Path, index: FilterIndex, relevant_K: np.ndarray, scores: Mapping[str, Scores]) -> None:
+def write_scores(path: Path, filters: Filters, relevant_K: np.ndarray, scores: Mapping[str, Scores]) -> None:
     """Write the scores of filters into an ``.npz`` file.
 
-    The file holds the ``layer`` and the ``channel`` of each filter (F,), the ``relevant`` filters of the mu-lasso (K,),
-    strongest first, and for each selector ``score NAME``, (F,) or (F, C), with ``error NAME`` where the selector
-    samples.
+    The file holds the ``layer`` and the ``channel`` of each filter (F,), whether it is ``ablatable``, the ``relevant``
+    filters of the mu-lasso (K,), strongest first, and for each selector ``score NAME``, (F,) or (F, C), with ``error
+    NAME`` where the selector samples.
     """
-    arrays: dict[str, Any] = {"layer": np.array(index.layers)[index.layer_F], "channel": index.channel_F}
+    layers, layer_F, channel_F = filters.index
+    arrays: dict[str, Any] = {"layer": np.array(layers)[layer_F], "channel": channel_F}
+    arrays["ablatable"] = filters.ablatable_F
     arrays["relevant"] = relevant_K
     for name, one in scores.items():
         arrays[f"score {name}"] = one.values

@@ -27,11 +27,12 @@ def contest_sentences(contests: Sequence[Contested]) -> list[str]:
         best = next(iter(lines))
         others = [name for name in (MU_LASSO, BASELINE[OWN]) if name in lines and name != best]
         beside = " and ".join(f"{100 * lines[name]['area']:.1f} % by {_words(name)}" for name in others)
+        beside = f", beside {beside}" if others else ""
         where = f"{group}: the" if varying else "The"
         networks = lines[best]["networks"]
         sentences.append(
             f"{where} filters that cost most are those of {_words(best)}: as they are removed accuracy is "
-            f"{100 * lines[best]['area']:.1f} % on average, beside {beside} "
+            f"{100 * lines[best]['area']:.1f} % on average{beside} "
             f"({networks} network{'s' if networks > 1 else ''})."
         )
     return sentences

@@ -22,7 +22,7 @@ from tipping.results.rows import print_lines, write_rows
 
 TABLE, COMPARED, ALIKE, CHART = "arena.csv", "arena_compared.csv", "arena_alike.csv", "arena.png"
 BASELINE = {OWN: "random", MATCHED: "random_layer"}  # random orders, by kind of order
-MEASURES = ("area", "without", "tips_at")  # of which differences are tested
+AVERAGED = ("without", "kept", "area", "kept_area", "gap", "without_loss", "seconds")  # over contests of one network
 NETWORK = (  # options in rows that are kept, by which networks and contests are told apart
     *("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision", "trainer.batch_size"),
     *("trainer.learning_rate", "data.responses", "arena.images", "arena.ablation_images", "arena.single_images"),
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 class Contested(NamedTuple):
-    """A contest on one network: its record, and the scores of its filters, by selector (F,)."""
+    """A contest on one network: its record, and the scores of the A filters that may be ablated, by selector (A,)."""
 
     record: ArenaRecord
     scores: dict[str, np.ndarray]
@@ -62,7 +62,8 @@ def contested(jobs: Jobs) -> list[Contested]:
 
 def _overall(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     scores = {name.removeprefix("score "): one for name, one in arrays.items() if name.startswith("score ")}
-    return {name: one if one.ndim == 1 else one.sum(1) for name, one in scores.items()}
+    ablatable_F = arrays.get("ablatable", np.ones(len(arrays["channel"]), dtype=bool))  # which older records lack
+    return {name: (one if one.ndim == 1 else one.sum(1))[ablatable_F] for name, one in scores.items()}
 
 
 def contest_rows(record: ArenaRecord, varying: Sequence[str]) -> list[Row]:
@@ -79,6 +80,7 @@ def contest_rows(record: ArenaRecord, varying: Sequence[str]) -> list[Row]:
     options, relevant = flat(record.config), record.filters.ablated
     network = {
         "job": record.job,
+        "weights": record.store["weights"],
         "data": record.data,
         "model": record.model["name"],
         **{key: options.get(key, "") for key in varying if key not in ("data.name", "model.name")},
@@ -124,9 +126,11 @@ def compared(rows: Sequence[Row], varying: Sequence[str]) -> list[Row]:
     """Compare each selector with random orders and with the mu-lasso, over networks that differ only by their seed, and
     over all networks where there are several kinds.
 
+    Several contests of one network, as at several mu, count as one, by their means.
+
     Args:
         rows: the rows of all contests.
-        varying: the options in which networks differ, beside the seed.
+        varying: the options in which contests differ, beside the seed.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -137,15 +141,31 @@ def compared(rows: Sequence[Row], varying: Sequence[str]) -> list[Row]:
     lines = []
     for name, some in groups.items():
         for orders in (OWN, MATCHED):
-            lines += _compared([row for row in some if row["orders"] == orders], name, orders)
+            lines += _compared([row for row in by_network(some) if row["orders"] == orders], name, orders)
     return lines
+
+
+def by_network(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each network, selector and kind of order: means over the contests of a network, which has the
+    same weights in all of them."""
+    contests: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        contests.setdefault((row["weights"], row["selector"], row["orders"]), []).append(row)
+    return [{**some[0], **_means(some)} for some in contests.values()]
+
+
+def _means(rows: Sequence[Row]) -> Row:
+    """Return the means of measures; of the numbers of filters that tip, None where one contest does not tip."""
+    tips = [row["tips_at"] for row in rows]
+    means = {key: float(np.mean([row[key] for row in rows])) for key in AVERAGED}
+    return {**means, "tips_at": None if None in tips else float(np.mean(tips))}
 
 
 def _compared(rows: Sequence[Row], name: str, orders: str) -> list[Row]:
     """Compare selectors by one kind of order, the best first: that with the smallest area."""
     by_selector: dict[str, dict[str, Row]] = {}
     for row in rows:
-        by_selector.setdefault(row["selector"], {})[row["job"]] = row
+        by_selector.setdefault(row["selector"], {})[row["weights"]] = row
     lines: dict[str, Row] = {}
     for selector, its_rows in by_selector.items():
         first = next(iter(its_rows.values()))
@@ -183,9 +203,9 @@ def _differences(by_selector: Mapping[str, Mapping[str, Row]], baseline: str, me
         return {}
     base, differences = by_selector[baseline], {}
     for selector, its_rows in by_selector.items():
-        jobs = [job for job in its_rows if job in base]
-        if selector != baseline and jobs:
-            pair = ([float(rows[job][measure]) for job in jobs] for rows in (its_rows, base))
+        both = [weights for weights in its_rows if weights in base]
+        if selector != baseline and both:
+            pair = ([float(rows[weights][measure]) for weights in both] for rows in (its_rows, base))
             differences[selector] = paired_difference(*pair)
     return corrected(differences)
 
@@ -197,14 +217,14 @@ def _named(one: Difference) -> Row:
 
 def alike(contests: Sequence[Contested]) -> list[Row]:
     """Say how alike pairs of selectors are: Spearman's correlation of their scores, and the share of the K filters with
-    the largest scores that both have, beside that of random filters; means over networks."""
+    the largest scores that both have, beside that of random filters; means over networks. Filters that may not be
+    ablated do not count."""
     pairs: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for record, scores in contests:
         count = record.filters.ablated
-        orders = {name: np.argsort(-score_F, kind="stable") for name, score_F in scores.items()}
         for first, second in itertools.combinations(scores, 2):
             correlation = rank_correlation(scores[first], scores[second])
-            pairs.setdefault((first, second), []).append((correlation, *shared(orders[first], orders[second], count)))
+            pairs.setdefault((first, second), []).append((correlation, *shared(scores[first], scores[second], count)))
     rows = []
     for (first, second), values in pairs.items():
         correlation, both, chance = np.mean(values, axis=0).tolist()
@@ -249,8 +269,9 @@ def write_arena(sweep: Path) -> list[str]:
 
 
 def network_options(records: Sequence[ArenaRecord]) -> list[str]:
-    """Return the options in which networks of several contests differ, beside the seed."""
-    return [option for option in varying_options(records) if not option.startswith("arena.selectors")]
+    """Return the options in which several contests differ, beside the seed: those of networks, and of contests."""
+    mu = ["mu"] if len({record.mu for record in records}) > 1 else []
+    return [*mu, *(option for option in varying_options(records) if not option.startswith("arena.selectors"))]
 
 
 def _print(summary: Sequence[Row]) -> None:

@@ -9,6 +9,7 @@ import altair as alt
 import numpy as np
 
 from tipping.arena import MATCHED, OWN
+from tipping.results.arena import by_network
 from tipping.results.charts import WIDTH
 from tipping.tipping_points import student
 
@@ -32,18 +33,18 @@ def arena_chart(rows: Sequence[Row], varying: Sequence[str]) -> alt.VConcatChart
 
     Args:
         rows: the rows of all contests.
-        varying: the options in which networks differ, beside the seed.
+        varying: the options in which contests differ, beside the seed.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(" ".join(f"{option}={row.get(option, '')}" for option in varying), []).append(row)
-    return alt.vconcat(*(_group(some, name) for name, some in groups.items()))
+    return alt.vconcat(*(_group(by_network(some), name) for name, some in groups.items()))
 
 
 def _group(rows: Sequence[Row], name: str) -> alt.HConcatChart:
     panels = [_panel([row for row in rows if row["orders"] == orders], title) for orders, title in TITLES.items()]
-    seeds = len({row["job"] for row in rows})
-    title = f"{name or rows[0]['model']}, {seeds} network{'s' if seeds > 1 else ''}"
+    networks = len({row["weights"] for row in rows})
+    title = f"{name or rows[0]['model']}, {networks} network{'s' if networks > 1 else ''}"
     return alt.hconcat(*panels).properties(title=alt.Title(title, fontSize=14))
 
 

@@ -47,6 +47,8 @@ def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     jobs = read_jobs(sweep, predictions=False)
     if not jobs.direct:
         raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
+    if jobs.contests and not (jobs.trained or jobs.interpreted):
+        raise InputError(f"{sweep} holds contests of selectors; tipping arena {sweep} writes their tables")
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
     direct = {path: every.get(path) for path in jobs.direct}
     records = [record for record in direct.values() if isinstance(record, kind)]
