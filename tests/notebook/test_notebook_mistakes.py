@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import tipping
+from tipping.selectors import Budget
 
 MISTAKES = {  # what is given, and what the line says; the images are of two channels, the classes three
     "images[:0]": (lambda r, b: tipping.explain(r, torch.zeros(0, 2, 9, 9)), r"images of shape .*: give one"),
@@ -36,6 +37,12 @@ MISTAKES = {  # what is given, and what the line says; the images are of two cha
     "maps": (lambda r, b: tipping.relevant_filters(nn.Conv2d(2, 3, 3), b), r"Conv2d gives \(1, 3, .* logits"),
     "pair": (lambda r, b: tipping.relevant_filters(Pair(), b), "Pair gives a tuple for an image: wrap it"),
     "no labels": (lambda r, b: tipping.relevant_filters(r.filters, [x for x, _ in b]), "batch 0: give pairs of images"),
+    "selector": (lambda r, b: tipping.compare_selectors(r.filters, b, b, "l7"), "selectors=l7: give one of"),
+    "list of lists": (lambda r, b: tipping.compare_selectors(r.filters, b, b, [["l1"]]), r"selectors=\['l1'\]: give"),
+    "seed": (lambda r, b: tipping.compare_selectors(r.filters, b, b, "l1", seed=-1), "seed=-1: give a whole number"),
+    "budget": (lambda r, b: tipping.compare_selectors(r.filters, b, b, budget={}), "dict: give a tipping.selectors.Bu"),
+    "no few": (lambda r, b: tipping.compare_selectors(r.filters, b, b, budget=Budget(-3)), "budget.images=-3: give a"),
+    "selectors": (lambda r, b: tipping.relevant_filters(r.filters, b, selector=["l1"]), r"selector=\['l1'\]: give one"),
     "label": (lambda r, b: tipping.relevant_filters(r.filters, [*b, *spoiled(b, 3)]), "from 0 .*; image 302 has 3"),
     "NaN": (lambda r, b: tipping.drop_curve(r, [*b, *spoiled(b, 0)]), "batch 5: image 1 has pixels that are no"),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from torch import nn
 
 from tipping.ablation import chance_of
 from tipping.arena import RANDOM, Arena
-from tipping.errors import InputError, require_mu, require_whole
+from tipping.errors import InputError, require, require_mu, require_whole
 from tipping.experiment.arena import entry_of
 from tipping.experiment.record_parts import Entry
 from tipping.network import Filters
@@ -55,7 +55,7 @@ class ComparedSelectors(Tabular):
         """Draw the mean accuracy as filters are removed, a line for each selector, as an altair chart."""
         from tipping.results.arena_chart import arena_chart
 
-        return arena_chart([{"job": "", "model": "network", **row} for row in self.rows()], [])
+        return arena_chart([{"weights": "", "model": "network", **row} for row in self.rows()], [])
 
     def __repr__(self) -> str:
         best = self.rows()[0]
@@ -73,7 +73,7 @@ def compare_selectors(
     network: Filters | nn.Module,
     batches: Batches,
     test_batches: Batches,
-    selectors: Sequence[str] | None = None,
+    selectors: Sequence[str] | str | None = None,
     mu: float = 10,
     *,
     draws: int = 5,
@@ -87,7 +87,7 @@ def compare_selectors(
         batches: the training images with labels, as in `relevant_filters`, by which selectors score; put together in
             memory.
         test_batches: the images on which accuracy is measured, as in `drop_curve`.
-        selectors: their names; by default all that do not ablate filters one by one.
+        selectors: the names of selectors, or one; by default all that do not ablate filters one by one.
         mu: the L1 radius of the mu-lasso, whose number of filters in each layer is matched.
         draws: the number of random orders.
         seed: the seed of whatever is drawn.
@@ -98,11 +98,17 @@ def compare_selectors(
             such selector; mu or draws are out of range, or no filter is relevant at mu.
     """
     require_kind(network, (Filters, nn.Module), "a torch network, or tipping.Filters")
-    names = [name for name, one in SELECTORS.items() if one.cost != "ablations"] if selectors is None else selectors
+    cheap = [name for name, one in SELECTORS.items() if one.cost != "ablations"]
+    names = cheap if selectors is None else [selectors] if isinstance(selectors, str) else selectors
     for name in names:
         require_selector(name, "selectors")
+    require(len(set(names)) == len(names), "selectors", selectors, "give each once")
     require_mu("mu", mu)
-    require_whole("draws", draws, at_least=1)
+    require_kind(budget, Budget, "a tipping.selectors.Budget")
+    numbers = {f"budget.{name}": count for name, count in budget._asdict().items()}
+    for name, number in {"draws": draws, **numbers}.items():
+        require_whole(name, number, at_least=1)
+    require_whole("seed", seed, at_least=0)
     model = network.given if isinstance(network, Filters) else network
     images = gathered(batches, model, np.iinfo(np.int64).max)  # the number of classes is not known yet
     filters = network if isinstance(network, Filters) else Filters.of(model, images[:1].images_NCHW)

@@ -80,7 +80,7 @@ MU_LASSO = "mu_lasso"  # the one that `tipping.selection` solves, with certifica
 
 def require_selector(name: object, option: str = "selector") -> None:
     """Raise `InputError` unless there is a selector of a name, which an option gives."""
-    require(name in SELECTORS, option, name, f"give one of {', '.join(SELECTORS)}")
+    require(name in list(SELECTORS), option, name, f"give one of {', '.join(SELECTORS)}")
 
 
 def score(name: str, evidence: Evidence) -> Scores:
