@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tipping.arena import counts_along, layer_matched_order, own_order, within_layers
+from tipping.arena import counts_along, layer_matched_order, within_layers
+from tipping.selectors import own_order
 
 LAYER_F = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
 

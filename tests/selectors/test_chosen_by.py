@@ -49,6 +49,13 @@ def test_scores_by_class_are_added_up_and_kept_as_weights(
     assert order_K.tolist() == np.argsort(-values_FC.sum(1))[: len(order_K)].tolist()
 
 
+def test_ties_do_not_fall_to_the_first_layers(model: nn.Module, split: Split) -> None:
+    """Scores such as the share of activations that are not zero are 1 for many filters of a network."""
+    order_K, _ = chosen(model, split, np.ones(18))
+    assert sorted(order_K.tolist()) != list(range(len(order_K)))
+    assert order_K.tolist() == np.lexsort((np.random.default_rng((0, 3)).random(18),))[: len(order_K)].tolist()
+
+
 def test_filters_that_score_nothing_are_never_chosen(model: nn.Module, split: Split) -> None:
     values_F = np.zeros(18)
     values_F[[3, 11]] = 1, -1

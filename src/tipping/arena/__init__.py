@@ -3,7 +3,7 @@
 from tipping.arena.comparison import Difference, corrected, paired_difference, rank_correlation, shared
 from tipping.arena.contest import MATCHED, OWN, RANDOM, Arena, Result
 from tipping.arena.lines import Lines, mean_along, measure_lines
-from tipping.arena.orders import counts_along, layer_matched_order, own_order, within_layers
+from tipping.arena.orders import counts_along, layer_matched_order, within_layers
 
 __all__ = [
     "MATCHED",
@@ -18,7 +18,6 @@ __all__ = [
     "layer_matched_order",
     "mean_along",
     "measure_lines",
-    "own_order",
     "paired_difference",
     "rank_correlation",
     "shared",

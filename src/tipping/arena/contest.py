@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tipping.arena.lines import Lines, measure_lines
-from tipping.arena.orders import counts_along, layer_matched_order, own_order, within_layers
+from tipping.arena.orders import counts_along, layer_matched_order, within_layers
 from tipping.data import Split
 from tipping.errors import InputError
 from tipping.selection import Candidates, Draws, Selection, draw_controls, masses, selections
-from tipping.selectors import Evidence, Scores, score
+from tipping.selectors import Evidence, Scores, own_order, score, ties_of
 
 OWN, MATCHED = "own", "matched"
 RANDOM = {"random": OWN, "random_layer": MATCHED, "random_live": MATCHED, "random_norm": MATCHED}  # by their orders
@@ -70,8 +70,7 @@ class Arena:
         index, score_F = self.evidence.filters.index, scores.overall_F
         if self.scaled:
             score_F = within_layers(score_F, index.layer_F)
-        rng = np.random.default_rng((self.evidence.seed, 3))  # ties fall alike for all selectors
-        order_A = own_order(score_F, self.evidence.filters.ablatable_F, rng)
+        order_A = own_order(score_F, self.evidence.filters.ablatable_F, ties_of(self.evidence.seed))
         return {OWN: [order_A], MATCHED: [layer_matched_order(order_A, self.reference.order_K, index.layer_F)]}
 
     def random_orders(self, name: str) -> dict[str, list[np.ndarray]]:

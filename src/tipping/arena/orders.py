@@ -15,12 +15,6 @@ def within_layers(score_F: np.ndarray, layer_F: np.ndarray) -> np.ndarray:
     return scaled_F
 
 
-def own_order(score_F: np.ndarray, ablatable_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the positions of all filters that may be ablated, by falling score; ties in random order: (A,)."""
-    order_F = np.lexsort((rng.random(len(score_F)), -score_F))
-    return order_F[ablatable_F[order_F]]
-
-
 def layer_matched_order(order_A: np.ndarray, reference_K: np.ndarray, layer_F: np.ndarray) -> np.ndarray:
     """Return an order with as many filters of each layer as a reference, among the first k of both for every k: (K,).
 

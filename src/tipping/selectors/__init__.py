@@ -3,7 +3,7 @@
 from tipping.selectors.choosing import chosen_by
 from tipping.selectors.evidence import DEFAULT_BUDGET, Budget, Evidence
 from tipping.selectors.registry import COSTS, MU_LASSO, SELECTORS, Selector, require_selector, score
-from tipping.selectors.scores import Scores
+from tipping.selectors.scores import Scores, own_order, ties_of
 
 __all__ = [
     "COSTS",
@@ -15,6 +15,8 @@ __all__ = [
     "Scores",
     "Selector",
     "chosen_by",
+    "own_order",
     "require_selector",
     "score",
+    "ties_of",
 ]

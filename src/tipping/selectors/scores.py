@@ -22,3 +22,14 @@ class Scores(NamedTuple):
     def overall_F(self) -> np.ndarray:
         """The score of each filter: the sum over classes."""
         return self.values if self.values.ndim == 1 else self.values.sum(1)
+
+
+def own_order(score_F: np.ndarray, ablatable_F: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions of all filters that may be ablated, by falling score; ties in random order: (A,)."""
+    order_F = np.lexsort((rng.random(len(score_F)), -score_F))
+    return order_F[ablatable_F[order_F]]
+
+
+def ties_of(seed: int) -> np.random.Generator:
+    """Return the generator that breaks ties between scores: alike for all selectors, in the arena and in jobs."""
+    return np.random.default_rng((seed, 3))
