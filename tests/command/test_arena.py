@@ -135,6 +135,15 @@ def test_the_table_of_other_jobs_names_the_command_of_contests(sweep: tuple[Path
     assert err.strip() == f"{sweep[0]} holds contests of selectors; tipping arena {sweep[0]} writes their tables"
 
 
+def test_a_mu_lasso_that_is_not_certified_is_said(tmp_path: Path) -> None:
+    code, out, err = tipping_here("arena", *OPTIONS, "mu=1e12", "arena.selectors=[l1]", *places(tmp_path))
+    assert code == 0, err
+    record = read_record(tmp_path / "sweep" / "0")
+    assert isinstance(record, ArenaRecord)
+    assert not record.selection.certified
+    assert "mu=1e+12: the mu-lasso, with whose filters orders are matched, is NOT certified" in out + err
+
+
 def test_scores_are_kept_with_the_job(sweep: tuple[Path, str]) -> None:
     record, arrays = read_job(sweep[0] / "0")
     assert isinstance(record, ArenaRecord)

@@ -153,6 +153,8 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
             warn_near_chance(model, config, intact, chance)
         with stage("selection"):
             relevant = contest.arena.reference
+            if not relevant.solution.certified_MC.all():
+                log.warning("mu=%g: the mu-lasso, with whose filters orders are matched, is NOT certified", config.mu)
         results = contest.played(names, stage, len(relevant.order_K))
         record = ArenaRecord(
             **described,
