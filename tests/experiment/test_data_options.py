@@ -195,9 +195,26 @@ def test_a_network_may_have_more_classes_than_the_data(run_script, tmp_path: Pat
     assert plain(torch.zeros(1, 1, 8, 8)).shape == (1, 12)
 
 
+class Told(nn.Sequential):
+    """Needs to be given the number of classes that it was trained on."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, classes))
+
+
+@pytest.mark.parametrize("randomize", ["none", "all"])
+def test_a_network_is_given_the_classes_that_it_was_trained_on(run_script, tmp_path: Path, randomize: str) -> None:
+    torch.save(Wide().state_dict(), tmp_path / "wide.pt")
+    given = (f"model._target_={__name__}.Told", f"model.checkpoint={tmp_path / 'wide.pt'}", "+model.classes=12", "mu=3")
+    code, _, err = run_script("interpret", *LOGITS, *given, f"randomize={randomize}")
+    assert code == 0, err
+    assert len(record_of(tmp_path / "out")["classes"]) == 12
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ((f"model._target_={__name__}.Told",), r"Told needs the number of classes: give .* as \+model\.classes=1000$"),
         ((f"model._target_={__name__}.Untrained",), "data.labels: they are logits of a network that is trained"),
         ((f"model._target_={__name__}.Wide", "data.labels=[0,12]"), "data.labels: 12 is no logit of the network"),
         ((f"model._target_={__name__}.Wide", "data.labels=null"), r"must make logits \(N, 2\)"),

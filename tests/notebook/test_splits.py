@@ -57,6 +57,15 @@ def test_names_default_to_those_of_the_loaders_data_set_or_to_numbers(photos: Da
         tipping.relevant_filters(Own(), photos.train, classes=["a", "b"])
 
 
+def test_two_classes_of_one_name_are_refused(photos: Dataset) -> None:
+    """Rows have a column for each name: the weights of one of the two would be lost."""
+    named = TensorDataset(photos.train.images_NCHW, photos.train.labels_N)
+    named.classes = ["a", "b", "a"]  # type: ignore[attr-defined]
+    for loader, classes in ((photos.train, ["a", "b", "a"]), (DataLoader(named, batch_size=60), None)):
+        with pytest.raises(InputError, match=r"^classes=2 times a: give each class a name of its own"):
+            tipping.relevant_filters(Own(), loader, mu=3, classes=classes)
+
+
 class OfBytes(nn.Module):
     """Takes bytes, and divides them itself."""
 

@@ -154,6 +154,11 @@ class Dataset:
         """The shape of an image: (channels, height, width)."""
         return self.train.image_shape
 
+    @property
+    def width(self) -> int | None:
+        """The number of logits of a network for these images; None where the network decides it (`logits`)."""
+        return None if self.logits else len(self.classes)
+
     def split(self, name: str) -> Split:
         """Return the `train` or the `test` images."""
         return {"train": self.train, "test": self.test}[name]

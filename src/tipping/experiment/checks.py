@@ -62,14 +62,18 @@ def unchecked(options: config.Config) -> config.Config:
 
 
 def randomize_layers(
-    model: nn.Module, layers: Sequence[str], image_shape: tuple[int, int, int], classes: int, options: config.Config
+    model: nn.Module,
+    layers: Sequence[str],
+    image_shape: tuple[int, int, int],
+    classes: int | None,
+    options: config.Config,
 ) -> None:
     """Initialise some layers of a network anew, in place, as the network's class does for another seed.
 
     Args:
         layers: the names of the layers.
         image_shape: channels, height and width of an image.
-        classes: the number of classes.
+        classes: the number of classes, as `build` takes it.
 
     Raises:
         InputError: the new weights equal the old ones, because the class sets trained weights.

@@ -40,7 +40,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         with stage("network"):
             network = find_or_train(model, dataset, config, store, on_metrics=run.log_metrics)
             trained = checks.as_trained(model, dataset, config, store)
-            checks.randomize_layers(model, randomized, dataset.image_shape, len(dataset.classes), config)
+            checks.randomize_layers(model, randomized, dataset.image_shape, dataset.width, config)
         subject = Subject.from_options(model, dataset, config)
         with stage("responses"):
             problem, responses = subject.responses(store)

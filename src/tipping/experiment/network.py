@@ -53,8 +53,7 @@ def load_dataset_and_model(options: config.Config, device: torch.device) -> tupl
         InputError: `tipping.data.load` or `build` raises it; or the network lacks a logit, or has no weights yet.
     """
     dataset = data.load(**options.data.place(), device=device)
-    classes = None if dataset.logits else len(dataset.classes)
-    model = build(options.model, dataset.image_shape, classes, options.seed).to(device)
+    model = build(options.model, dataset.image_shape, dataset.width, options.seed).to(device)
     if dataset.logits:
         if not came_trained(model, options):
             raise InputError("data.labels: they are logits of a network that is trained; give its model.checkpoint")

@@ -56,7 +56,7 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
         closest = max(sets, key=lambda weights: len(weights.tensors.keys() & state.keys()))
         raise InputError(
             f"model.checkpoint={path} is of another architecture: {_misfits(closest, state)}; give the network that "
-            "was saved, by model._target_ and its arguments"
+            "was saved, by model._target_ and its arguments, and data.labels if it has more classes than the data"
         )
     weights = _chosen(fitting, path)
     try:

@@ -34,17 +34,18 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
         options: the path of the class or function under `_target_`, its arguments, and the options in `OURS`, which are
             not arguments.
         image_shape: (channels, height, width).
-        classes: the number of logits; None leaves it to the network, which then was trained elsewhere.
+        classes: the number of logits; None leaves it to the network, which then was trained elsewhere, and to its
+            arguments.
 
     Raises:
-        InputError: `_target_` makes no network, an argument is out of its range, or the network does not give logits
-            (N, classes) for the images.
+        InputError: `_target_` makes no network, an argument is out of its range, or given though the data set gives it,
+            or the number of classes is nowhere given, or the network does not give logits (N, classes) for the images.
         hydra.errors.InstantiationException: an argument is unknown.
     """
     arguments = {key: value for key, value in options.items() if key not in OURS}
-    for option in {"image_shape", "classes"} & arguments.keys():
-        raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
-    sizes = sizes_for(maker_of(options["_target_"]), image_shape, classes)
+    maker = maker_of(options["_target_"])
+    _check_arguments(arguments, maker, classes)
+    sizes = sizes_for(maker, image_shape, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = instantiate(arguments, **{name: size for name, size in sizes.items() if name not in arguments})
@@ -56,6 +57,19 @@ def build(options: dict[str, Any], image_shape: tuple[int, int, int], classes: i
     if all(tensor.ndim < 5 for tensor in _tensors(model)):  # torch refuses others
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # much faster on a CPU
     return _try(model, options, image_shape, classes)
+
+
+def _check_arguments(arguments: dict[str, Any], maker: Callable[..., Any], classes: int | None) -> None:
+    """Raise `InputError` if the user gives what the data set gives, or not the number of classes where it does not."""
+    for option in ("image_shape", *(["classes"] if classes else [])):
+        if option in arguments:
+            raise InputError(f"model.{option}={arguments[option]}: the data set gives it; leave it out")
+    taken = inspect.signature(maker).parameters
+    needed = [name for name in SIZES["classes"] if name in taken and taken[name].default is inspect.Parameter.empty]
+    for option in needed:
+        if not classes and option not in arguments:
+            remedy = f"how many it was trained on, as +model.{option}=1000"
+            raise InputError(f"model._target_={arguments['_target_']} needs the number of classes: give {remedy}")
 
 
 def sizes_for(maker: Callable[..., Any], image_shape: tuple[int, int, int], classes: int | None) -> dict[str, Any]:

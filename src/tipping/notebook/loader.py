@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -136,16 +137,25 @@ def class_names(count: int, classes: Sequence[str] | None, batches: object = Non
         batches: the loader.
 
     Raises:
-        InputError: there is not one name for each class.
+        InputError: there is not one name for each class, or two have the same.
     """
     if classes is not None:
         names = [str(name) for name in classes]
         fits = len(names) == count
         require(fits, "classes", f"{len(names)} names", f"give one for each of {count} logits")
-        return names
+        return _distinct(names)
     while batches is not None:
         given = getattr(batches, "classes", None)
         if isinstance(given, list | tuple) and len(given) == count:
-            return [", ".join(name) if isinstance(name, tuple) else str(name) for name in given]  # names of ImageNet
+            return _distinct(
+                [", ".join(name) if isinstance(name, tuple) else str(name) for name in given]
+            )  # ImageNet's
         batches = getattr(batches, "dataset", None)  # of a loader, or of a subset
     return None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of classes, or raise `InputError` where two have the same, which tables could not tell apart."""
+    name, count = Counter(names).most_common(1)[0]
+    require(count == 1, "classes", f"{count} times {name}", "give each class a name of its own, by classes=[…]")
+    return names
