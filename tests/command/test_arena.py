@@ -14,7 +14,8 @@ from running import table_rows, tipping_here
 from scipy import stats
 
 from tipping import tracking
-from tipping.arena import Arena
+from tipping.arena import Arena, Lines
+from tipping.experiment.arena import entry_of
 from tipping.experiment.record import ArenaRecord, sealed
 from tipping.experiment.records import read_job, read_record
 from tipping.report.contests import contest_sentences
@@ -269,3 +270,15 @@ def test_the_summary_in_wandb_holds_all_results(sweep: tuple[Path, str], monkeyp
     assert len(logged["tables"]["selectors"]) == len(table_rows(sweep[0] / "arena.csv"))
     assert "arena" in logged["charts"]
     assert {path.name for path in logged["files"]} >= {"arena.csv", "arena_compared.csv", "arena_alike.csv"}
+
+
+@pytest.mark.parametrize(("right_P", "tips"), [([0.4, 0.4, 0.3], 0.0), ([1.0, 0.9, 0.8], None), ([1.0, 0.7, 0.1], 1.0)])
+def test_where_accuracy_tips_is_told_from_a_network_that_never_was_above(
+    right_P: list[float], tips: float | None
+) -> None:
+    labels_N = np.arange(100) % 2
+    predictions_DPN = np.array([[np.where(np.arange(100) < 100 * right, labels_N, 1 - labels_N) for right in right_P]])
+    lines = Lines(np.array([0, 1, 2]), predictions_DPN, predictions_DPN, np.zeros((1, 3)), np.zeros((1, 3)))
+    entry = entry_of("l1", "own", 0.0, lines, labels_N, 0.4)
+    assert entry.tips_at == tips
+    assert entry.removed == [right_P]

@@ -231,7 +231,7 @@ def entry_of(name: str, kind: str, seconds: float, lines: Lines, labels_N: np.nd
     """Return the entry of a record for a selector, by one kind of order."""
     removed_DP, kept_DP = lines.accuracies(labels_N)
     point = lines.tipping_point(labels_N, chance)
-    ends = (value if np.isfinite(value) else None for value in (point.at, point.low, point.high))
+    ends = (None if np.isinf(value) else value for value in (max(point.at, 0.0), max(point.low, 0.0), point.high))
     family, cost = ("random", "weights") if name in RANDOM else (SELECTORS[name].family, SELECTORS[name].cost)
     curves = (line.tolist() for line in (removed_DP, kept_DP, lines.removed_loss_DP, lines.kept_loss_DP))
     return Entry(name, family, cost, kind, seconds, lines.counts_P.tolist(), *curves, *ends)

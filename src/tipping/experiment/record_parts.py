@@ -147,7 +147,7 @@ class Entry:
         removed, kept: the accuracies where the first filters are removed, and where only these are kept: (D, P).
         removed_loss, kept_loss: the mean cross-entropy there, in nats: (D, P).
         tips_at: the number of filters that have to be removed until accuracy is midway between intact and chance; None
-            where it stays over that.
+            where it stays over that; 0 where the intact network is no better than that.
         tips_low, tips_high: its 95 % interval; None where it is open.
     """
 
