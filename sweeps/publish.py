@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 from keeping import KEPT, keep, keep_training
-from selectors_published import keep_arena, kinds_of_networks, selector_table
+from selectors_published import keep_arena, kept_contests, kinds_of_networks, selector_table
 
 from tipping.arena import MATCHED, OWN
 from tipping.experiment.config import RULES
 from tipping.results import charts, published
+from tipping.results.arena_chart import arena_chart
 from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, randoms
 from tipping.tipping_points import compare, student
 
@@ -327,6 +328,7 @@ def main() -> None:
             page.write_text(filled(page.read_text()))
         figure_4_chart().save(ROOT / "docs" / "results.png", scale_factor=2)
         map_chart().save(ROOT / "docs" / "map.png", scale_factor=2)
+        arena_chart(kept_contests(), ["data", "model.filters"]).save(ROOT / "docs" / "arena.png", scale_factor=2)
     else:
         sys.exit(str(__doc__))
 
