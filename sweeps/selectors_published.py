@@ -11,7 +11,7 @@ from keeping import KEPT
 
 from tipping.arena import MATCHED, OWN
 from tipping.errors import InputError
-from tipping.results.arena import BASELINE, NETWORK, Row, compared, contest_rows, read_contests
+from tipping.results.arena import BASELINE, NETWORK, Row, compared, contest_rows, difference_cells, read_contests
 
 TEXTS: tuple[str, ...] = ("data", "model", "protocol", "selector", "family", "cost", "orders")
 TEXTS += ("trainer.precision", "arena.within_layers", "certified", "device", "commit")
@@ -88,7 +88,7 @@ def selector_table(
 
 def _cells(line: Row, base: str) -> list[str]:
     tips = "–" if line["tips_at"] is None else f"{line['tips_at']:.1f}"
-    beside = [cell for baseline in (base, "mu_lasso") for cell in _difference(line, f"area_to_{baseline}")]
+    beside = [cell for baseline in (base, "mu_lasso") for cell in difference_cells(line, f"area_to_{baseline}")]
     return [
         f"`{line['selector']}`",
         line["family"],
@@ -98,14 +98,6 @@ def _cells(line: Row, base: str) -> list[str]:
         tips,
         f"{line['seconds']:.1f}",
     ]
-
-
-def _difference(line: Row, measure: str) -> list[str]:
-    if line.get(measure) is None:
-        return ["", ""]
-    mean, low, high, p = (line.get(f"{measure}{end}") for end in ("", "_low", "_high", "_p"))
-    interval = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
-    return [f"{100 * (mean or 0):+.1f}{interval}", "" if p is None else f"{p:.3f}"]
 
 
 def kinds_of_networks() -> list[tuple[str, int]]:

@@ -6,12 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from running import ROOT
+from running import ROOT, options_of
 from torch import nn
 from toys import filters_of
 
 from tipping.data import Split
 from tipping.errors import InputError
+from tipping.experiment import config
 from tipping.selectors import COSTS, SELECTORS, Evidence, Scores, registry, score
 
 FAMILIES = ("weights", "activations", "gradients", "attribution", "probes", "ablation")
@@ -53,6 +54,11 @@ def test_scores_that_are_no_numbers_are_refused(
         score("l1", evidence)
     with pytest.raises(InputError, match="selector=l9: give one of l1, "):
         score("l9", evidence)
+
+
+def test_the_selector_by_default_is_the_mu_lasso_of_the_registry() -> None:
+    assert config.MU_LASSO == registry.MU_LASSO == options_of().selector
+    assert SELECTORS[registry.MU_LASSO].formula.__module__ == "tipping.selectors.lasso"
 
 
 def test_scores_by_class_are_added_up() -> None:

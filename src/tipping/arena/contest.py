@@ -13,7 +13,7 @@ from tipping.arena.lines import Lines, measure_lines
 from tipping.arena.orders import counts_along, layer_matched_order, within_layers
 from tipping.data import Split
 from tipping.errors import InputError
-from tipping.selection import Candidates, Draws, Selection, draw_controls, masses, selections
+from tipping.selection import Draws, Selection, selections, with_controls
 from tipping.selectors import Evidence, Scores, own_order, score, ties_of
 
 OWN, MATCHED = "own", "matched"
@@ -75,16 +75,14 @@ class Arena:
 
     def random_orders(self, name: str) -> dict[str, list[np.ndarray]]:
         """Return random orders, by a name in `RANDOM`: of any layer, or as the random controls of the mu-lasso."""
-        evidence, reference = self.evidence, self.reference
+        evidence = self.evidence
         if name == "random":
             rng = np.random.default_rng((evidence.seed, 4))
             everything = np.flatnonzero(evidence.filters.ablatable_F)
             return {OWN: [rng.permutation(everything) for _ in range(self.draws)]}
-        mass_F = evidence.by_filter(masses(evidence.responses.problem, evidence.filters))
-        layer_F, ablatable_F = evidence.filters.index.layer_F, evidence.filters.ablatable_F
-        candidates = Candidates(layer_F, ~reference.live_F, mass_F, reference.strength_F, ablatable_F)
         draws = Draws(self.draws, name.removeprefix("random_"), evidence.seed)
-        return {MATCHED: draw_controls(reference.order_K, candidates, evidence.mu, draws)}
+        drawn = with_controls(self.reference, evidence.responses.problem, evidence.filters, evidence.mu, draws)
+        return {MATCHED: drawn.controls}
 
     def play(self, name: str) -> Result:
         """Let a selector score, or draw random orders, and measure the curves.
@@ -102,5 +100,4 @@ class Arena:
         """Measure accuracy and loss along orders of the same length."""
         relevant = len(self.reference.order_K)
         counts = counts_along(len(orders[0]), min(relevant, len(orders[0])))
-        evidence = self.evidence
-        return measure_lines(evidence.filters, self.images, orders, counts, value=evidence.value, scope=evidence.scope)
+        return measure_lines(self.evidence.filters, self.images, orders, counts, **self.evidence.manner)

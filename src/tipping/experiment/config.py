@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tipping.errors import require, require_mu, require_positive, require_whole
 from tipping.experiment.arena_options import ArenaOptions
 from tipping.experiment.data_options import DataOptions, deciding_of_data
+from tipping.experiment.options import MU_LASSO as MU_LASSO  # for all that take options
 from tipping.tracking import Tracking
 
 
@@ -195,7 +196,6 @@ class FewestFiltersOptions:
         require_whole("search.trials", self.trials, 1)
 
 
-MU_LASSO = "mu_lasso"  # the selector of the paper, and of all records that name none
 ELSEWHERE = (
     "store",
     "tracking",

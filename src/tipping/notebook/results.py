@@ -12,7 +12,7 @@ from tipping.ablation import DropCurve
 from tipping.errors import InputError, require
 from tipping.network import Filters
 from tipping.notebook.showing import Row, Tabular, table_html
-from tipping.selection import Selection
+from tipping.selection import Selection, by_filter
 from tipping.tipping_points import Curves, TippingPoint, tipping_point
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class RelevantFilters(Tabular):
         The weights of a filter that is measured at several places are added up.
         """
         layers, layer_F, channel_F = self.filters.index
-        weights_FC = np.zeros((len(layer_F), self.selection.weights_RC.shape[1]))
-        np.add.at(weights_FC, self.filters.filter_R, self.selection.weights_RC)
+        weights_FC = by_filter(self.selection.weights_RC, self.filters)
         names = self.classes or range(weights_FC.shape[1])
         return [
             {

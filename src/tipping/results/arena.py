@@ -287,19 +287,17 @@ def _print(summary: Sequence[Row]) -> None:
 
 
 def _cells(line: Row, baseline: str) -> list[str]:
-    low, high, p = (line.get(f"area_to_{baseline}{end}") for end in ("_low", "_high", "_p"))
-    mean = line.get(f"area_to_{baseline}")
+    percent = [f"{100 * line[key]:.2f}" for key in ("without", "area")]
+    start = [line["selector"], line["family"], str(line["networks"])]
+    return [*start, *percent, *difference_cells(line, f"area_to_{baseline}")]
+
+
+def difference_cells(line: Row, measure: str) -> list[str]:
+    """Write a difference of a comparison, such as `area_to_random`, in points with its interval, and its p-value."""
+    mean, low, high, p = (line.get(f"{measure}{end}") for end in ("", "_low", "_high", "_p"))
     difference = "" if mean is None else f"{100 * mean:+.1f}"
     difference += "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
-    percent = [f"{100 * line[key]:.2f}" for key in ("without", "area")]
-    return [
-        line["selector"],
-        line["family"],
-        str(line["networks"]),
-        *percent,
-        difference,
-        "" if p is None else f"{p:.3f}",
-    ]
+    return [difference, "" if p is None else f"{p:.3f}"]
 
 
 def _say_refused(records: Sequence[ArenaRecord]) -> None:

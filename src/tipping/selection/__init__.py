@@ -5,8 +5,8 @@ from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
 from tipping.selection.relevance import (
     Selection,
+    by_filter,
     explainable,
-    masses,
     select_each,
     selections,
     strongest_first,
@@ -24,10 +24,10 @@ __all__ = [
     "Measure",
     "Overlap",
     "Selection",
+    "by_filter",
     "collect",
     "draw_controls",
     "explainable",
-    "masses",
     "mean_activations",
     "on_halves",
     "overlap",

@@ -120,8 +120,9 @@ def with_controls(
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:
-    """Sum values over the responses of each filter: (F,)."""
-    sums_F: np.ndarray = np.bincount(filters.filter_R, weights=values_R, minlength=len(filters.ablatable_F))
+    """Sum values (R,) or (R, C) over the responses of each filter: (F,) or (F, C)."""
+    sums_F = np.zeros((len(filters.ablatable_F), *values_R.shape[1:]))
+    np.add.at(sums_F, filters.filter_R, values_R)
     return sums_F
 
 

@@ -16,7 +16,7 @@ from tipping.data import Split
 from tipping.errors import InputError
 from tipping.mu_lasso import MuLassoProblem, SolutionPath, homotopy
 from tipping.network import Filters
-from tipping.selection import PLAIN, Measure, response_batches
+from tipping.selection import PLAIN, Measure, by_filter, response_batches
 from tipping.selectors.passes import Activations, Gradients, activations_of, gradients_of
 from tipping.selectors.timing import Clock, shared_property
 
@@ -123,8 +123,12 @@ class Evidence:
         Raises:
             InputError: ties between filters lead the path in circles.
         """
+        return self.path_to(self.mu)
+
+    def path_to(self, mu: float) -> SolutionPath:
+        """Return the exact solutions of the mu-lasso at every mu up to one, which may be infinite; raise as `path`."""
         try:
-            return homotopy(self.responses.problem, largest_mu=self.mu)
+            return homotopy(self.responses.problem, largest_mu=mu)
         except ArithmeticError as error:
             raise InputError(f"the path of the mu-lasso cannot be followed: {error}") from error
 
@@ -145,6 +149,4 @@ class Evidence:
 
     def by_filter(self, values_R: np.ndarray) -> np.ndarray:
         """Sum values (R,) or (R, C) over the responses of each filter: (F,) or (F, C)."""
-        sums_F = np.zeros((len(self.filters.ablatable_F), *values_R.shape[1:]))
-        np.add.at(sums_F, self.filters.filter_R, values_R)
-        return sums_F
+        return by_filter(values_R, self.filters)

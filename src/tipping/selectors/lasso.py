@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from tipping.errors import InputError
-from tipping.mu_lasso import homotopy
 from tipping.selectors.evidence import Evidence
 from tipping.selectors.squares import factored, nearest_in_hull, non_negative_least_squares
 
@@ -28,12 +27,8 @@ def by_entering(evidence: Evidence) -> np.ndarray:
     Raises:
         InputError: ties between filters lead the path in circles.
     """
-    try:
-        path = homotopy(evidence.responses.problem)
-    except ArithmeticError as error:
-        raise InputError(f"the path of the mu-lasso cannot be followed: {error}") from error
     mu_F = np.full(len(evidence.filters.ablatable_F), np.inf)
-    for one in path.classes:
+    for one in evidence.path_to(np.inf).classes:
         np.minimum.at(mu_F, evidence.filters.filter_R[one.filter_K], one.mu_K)
     return 1 / (1 + mu_F)
 
