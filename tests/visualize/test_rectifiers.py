@@ -148,6 +148,14 @@ class Swish(torch.autograd.Function):
 REFUSED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "threshold": ("threshold", lambda maps: functional.threshold(maps, 0.1, 0.0)),
     "hardtanh": ("hardtanh from -1", nn.Hardtanh()),
+    "sigmoid": ("sigmoid elsewhere than as a gate", nn.Sigmoid()),
+    "tanh": ("tanh elsewhere than as a gate", lambda maps: 2 * torch.tanh(maps / 2) + 1),
+    "hardsigmoid": ("hardsigmoid elsewhere than as a gate", nn.Hardsigmoid()),
+    "both": (
+        "sigmoid elsewhere than as a gate",
+        lambda maps: (gate := maps.sigmoid()) * maps.detach() + 0 * gate.relu(),
+    ),
+    "softsign": ("softsign", nn.Softsign()),
     "logsigmoid": ("log_sigmoid", nn.LogSigmoid()),
     "hardshrink": ("hardshrink", nn.Hardshrink()),
     "softshrink": ("softshrink", nn.Softshrink()),
@@ -202,6 +210,7 @@ class Gated(nn.Module):
 def test_gates_keep_their_gradient(gate: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     check_rules(Gated(gate).eval(), torch.rand(1, 1, 8, 8), ["deconvnet", "guided"])
+    check_rules(nn.Sequential(Gated(torch.relu), Calling(gate)).eval(), torch.rand(1, 1, 8, 8), ["guided"])  # of logits
     without_rectifier = nn.Sequential(nn.Conv2d(1, 2, 3), Calling(gate), nn.Flatten(), nn.Linear(72, 4)).eval()
     with pytest.raises(InputError, match="rule guided is defined for rectifiers, and the network calls"):
         look(without_rectifier, torch.rand(2, 1, 8, 8), [(("0", "1"), 0)] * 2, rule="guided")

@@ -21,7 +21,7 @@ RECTIFIERS = (  # for x > 0 they rise, for x < 0 they are 0 or small
 )
 SATURATING = (  # gates
     *(torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, functional.sigmoid, functional.hardsigmoid),
-    *(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, functional.tanh, functional.softsign),
+    *(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, functional.tanh),
 )
 CLAMPS = (
     *(torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, torch.clip_, Tensor.clip, Tensor.clip_),
@@ -31,6 +31,7 @@ HARDTANHS = (functional.hardtanh, functional.hardtanh_)
 REFUSED = (
     *(functional.threshold, torch.threshold, functional.logsigmoid, functional.glu),
     *(functional.hardshrink, torch.hardshrink, Tensor.hardshrink, functional.softshrink, functional.tanhshrink),
+    functional.softsign,
 )
 UNRULED = {  # nodes of graphs of activations that no rule has reached
     f"{name}Backward0"
@@ -41,6 +42,11 @@ UNRULED = {  # nodes of graphs of activations that no rule has reached
 }
 BENDING = ("Sigmoid", "Tanh", "Hardsigmoid", "Erf", "_Rectified")  # nodes of graphs, without the end of their names
 SCALING = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Clone")
+GATES = ("Sigmoid", "Tanh", "Hardsigmoid")  # as nodes of graphs, where they end in a product
+SHAPING = (
+    *("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Expand", "Permute", "Transpose", "TBackward"),
+    *("Slice", "Select", "Split", "Unbind", "Unsafe", "Repeat", "Upsample"),
+)
 
 
 def ruled(rule: str, called: set[str]) -> dict[Any, Callable[..., Tensor]]:
@@ -75,10 +81,17 @@ def check_reached(rule: str, result: Tensor) -> None:
 
     Raises:
         InputError: an activation would send back its plain gradient: it is compiled, has a backward pass of its own, or
-            is written out as a product of its input with a gate, such as x · sigmoid(x).
+            is written out as a product of its input with a gate, such as x · sigmoid(x); or a saturating function is no
+            gate, since it goes elsewhere than into a product with other maps.
     """
+    takers: dict[Any, list[Any]] = {}  # of each node
+    for node in _nodes(result):
+        for before, _ in node.next_functions:
+            takers.setdefault(before, []).append(node)
     for node in _nodes(result):
         name = node.name()
+        if name.startswith(GATES) and not _multiplies(node, takers):
+            raise _misfit(rule, f"{_plain(name)} elsewhere than as a gate")
         if name in UNRULED or name.startswith("torch::jit"):
             raise _misfit(rule, f"{_plain(name)} in TorchScript or as an operation of its own")
         if isinstance(node, torch.autograd.function.BackwardCFunction) and not _is_ours(node):
@@ -190,6 +203,19 @@ def _gates_itself(node: Any) -> bool:
     shared = set(chains[0]) & set(chains[1])
     bent = [one for chain in chains for one, _ in chain if one.name().startswith(BENDING)]
     return bool(shared) and bool(bent)
+
+
+def _multiplies(node: Any, takers: dict[Any, list[Any]]) -> bool:
+    """Return whether all that takes a node, value by value, ends as a factor of a product, or as the result itself."""
+    return all(
+        _is_product(one) or (one.name().startswith((*BENDING, *SCALING, *SHAPING)) and _multiplies(one, takers))
+        for one in takers.get(node, [])
+    )
+
+
+def _is_product(node: Any) -> bool:
+    factors = [before for before, _ in node.next_functions if before is not None]
+    return node.name().startswith(("Mul", "Div")) and len(factors) == 2
 
 
 def _chain(node: Any, output: int) -> list[tuple[Any, int]]:

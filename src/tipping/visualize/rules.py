@@ -38,8 +38,9 @@ def backward_rule(rule: str = "gradient", resample: str = "none", pooling: bool 
 
     Both papers define the rules for ReLU, where f'(x) is 1 for x > 0. The other rectifiers are ReLU6, leaky ReLU,
     PReLU, RReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish, Softplus, and clamps and hardtanh from 0 on. For x > 0
-    they do not fall, so that `guided` sends no negative signal. Saturating functions (sigmoid, tanh, hardsigmoid,
-    softsign) keep their gradient, as in gates, where the network also has a rectifier. Other activations are refused.
+    they do not fall, so that `guided` sends no negative signal. Sigmoid, tanh and hardsigmoid keep their gradient where
+    they are gates, factors of a product with other maps, and the network also has a rectifier; elsewhere they are
+    refused, as other activations are.
     Max-pooling sends its signal to the positions of its maxima.
 
     Where a convolution has a stride, the gradient leaves a grid in the image. With ``resample="nearest"`` the signal is
