@@ -18,6 +18,7 @@ import torch
 from hostility import run
 from running import printed, rewrite_arrays
 
+from tipping import frames
 from tipping.command import map as map_command
 from tipping.command import report as report_command
 from tipping.command import store as store_command
@@ -28,7 +29,7 @@ from tipping.experiment.record import sealed
 from tipping.experiment.store import Store
 from tipping.files import load_arrays, load_saved, read_yaml
 from tipping.report import page
-from tipping.results import rendering, rows
+from tipping.results import rendering
 from tipping.results.folder import read_folder
 
 SMALL = ["data=digits", "model.filters=4", "model.depth=2", "trainer.max_epochs=1", "tracking=off", "protocol.draws=2"]
@@ -121,7 +122,7 @@ def test_long_texts_are_shortened_and_stay_apart() -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+A1", "-A1", "@x", "=cmd|' /C calc'!A0"])
 def test_cells_are_no_formulas(tmp_path: Path, text: str) -> None:
     table = tmp_path / "table.csv"
-    rows.write_rows(table, [{"name": text, text: -0.5, "number": "-1e-5", "of": -3}])
+    frames.write_rows(table, [{"name": text, text: -0.5, "number": "-1e-5", "of": -3}])
     heads, cells = csv.reader(table.read_text().splitlines())
     assert heads == ["name", f"'{text}", "number", "of"]
     assert cells == [f"'{text}", "-0.5", "-1e-5", "-3"]

@@ -17,6 +17,18 @@ from tipping.experiment.data_options import DataOptions, deciding_of_data
 from tipping.experiment.options import MU_LASSO as MU_LASSO  # for all that take options
 from tipping.tracking import Tracking
 
+ABLATE = ("union", "class")  # the filters of all classes at once; besides, those of each class by themselves
+
+
+@dataclass
+class ByClassOptions:
+    """Options of the ablation of each class's filters by themselves."""
+
+    images: int
+
+    def __post_init__(self) -> None:
+        require_whole("by_class.images", self.images, 0)
+
 
 @dataclass
 class TrainerOptions:
@@ -226,6 +238,8 @@ class Config:
     mu: float
     seed: int
     selector: str
+    ablate: str
+    by_class: ByClassOptions
     randomize: str
     device: str
     resume: bool
@@ -243,6 +257,7 @@ class Config:
         named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
         require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,block?.*]")
         require_mu("mu", self.mu)
+        require(self.ablate in ABLATE, "ablate", self.ablate, f"give {' or '.join(ABLATE)}")
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require_device(self.device)
@@ -302,6 +317,8 @@ def decisive(options: dict[str, Any]) -> dict[str, Any]:
         del selection["gram"]
     if chosen.get("selector") == MU_LASSO:
         del chosen["selector"]
+    if chosen.get("ablate", ABLATE[0]) == ABLATE[0]:
+        chosen = {key: value for key, value in chosen.items() if key not in ("ablate", "by_class")}
     return {**chosen, "selection": selection, **deciding_of_data(options["data"])}
 
 
@@ -334,6 +351,8 @@ def split_off(composed: DictConfig, kind: type[Options]) -> tuple[DictConfig, Op
     """
     remedy = "networks are searched as they are; leave it out"
     require(composed.randomize == "none", "randomize", composed.randomize, remedy)
+    remedy = "a search removes the filters of all classes at once; leave it out"
+    require(composed.ablate == ABLATE[0], "ablate", composed.ablate, remedy)
     require(composed.resume is True, "resume", composed.resume, "a search goes on where it was; give another folder")
     typed = OmegaConf.create({"search": OmegaConf.structured(kind)})
     options = OmegaConf.to_object(OmegaConf.merge(typed, {"search": composed.search}).search)

@@ -8,15 +8,18 @@ from pathlib import Path
 
 from tipping.ablation import accuracies, chance_of, drop_curve, evaluate_ablations
 from tipping.experiment import checks, outcome, records, staging
+from tipping.experiment.by_class import ablate_by_class
 from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import compare_signals, draw_subject
 from tipping.experiment.record import InterpretRecord
+from tipping.experiment.record_parts import ClassEntry
 from tipping.experiment.stopwatch import Stopwatch
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.experiment.versions import describe
+from tipping.frames import write_rows
 from tipping.tracking import track
 
 log = logging.getLogger(__name__)
@@ -58,6 +61,10 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
             curve = drop_curve(
                 subject.filters, few, selection.order_K, selection.controls, config.curve.points, **manner
             )
+        by_class, entries, alone_K = None, list[ClassEntry](), None
+        if config.ablate == "class" and len(selection.order_K):
+            with stage("by class"):
+                by_class, entries, alone_K = ablate_by_class(subject, selection, problem, images, intact_N, store)
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):
@@ -82,11 +89,15 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
             seconds=stage.seconds,
             pictures=None if config.visualize.enabled else [],
             self_test=outcome.self_test(subject.filters),
+            by_class=entries,
         )
         records.write_selection(place, selection, subject.filters)
-        records.write_predictions(place, images, intact_N, predictions_AN, few, curve)
+        more = by_class.arrays() if by_class else None
+        records.write_predictions(place, images, intact_N, predictions_AN, few, curve, more)
+        ranked = outcome.ranked(subject.filters, selection, record.classes, alone_K)
+        write_rows(place / records.RANKED, ranked)
         records.write_record(place, record)
-        run.log_result(record.as_json(), outcome.relevant_filters_table(subject.filters, selection, record.classes))
+        run.log_result(record.as_json(), ranked)
         if config.visualize.enabled:  # after all other results are written
             from tipping.visualize.draw import picture_beside  # imports matplotlib
 

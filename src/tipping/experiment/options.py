@@ -20,6 +20,8 @@ ELSEWHERE = (
     *("mu", "seed", *(f"data.{option}" for option in DATA_ELSEWHERE), "device", "store.", "tracking.", "visualize."),
     "selection.max_iterations",
     "selection.memory",
+    "ablate",
+    "by_class.",
     "resume",
     "replace",
 )

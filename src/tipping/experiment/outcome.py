@@ -13,7 +13,7 @@ from tipping.experiment import config
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import Accuracy, Certificate, CurvePoints, FilterCounts, SelfTest
 from tipping.network import FilterIndex, Filters
-from tipping.selection import MATCHES, Selection
+from tipping.selection import MATCHES, Selection, ranked_filters
 
 
 def outcome(
@@ -77,22 +77,18 @@ def self_test(filters: Filters) -> SelfTest | None:
     return SelfTest(proof.passes, list(proof.moved), list(proof.remarks)) if proof else None
 
 
-def relevant_filters_table(
-    filters: Filters, selection: Selection, classes: Sequence[str]
-) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and the rows of the table of relevant filters, the strongest filter first.
+def ranked(
+    filters: Filters, selection: Selection, classes: Sequence[str], alone_K: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Rank the relevant filters, as `ranked_filters` does.
 
-    The columns are the layer, the channel, the module whose maps were measured, and the weight for each class that has
-    any.
+    Args:
+        classes: the names of the classes.
+        alone_K: the drop of accuracy without each of them alone, where it was measured.
     """
-    weighted = np.flatnonzero(selection.weights_RC.any(0)).tolist()
-    columns = ["layer", "channel", "maps", *(f"class {classes[label]}" for label in weighted)]
-    places = filters.places
-    strongest = np.argsort(-selection.strength_F[filters.filter_R], kind="stable")
-    rows = [
-        [*places[r], *selection.weights_RC[r, weighted].tolist()] for r in strongest if selection.weights_RC[r].any()
-    ]
-    return columns, rows
+    places = [place[:2] for place in filters.places]
+    weights_RC, strength_F = selection.weights_RC, selection.strength_F
+    return ranked_filters(places, weights_RC, selection.order_K, classes, strength_F=strength_F, alone_K=alone_K)
 
 
 def sentence(record: InterpretRecord) -> str:

@@ -12,9 +12,11 @@ from tipping.experiment.record_parts import (
     Accuracy,
     BareAccuracy,
     Certificate,
+    ClassEntry,
     CurvePoints,
     Entry,
     EpochCurve,
+    Estimate,
     FilterCounts,
     SelfTest,
     TestAccuracy,
@@ -104,6 +106,7 @@ class InterpretRecord(Record):
         overlap: in a sanity check, the overlap of the selection with the selection of the trained network.
         signals_alike: in a sanity check, the similarity of both networks' signals, by rule.
         self_test: the test of the ablations; None in records from before there was one.
+        by_class: what the filters of each class cost by themselves; empty unless ``ablate=class``.
     """
 
     accuracy: Accuracy
@@ -113,6 +116,7 @@ class InterpretRecord(Record):
     overlap: Overlap | None = None
     signals_alike: dict[str, float | None] = field(default_factory=dict)
     self_test: SelfTest | None = None
+    by_class: list[ClassEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +188,7 @@ def parse_record(value: Any, job: str = "") -> AnyRecord:
     parts = {name: _parsed(kind, value[name]) for name, kind in kinds.items()}
     overlap = value["overlap"] and _parsed(Overlap, value["overlap"])
     parts["self_test"] = value.get("self_test") and _parsed(SelfTest, value["self_test"])
+    parts["by_class"] = [_class_entry(entry) for entry in value.get("by_class", ())]
     return InterpretRecord(**_common(value), **parts, overlap=overlap, signals_alike=value["signals_alike"], job=job)
 
 
@@ -195,6 +200,11 @@ def _parts_of_arena(value: dict[str, Any]) -> dict[str, Any]:
         "self_test": value["self_test"] and _parsed(SelfTest, value["self_test"]),
         **{name: value[name] for name in ("images", "refused")},
     }
+
+
+def _class_entry(value: dict[str, Any]) -> ClassEntry:
+    drops = {name: value[name] and _parsed(Estimate, value[name]) for name in ("own", "collateral", "specificity")}
+    return _parsed(ClassEntry, {**value, **drops})
 
 
 def _common(value: dict[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,42 @@ class BareAccuracy:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """An estimate with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """What it costs to ablate filters that have to do with one class.
+
+    Attributes:
+        kind: the kind of set, as in `tipping.selection.KINDS`.
+        label: the class.
+        filters: the number of filters ablated.
+        own: the drop of accuracy on the images of the class; None where it has none.
+        collateral: the mean drop on the images of the other classes; None where there are none.
+        specificity: own minus collateral; None where one of them is.
+        tips_at: of its own and of random filters, how many the class survives: the number at which its accuracy is
+            midway between intact and 1 / the number of classes; None where it stays over that.
+        tips_low, tips_high: its 95 % interval; None where it is open.
+    """
+
+    kind: str
+    label: int
+    filters: int
+    own: Estimate | None
+    collateral: Estimate | None
+    specificity: Estimate | None
+    tips_at: float | None
+    tips_low: float | None
+    tips_high: float | None
+
+
+@dataclass(frozen=True)
 class Entry:
     """The result of a selector by one kind of order: curves of D orders at P numbers of filters.
 

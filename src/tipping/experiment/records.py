@@ -14,6 +14,7 @@ import numpy as np
 
 from tipping.ablation import DropCurve
 from tipping.data import Split
+from tipping.experiment.class_files import check_classes
 from tipping.experiment.contest_files import check_contest
 from tipping.experiment.options import RECORD as RECORD  # for all that read records
 from tipping.experiment.record import AnyRecord, ArenaRecord, InterpretRecord, Record, TrainRecord, parse_record, sealed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture  # imports matplotlib
 
 SELECTION, PREDICTIONS = "selection.npz", "predictions.npz"
+RANKED = "relevant_filters.csv"  # for people: what SELECTION holds, as a ranked list
 PICTURES = "pictures"  # a folder
 STAGED, STAGED_RECORD = ".new", "record"  # the folder of files whose job is not finished, and the record in it
 ROUNDING = 1e-9  # how far an accuracy may be from the one recomputed
@@ -129,6 +131,7 @@ def _check_numbers(
     _same("accuracy.chance", [accuracy.chance], np.unique(labels_N, return_counts=True)[1].max() / len(labels_N))
     orders = [curve.selected, curve.weakest, *curve.random]
     _same("curve", orders, (held["curve"] == held["curve_labels"]).mean(-1))
+    check_classes(record, held)
     _same("curve.images", [curve.images], len(held["curve_labels"]))
     if "order" in selection:  # records from before there were digests may do without
         order_K = selection["order"]
@@ -171,18 +174,24 @@ def write_selection(directory: Path, selection: Selection, filters: Filters) -> 
     """Write a job's ``selection.npz``.
 
     The file holds ``weights`` (R, C); for each response, the ``layer`` and the ``channel`` of its filter, and the
-    submodule whose ``maps`` were measured; and the filters ablated, as positions in the network's index: ``order``
-    (K,), the strongest first, and ``controls`` (draws, K).
+    submodule whose ``maps`` were measured; the ``strength`` (F,) by which filters are ordered; and the filters ablated,
+    as positions in the network's index: ``order`` (K,), the strongest first, and ``controls`` (draws, K).
     """
     layer_R, channel_R, map_R = zip(*filters.places, strict=True)
     arrays: dict[str, Any] = {"weights": selection.weights_RC, "layer": layer_R, "channel": channel_R, "maps": map_R}
-    arrays |= {"order": selection.order_K, "controls": np.array(selection.controls)}
+    arrays |= {"strength": selection.strength_F, "order": selection.order_K, "controls": np.array(selection.controls)}
     with replacing(directory / SELECTION) as part, part.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def write_predictions(
-    directory: Path, evaluated: Split, intact_N: np.ndarray, predictions_AN: np.ndarray, images: Split, curve: DropCurve
+    directory: Path,
+    evaluated: Split,
+    intact_N: np.ndarray,
+    predictions_AN: np.ndarray,
+    images: Split,
+    curve: DropCurve,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write a job's ``predictions.npz``: the class predicted for each image, and the image's label.
 
@@ -196,8 +205,10 @@ def write_predictions(
         predictions_AN: the predictions without the relevant filters, then without the filters of each control.
         images: the images of the accuracy-drop curve.
         curve: the accuracy-drop curve.
+        more: other arrays to keep, by name.
     """
     arrays = {
+        **(more or {}),
         "labels": evaluated.labels_N.cpu().numpy().astype(intact_N.dtype),
         "intact": intact_N,
         "selected": predictions_AN[0],

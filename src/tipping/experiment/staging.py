@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tipping.errors import InputError
-from tipping.experiment.records import PICTURES, PREDICTIONS, RECORD, SELECTION, STAGED, STAGED_RECORD
+from tipping.experiment.records import PICTURES, PREDICTIONS, RANKED, RECORD, SELECTION, STAGED, STAGED_RECORD
 
 READY = "record of a finished job"  # the file that a finished job's record is renamed to, before its files move
 BEFORE = "pictures of the earlier job"  # the folder beside that file to which the earlier pictures move
@@ -65,7 +65,7 @@ def settle(directory: Path) -> None:
             if os.path.lexists(pictures):
                 pictures.replace(staged / BEFORE)  # also a link, which is not followed, or a file
             (staged / PICTURES).replace(pictures)
-        for name in (SELECTION, PREDICTIONS):
+        for name in (SELECTION, PREDICTIONS, RANKED):
             if (staged / name).exists():
                 (staged / name).replace(directory / name)
         (staged / READY).replace(directory / RECORD)
@@ -80,7 +80,7 @@ def _make_room(directory: Path) -> None:
     Raises:
         InputError: a folder that is not empty stands in such a place.
     """
-    folders = [directory / name for name in (SELECTION, PREDICTIONS, RECORD) if _is_folder(directory / name)]
+    folders = [directory / name for name in (SELECTION, PREDICTIONS, RANKED, RECORD) if _is_folder(directory / name)]
     for folder in folders:
         if any(folder.iterdir()):
             raise InputError(f"{folder} is a folder, where a job writes a file: move it elsewhere")

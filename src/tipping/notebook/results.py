@@ -12,7 +12,7 @@ from tipping.ablation import DropCurve
 from tipping.errors import InputError, require
 from tipping.network import Filters
 from tipping.notebook.showing import Row, Tabular, table_html
-from tipping.selection import Selection, by_filter
+from tipping.selection import Selection, ranked_filters
 from tipping.tipping_points import Curves, TippingPoint, tipping_point
 
 if TYPE_CHECKING:
@@ -62,18 +62,10 @@ class RelevantFilters(Tabular):
 
         The weights of a filter that is measured at several places are added up.
         """
-        layers, layer_F, channel_F = self.filters.index
-        weights_FC = by_filter(self.selection.weights_RC, self.filters)
-        names = self.classes or range(weights_FC.shape[1])
-        return [
-            {
-                "layer": layers[layer_F[f]],
-                "channel": int(channel_F[f]),
-                "strength": float(self.selection.strength_F[f]),
-                **{f"class {name}": float(weight) for name, weight in zip(names, weights_FC[f], strict=True)},
-            }
-            for f in self.order.tolist()
-        ]
+        weights_RC, strength_F = self.selection.weights_RC, self.selection.strength_F
+        names = self.classes or [str(label) for label in range(weights_RC.shape[1])]
+        places = [place[:2] for place in self.filters.places]
+        return ranked_filters(places, weights_RC, self.order, names, strength_F=strength_F)
 
     def plot(self) -> alt.Chart:
         """Draw the strength of the strongest filters, as an altair chart."""

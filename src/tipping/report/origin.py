@@ -13,7 +13,7 @@ from tipping.experiment.record import Record
 from tipping.results.folder import ARENA, SEARCHES, Command, hydra_of
 from tipping.results.sweep import Network
 
-NOT_OF_A_SEARCH = ("mu=", "randomize=", "curve.every_n_epochs=", "replace=")
+NOT_OF_A_SEARCH = ("mu=", "randomize=", "ablate=", "by_class.", "curve.every_n_epochs=", "replace=")
 
 
 def last_command(folder: Path) -> str:

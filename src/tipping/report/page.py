@@ -20,6 +20,7 @@ from tipping.experiment.record import Record
 from tipping.experiment.search_note import TRIALS
 from tipping.files import replacing
 from tipping.report import html_tables, origin
+from tipping.report.classes import class_images, kinds_table, matrix_images, ranked_tables
 from tipping.report.contests import contest_chart, contest_sentences, contest_table
 from tipping.report.facets import (
     AXES,
@@ -50,7 +51,10 @@ class Section(NamedTuple):
         facets: the charts and sentences of its groups of networks.
         training: the chart of tipping points by epoch; None where no training measured any.
         contests: the chart of contests of selectors; None without any.
-        tables: the tables of selectors, trials, jobs and trainings.
+        classes: the charts of the classes' accuracies.
+        matrices: the charts of what each class's filters cost each class.
+        ranked: the tables of relevant filters of some jobs.
+        tables: the tables of selectors, classes, trials, jobs and trainings.
         checks: sentences about the certificates of the selections.
         randomized: the table of networks with layers initialised anew, headings first.
         galleries: the pictures of jobs.
@@ -64,6 +68,9 @@ class Section(NamedTuple):
     facets: list[Facet]
     training: Image | None
     contests: Image | None
+    classes: list[Image]
+    matrices: list[Image]
+    ranked: list[Table]
     tables: list[Table]
     checks: list[str]
     randomized: list[list[str]]
@@ -117,6 +124,8 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
     facets += [facet_at_one_mu(jobs, apart, sweep.name, number < FACETS) for number, jobs in single]
     undrawn = len(facets) - FACETS
     galleries, unseen, no_pictures = pictures_of_jobs(sweep, budget)
+    matrices, no_matrices = matrix_images(sweep, apart)
+    ranked, no_lists = ranked_tables(sweep)
     return Section(
         name=sweep.name,
         sentences=[
@@ -127,6 +136,9 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
         facets=facets,
         training=training_image(sweep.trainings),
         contests=contest_chart(sweep.contests),
+        classes=class_images(sweep, apart),
+        matrices=matrices,
+        ranked=[table for table in ranked if table.rows],
         tables=[table for table in _tables(sweep) if table.rows],
         checks=checks_of(sweep.jobs),
         randomized=html_tables.randomized_lines([job.record for job in sweep.jobs]),
@@ -136,6 +148,8 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
         left_out=[
             *sweep.left_out,
             *no_pictures,
+            *no_matrices,
+            *no_lists,
             *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else []),
         ],
     )
@@ -148,7 +162,7 @@ def _records_of(sweep: SweepFolder) -> list[Record]:
 def _tables(sweep: SweepFolder) -> list[Table]:
     jobs = html_tables.jobs_table([job.record for job in sweep.jobs])
     others = html_tables.trials_table(sweep.trials), jobs, html_tables.trainings_table(sweep.trainings)
-    return [contest_table(sweep.contests), *others]
+    return [contest_table(sweep.contests), kinds_table(sweep), *others]
 
 
 def then_conclude(gather: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from tipping.experiment.options import varying_options
 from tipping.experiment.record_parts import Accuracy
 from tipping.experiment.search_note import TRIALS
 from tipping.report.facets import group_name
-from tipping.results import arena, tables, tipping_map
+from tipping.results import arena, by_class, tables, tipping_map
 from tipping.results.arena import contest_rows, network_options
 from tipping.results.folder import SweepFolder
+from tipping.results.jobs import Job
 from tipping.results.rendering import save_png
 from tipping.results.tipping_map import Group, tipping_chart, varying
 from tipping.tracking import Tracking
@@ -52,6 +54,9 @@ def log_sweep(sweep: SweepFolder) -> None:
             folder,
             settings,
             tables={
+                "classes": [row for job in sweep.jobs for row in _classes(job)],
+                "class_ablations": [row for job in sweep.jobs for row in _class_ablations(job)],
+                "class_ablations_compared": by_class.compared_by_kind(records),
                 "jobs": [tables.job_row(record, options) for record in records],
                 "tipping_points": [tipping_map.network_row(network) for network in sweep.networks],
                 "trainings": [tables.training_row(record, trained) for record in sweep.trainings],
@@ -63,6 +68,18 @@ def log_sweep(sweep: SweepFolder) -> None:
             files=[path for name in (PAGE, *TABLES) if (path := folder / name).is_file()],
             summary=tips,
         )
+
+
+def _start(job: Job) -> dict[str, Any]:
+    return {"job": job.record.job, "seed": job.record.seed, "mu": job.record.mu}
+
+
+def _classes(job: Job) -> list[dict[str, Any]]:
+    return [{**_start(job), **row} for row in by_class.rows_by_class(job.record, job.predictions)]
+
+
+def _class_ablations(job: Job) -> list[dict[str, Any]]:
+    return [{**_start(job), **row} for row in by_class.ablation_rows(job.record)]
 
 
 def _over_seeds(group: Group) -> list[dict[str, float]]:
@@ -94,4 +111,7 @@ TABLES = (
     arena.TABLE,
     arena.COMPARED,
     arena.ALIKE,
+    by_class.TABLE,
+    by_class.ABLATED,
+    by_class.COMPARED,
 )  # names of files

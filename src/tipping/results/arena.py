@@ -17,8 +17,9 @@ from tipping.experiment.config import MU_LASSO
 from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import ArenaRecord
 from tipping.experiment.record_parts import Entry
+from tipping.frames import write_rows
 from tipping.results.jobs import Jobs, read_jobs
-from tipping.results.rows import print_lines, write_rows
+from tipping.results.rows import print_lines
 
 TABLE, COMPARED, ALIKE, CHART = "arena.csv", "arena_compared.csv", "arena_alike.csv", "arena.png"
 BASELINE = {OWN: "random", MATCHED: "random_layer"}  # random orders, by kind of order

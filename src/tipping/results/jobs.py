@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tipping.experiment.config import MU_LASSO
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import ArenaRecord, InterpretRecord, TrainRecord
 from tipping.experiment.records import PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_job
+from tipping.results.by_class import rows_by_class
 
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
 
@@ -49,6 +50,7 @@ class Jobs(NamedTuple):
         begun: the folders of all jobs.
         interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
         predictions: what `Job` holds of the jobs of interpret.py, by the folders of the jobs; none where not asked for.
+        by_class: a row for each class of each of these jobs, as `rows_by_class` returns them.
         trained: the records of the jobs of train.py, by the folders of the jobs.
         contests: the records of the contests of selectors, by the folders of the jobs.
         scores: what `write_scores` has written of each contest, by the folders of the jobs; none where not asked for.
@@ -59,6 +61,7 @@ class Jobs(NamedTuple):
     begun: list[Path]
     interpreted: dict[Path, InterpretRecord]
     predictions: dict[Path, dict[str, np.ndarray]]
+    by_class: dict[Path, list[dict[str, Any]]]
     trained: dict[Path, TrainRecord]
     contests: dict[Path, ArenaRecord]
     scores: dict[Path, dict[str, np.ndarray]]
@@ -100,7 +103,7 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
     paths = {path.parent for path in folder.rglob(RECORD)} | {path.parent for path in folder.glob("*/.hydra")}
     if not paths:
         raise InputError(f"{folder} holds no jobs; give the folder of a sweep or a search")
-    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, {}, {}, [])
+    jobs = Jobs(folder, sorted(paths, key=lambda path: (len(str(path)), path)), {}, {}, {}, {}, {}, {}, [])
     inside = folder.resolve()
     for path in (path for path in jobs.begun if os.path.lexists(path / RECORD)):
         try:
@@ -119,6 +122,7 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
                 jobs.scores[path] = arrays
         else:
             jobs.interpreted[path] = record
+            jobs.by_class[path] = rows_by_class(record, arrays)
             if predictions:
                 jobs.predictions[path] = arrays
     return jobs

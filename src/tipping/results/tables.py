@@ -18,9 +18,10 @@ from tipping.experiment import config
 from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import InterpretRecord, Record, TrainRecord
 from tipping.experiment.records import Kind
-from tipping.results import published
-from tipping.results.jobs import read_jobs
-from tipping.results.rows import print_lines, write_rows
+from tipping.frames import write_rows
+from tipping.results import by_class, published
+from tipping.results.jobs import Jobs, read_jobs
+from tipping.results.rows import print_lines
 from tipping.selection import MATCHES
 
 TABLE, CHART = "results.csv", "accuracy_drop.png"
@@ -44,19 +45,27 @@ def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     Raises:
         InputError: the folder is missing or holds no job.
     """
-    jobs = read_jobs(sweep, predictions=False)
-    if not jobs.direct:
-        raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
-    if jobs.contests and not (jobs.trained or jobs.interpreted):
-        raise InputError(f"{sweep} holds contests of selectors; tipping arena {sweep} writes their tables")
+    jobs = _read(sweep)
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
     direct = {path: every.get(path) for path in jobs.direct}
     records = [record for record in direct.values() if isinstance(record, kind)]
     return records, [path.name for path, record in direct.items() if not isinstance(record, kind)]
 
 
+def _read(sweep: Path) -> Jobs:
+    jobs = read_jobs(sweep, predictions=False)
+    if not jobs.direct:
+        raise InputError(f"{sweep} holds no jobs; give the folder of a sweep")
+    if jobs.contests and not (jobs.trained or jobs.interpreted):
+        raise InputError(f"{sweep} holds contests of selectors; tipping arena {sweep} writes their tables")
+    return jobs
+
+
 def write_table(sweep: Path) -> list[str]:
-    """Write the ``results.csv`` and ``accuracy_drop.png`` of a sweep of interpret.py, and print its table.
+    """Write the tables and ``accuracy_drop.png`` of a sweep of interpret.py, and print them.
+
+    The tables are ``results.csv``, with a row for each job, and ``classes.csv``, with one for each of its classes;
+    where the filters of each class were ablated, ``class_ablations.csv`` and ``class_ablations_compared.csv`` too.
 
     Returns:
         the names of jobs without a readable record.
@@ -64,11 +73,14 @@ def write_table(sweep: Path) -> list[str]:
     from tipping.results.charts import accuracy_drop  # with altair, which a table does without
     from tipping.results.rendering import many_charts, save_png
 
-    records, missing = read_records(sweep, InterpretRecord)
+    jobs = _read(sweep)
+    interpreted = {path: jobs.interpreted[path] for path in jobs.direct if path in jobs.interpreted}
+    records, missing = list(interpreted.values()), [path.name for path in jobs.direct if path not in interpreted]
     if records:
         varying = varying_options(records)
         rows = [job_row(record, varying) for record in records]
         write_rows(sweep / TABLE, rows)
+        _write_classes(sweep, {path: jobs.by_class[path] for path in interpreted}, records, rows)
         with many_charts():
             fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
@@ -78,6 +90,28 @@ def write_table(sweep: Path) -> list[str]:
         print(fault, file=sys.stderr)
         return [*missing, CHART]
     return missing
+
+
+def _write_classes(
+    sweep: Path,
+    classes: dict[Path, list[by_class.Row]],
+    records: Sequence[InterpretRecord],
+    rows: Sequence[by_class.Row],
+) -> None:
+    """Write the tables by class, whose rows begin as those of the jobs do, up to mu."""
+    starts = [{key: row[key] for key in list(row)[: list(row).index("mu") + 1]} for row in rows]
+    every = zip(starts, classes.values(), strict=True)
+    write_rows(sweep / by_class.TABLE, [{**start, **row} for start, some in every for row in some])
+    ablated = [
+        {**start, **row}
+        for start, record in zip(starts, records, strict=True)
+        for row in by_class.ablation_rows(record)
+    ]
+    if ablated:
+        compared = by_class.compared_by_kind(records)
+        write_rows(sweep / by_class.ABLATED, ablated)
+        write_rows(sweep / by_class.COMPARED, compared)
+        by_class.print_by_kind(compared)
 
 
 def write_training_table(sweep: Path) -> list[str]:

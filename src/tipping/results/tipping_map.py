@@ -18,8 +18,9 @@ import numpy as np
 from tipping.errors import InputError, printable
 from tipping.experiment.options import OWN, flat, model_text
 from tipping.experiment.record import Record
+from tipping.frames import write_rows
 from tipping.results import published
-from tipping.results.rows import print_lines, write_rows
+from tipping.results.rows import print_lines
 from tipping.results.sweep import Network, by_options, networks, read_sweeps
 from tipping.tipping_points import TippingPoint, area, at_crossings, compare, partings, tipping_point
 

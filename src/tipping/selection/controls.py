@@ -126,10 +126,14 @@ def _draw_with_mass(
     return rng.permutation(chosen)
 
 
-def draw_controls(order_K: np.ndarray, filters: Candidates, mu: float, draws: Draws) -> list[np.ndarray]:
+def draw_controls(
+    order_K: np.ndarray, filters: Candidates, mu: float, draws: Draws, label: int | None = None
+) -> list[np.ndarray]:
     """Draw independent random controls of the relevant filters, each (K,).
 
-    Each depends only on the seed, mu, the number of the draw, the candidates and the match.
+    Each depends only on the seed, mu, the number of the draw, the candidates and the match, and on the class whose
+    filters they are, if they are of one only.
     """
-    rng = np.random.default_rng((draws.seed, int(np.float64(mu).view(np.uint64))))
+    class_ = () if label is None else (label,)
+    rng = np.random.default_rng((draws.seed, int(np.float64(mu).view(np.uint64)), *class_))
     return [draw_control(order_K, filters, stream, draws.match) for stream in rng.spawn(draws.count)]

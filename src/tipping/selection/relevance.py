@@ -113,10 +113,15 @@ def with_controls(
     selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
 ) -> Selection:
     """Return a copy of the selection at mu with newly drawn random controls."""
+    candidates = candidates_of(selection, problem, filters)
+    return replace(selection, controls=draw_controls(selection.order_K, candidates, mu, draws))
+
+
+def candidates_of(selection: Selection, problem: MuLassoProblem, filters: Filters) -> Candidates:
+    """Return the properties of all filters that random controls of a selection may depend on."""
     mass_F = by_filter(masses(problem, filters), filters)
     dead_F = ~(selection.live_F | selection.relevant_F)  # other selectors than the mu-lasso may choose dead filters
-    candidates = Candidates(filters.index.layer_F, dead_F, mass_F, selection.strength_F, filters.ablatable_F)
-    return replace(selection, controls=draw_controls(selection.order_K, candidates, mu, draws))
+    return Candidates(filters.index.layer_F, dead_F, mass_F, selection.strength_F, filters.ablatable_F)
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:

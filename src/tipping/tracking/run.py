@@ -92,11 +92,11 @@ class Run:
             point["random"] = sum(random) / len(random)
             self.log({"curve/removed": removed} | {f"{name}/{key}": value for key, value in point.items()})
 
-    def log_result(self, record: dict[str, Any], relevant_filters: tuple[list[str], list[list[Any]]]) -> None:
+    def log_result(self, record: dict[str, Any], relevant_filters: Sequence[Mapping[str, Any]]) -> None:
         """Log a job's record: accuracies against mu, the accuracy-drop curve, and the table of relevant filters.
 
         Args:
-            relevant_filters: the columns and the rows of the table.
+            relevant_filters: the rows of the table.
         """
         accuracy, filters, selection = record["accuracy"], record["filters"], record["selection"]
         self.log(
@@ -119,7 +119,7 @@ class Run:
         line = _series(record)
         groups = {SERIES: line, SERIES_AT_MU: f"{line}, mu={record['mu']:g}"}
         self._attempt(lambda run: run.config.update(groups))  # type: ignore[no-untyped-call]
-        self._log_table("relevant_filters", *relevant_filters)
+        self.log_tables({"relevant_filters": relevant_filters})
 
     def log_tables(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Log tables under their names; a table has every column that any of its rows has."""

@@ -1,0 +1,114 @@
+"""What ablations cost each class: accuracies, where the images of a class fall to, and drops with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+LIMIT = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+class Drop(NamedTuple):
+    """A drop of accuracy, or a difference of drops, with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class ClassDrops(NamedTuple):
+    """What the ablation of the filters of a class costs.
+
+    Attributes:
+        own: the drop of the accuracy of that class; None where it has no images.
+        collateral: the mean drop over the other classes that have images; None where there are none.
+        specificity: own minus collateral; None where one of them is.
+    """
+
+    own: Drop | None
+    collateral: Drop | None
+    specificity: Drop | None
+
+
+def count_by_class(labels_N: np.ndarray, classes: int) -> np.ndarray:
+    """Count the images of each class: (C,)."""
+    return np.bincount(labels_N, minlength=classes)
+
+
+def accuracy_by_class(predictions_AN: np.ndarray, labels_N: np.ndarray, classes: int) -> np.ndarray:
+    """Return the accuracy on the images of each class, the recall, under each of A ablations.
+
+    Returns:
+        accuracies in [0, 1], NaN for a class without images: (A, C).
+    """
+    right_AN = predictions_AN == labels_N
+    right_AC = np.stack([np.bincount(labels_N, weights=right_N, minlength=classes) for right_N in right_AN])
+    count_C = count_by_class(labels_N, classes)
+    return np.divide(right_AC, count_C, out=np.full_like(right_AC, np.nan), where=count_C > 0)
+
+
+def confusion(predictions_N: np.ndarray, labels_N: np.ndarray, classes: int) -> np.ndarray:
+    """Count the images of each class, in rows, that are given each class, in columns: (C, C)."""
+    pair_N = labels_N.astype(int) * classes + predictions_N
+    return np.bincount(pair_N, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_drops(
+    label: int,
+    labels_N: np.ndarray,
+    drop_DN: np.ndarray,
+    other_labels_M: np.ndarray,
+    other_drop_DM: np.ndarray,
+) -> ClassDrops:
+    """Estimate what D ablations of filters of one class cost this class, and what they cost the others.
+
+    A drop of an image is whether the intact network is right minus whether the ablated one is: -1, 0 or 1. The interval
+    of a mean drop is normal, over images of each class, with half an image more in each cell of right and wrong before
+    and after [agresti2005]. Of several ablations, random draws, it is widened by Student's interval over draws.
+
+    Args:
+        label: the class.
+        labels_N, drop_DN: the labels of some images and their drops, from which the own-class drop is taken.
+        other_labels_M, other_drop_DM: those of some images, from which the collateral drop is taken.
+    """
+    own = {1.0: drop_DN[:, labels_N == label]} if (labels_N == label).any() else {}
+    present = [other for other in np.unique(other_labels_M).tolist() if other != label]
+    others = [(1 / len(present), other_drop_DM[:, other_labels_M == other]) for other in present]
+    parts = list(own.items())
+    return ClassDrops(
+        _estimate(parts) if own else None,
+        _estimate(others) if others else None,
+        _estimate([*parts, *((-share, drops) for share, drops in others)]) if own and others else None,
+    )
+
+
+def _estimate(parts: list[tuple[float, np.ndarray]]) -> Drop:
+    """Estimate Σ_p a_p · mean drop of part p, where parts (a_p, drops (D, N_p)) are of images that do not overlap."""
+    each_D = sum((share * drop_DN.mean(1) for share, drop_DN in parts), np.zeros(len(parts[0][1])))
+    mean, middle, variance = float(each_D.mean()), 0.0, 0.0
+    for share, drop_DN in parts:
+        drop_N, size = drop_DN.mean(0), drop_DN.shape[1] + 2
+        sum_, squares = float(drop_N.sum()), float((drop_N**2).sum()) + 1
+        middle += share * sum_ / size
+        variance += share**2 * (squares - sum_**2 / size) / size**2
+    draws = len(each_D)
+    spread = float(stdtrit(draws - 1, 0.975)) * each_D.std(ddof=1) / draws**0.5 if draws > 1 else 0.0
+    reach = float((LIMIT**2 * variance + spread**2) ** 0.5)
+    most = sum(abs(share) for share, _ in parts)
+    return Drop(mean, min(mean, max(middle - reach, -most)), max(mean, min(middle + reach, most)))
+
+
+def fall_to(confusion_CC: np.ndarray) -> Mapping[int, tuple[int, float]]:
+    """Say which class most wrong images of each class are given, and their share of the images of the class.
+
+    Of classes that get as many, it is the first; classes without wrong images are left out.
+    """
+    wrong_CC = confusion_CC - np.diag(np.diag(confusion_CC))
+    count_C = confusion_CC.sum(1)
+    return {
+        label: (int(wrong_CC[label].argmax()), float(wrong_CC[label].max() / count_C[label]))
+        for label in np.flatnonzero(wrong_CC.any(1)).tolist()
+    }

@@ -1,0 +1,161 @@
+"""The tables of classes: what is left of each without relevant filters, and what each class's own filters cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tipping.ablation import accuracy_by_class, confusion, count_by_class, fall_to
+from tipping.arena import Difference, corrected, paired_difference
+from tipping.errors import printable
+from tipping.experiment.record import InterpretRecord
+from tipping.experiment.record_parts import ClassEntry
+from tipping.experiment.records import PREDICTIONS
+from tipping.files import load_arrays
+from tipping.results.rows import print_lines
+
+TABLE, ABLATED, COMPARED = "classes.csv", "class_ablations.csv", "class_ablations_compared.csv"
+MEASURES = ("own", "collateral", "specificity")
+PAIRED = {"random": "own", "least_relevant": "own", "others": "own", "against": "for", "kept_random": "kept"}  # kinds
+Row = dict[str, Any]
+
+
+def rows_by_class(record: InterpretRecord, predictions: Mapping[str, np.ndarray]) -> list[Row]:
+    """Return a row for each class that has images: the share of these that are right, intact and without filters.
+
+    A row has the accuracies on the images of the class, `intact`, without the relevant filters (`selected`), and
+    without those of random controls (mean, smallest, largest). Beside each is its `floor`: the share of all images that
+    are given this class then, as many as would be right if classes were given regardless of the image. `falls_to` is
+    the class that most wrong images of this one are given, with their share of its images.
+
+    Args:
+        predictions: the labels, and the classes predicted, as `read_job` returns them.
+    """
+    labels_N, random_DN = predictions["labels"], predictions["random"]
+    given = {"intact": predictions["intact"][None], "selected": predictions["selected"][None], "random": random_DN}
+    classes = 1 + max(len(record.classes) - 1, *(int(one.max()) for one in (labels_N, *given.values())))
+    names = [*record.classes, *map(str, range(len(record.classes), classes))]
+    right = {kind: accuracy_by_class(one, labels_N, classes) for kind, one in given.items()}
+    floor = {
+        kind: np.mean([count_by_class(row, classes) for row in one], axis=0) / len(labels_N)
+        for kind, one in given.items()
+    }
+    fallen = {
+        kind: fall_to(sum(confusion(row, labels_N, classes) for row in one))  # type: ignore[arg-type]
+        for kind, one in given.items()
+    }
+    rows = []
+    for label in np.unique(labels_N).tolist():
+        row: Row = {"class": names[label], "label": label, "images": int((labels_N == label).sum())}
+        for kind, right_AC in right.items():
+            row |= _accuracies(kind, right_AC[:, label]) | {f"{kind}_floor": float(floor[kind][label])}
+        for kind in ("selected", "random"):
+            to, share = fallen[kind].get(label, (None, 0.0))
+            row |= {f"{kind}_falls_to": "" if to is None else names[to], f"{kind}_falls_to_share": share}
+        rows.append(row)
+    return rows
+
+
+def _accuracies(kind: str, right_A: np.ndarray) -> Row:
+    if kind != "random":
+        return {kind: float(right_A[0])}
+    return {f"{kind}_{name}": float(getattr(np, name)(right_A)) for name in ("mean", "min", "max")}
+
+
+def ablation_rows(record: InterpretRecord) -> list[Row]:
+    """Return a row for each class and kind of set of a job with ``ablate=class``; none of others."""
+    return [_ablation_row(entry, record.classes) for entry in record.by_class]
+
+
+def _ablation_row(entry: ClassEntry, classes: Sequence[str]) -> Row:
+    row: Row = {"class": classes[entry.label], "label": entry.label, "kind": entry.kind, "filters": entry.filters}
+    for measure in MEASURES:
+        estimate = getattr(entry, measure)
+        ends = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+        row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), ends, strict=True))
+    return {**row, **{end: getattr(entry, end) for end in ("tips_at", "tips_low", "tips_high")}}
+
+
+def compared_by_kind(records: Sequence[InterpretRecord]) -> list[Row]:
+    """Compare what the kinds of sets cost, over networks: means over classes, and differences of the kinds in `PAIRED`.
+
+    A network's measure is its mean over the classes that have it, and over the mu at which it was measured. The
+    `difference` of a row is that of the set it is paired with minus its own, paired by network: the mean with Student's
+    95 % interval, and the p-value of exchanging the two on each network, corrected for the number of kinds [holm1979].
+    """
+    by_kind: dict[str, dict[str, list[ClassEntry]]] = {}
+    for record in records:
+        for entry in record.by_class:
+            networks = by_kind.setdefault(entry.kind, {})
+            networks.setdefault(str(record.store["weights"]), []).append(entry)
+    lines: dict[str, Row] = {}
+    for kind, networks in by_kind.items():
+        every = [entry for entries in networks.values() for entry in entries]
+        lines[kind] = {"kind": kind, "networks": len(networks), "filters": float(np.mean([e.filters for e in every]))}
+    for measure in MEASURES:
+        means = {kind: _means(networks, measure) for kind, networks in by_kind.items()}
+        differences = {kind: _paired(means[PAIRED[kind]], some) for kind, some in means.items() if kind in PAIRED}
+        tested = corrected({kind: one for kind, one in differences.items() if one is not None})
+        for kind, line in lines.items():
+            line[measure] = float(np.mean(list(means[kind].values()))) if means[kind] else None
+            if kind in tested:
+                one = tested[kind]
+                ends = {"": one.mean, "_low": one.low, "_high": one.high, "_p": one.corrected}
+                line |= {f"{measure}_difference{end}": value for end, value in ends.items() if np.isfinite(value)}
+    return list(lines.values())
+
+
+def _means(networks: Mapping[str, Sequence[ClassEntry]], measure: str) -> dict[str, float]:
+    means = {}
+    for weights, entries in networks.items():
+        values = [estimate.mean for entry in entries if (estimate := getattr(entry, measure)) is not None]
+        if values:
+            means[weights] = float(np.mean(values))
+    return means
+
+
+def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> Difference | None:
+    both = [weights for weights in first if weights in second]
+    return paired_difference([first[one] for one in both], [second[one] for one in both]) if both else None
+
+
+def class_matrix(folder: Path, record: InterpretRecord) -> tuple[list[int], list[int], np.ndarray]:
+    """Return what removing the filters of each class costs each class.
+
+    Args:
+        folder: the folder of a job with ``ablate=class``.
+
+    Returns:
+        the classes whose filters are removed, the classes that have images, and the drop of accuracy of the second
+        without the own filters of the first.
+
+    Raises:
+        one of UNREADABLE: the job's predictions cannot be read.
+    """
+    held = load_arrays(folder / PREDICTIONS, sha256=record.files.get(PREDICTIONS))
+    labels_M, own = held["class_others_labels"], held["class_rows"].tolist().index("own")
+    classes = 1 + int(labels_M.max())
+    intact_C = accuracy_by_class(held["class_others_intact"][None], labels_M, classes)[0]
+    without_CC = accuracy_by_class(held["class_others"][:, own], labels_M, classes)
+    present = np.unique(labels_M).tolist()
+    return held["class_labels"].tolist(), present, (intact_C - without_CC)[:, present]
+
+
+def print_by_kind(rows: Sequence[Row]) -> None:
+    """Print what the kinds of sets cost: the class whose filters they are, and the others."""
+    print("\nEach class without filters: the drop of its accuracy, of the other classes', and the difference\n")
+    heads = ["removed", "networks", "filters", *(f"{measure} points" for measure in MEASURES)]
+    heads += ["specificity less by", "p"]
+    print_lines([heads, *(_printed(row) for row in rows)])
+
+
+def _printed(row: Row) -> list[str]:
+    drops = ["" if row[measure] is None else f"{100 * row[measure]:+.2f}" for measure in MEASURES]
+    mean, low, high, p = (row.get(f"specificity_difference{end}") for end in ("", "_low", "_high", "_p"))
+    more = "" if mean is None else f"{100 * mean:+.2f}"
+    more += "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
+    start = [printable(row["kind"]), str(row["networks"]), f"{row['filters']:.1f}"]
+    return [*start, *drops, more, "" if p is None else f"{p:.3f}"]
