@@ -13,7 +13,7 @@ from oracles import without
 from running import record_of, rewrite, rewrite_arrays
 
 from tipping import data
-from tipping.experiment.records import UNREADABLE, read_record
+from tipping.experiment.records import UNREADABLE, read_job, read_record
 from tipping.network import build
 from tipping.results.by_class import class_matrix
 from tipping.selection import KINDS
@@ -67,8 +67,8 @@ def test_own_and_collateral_drops_by_plain_loops(job: Path) -> None:
         assert np.isclose(entry["own"]["mean"], drops["all"][test.labels_N == label].mean(), atol=1e-9)
         assert np.isclose(entry["collateral"]["mean"], np.mean(collateral), atol=1e-9)
         assert np.isclose(entry["specificity"]["mean"], entry["own"]["mean"] - entry["collateral"]["mean"], atol=1e-9)
-    removed, measured, drop_CC = class_matrix(job, read_record(job))
-    assert (removed, measured) == (predictions["class_labels"].tolist(), list(range(10)))
+    removed, measured, drop_CC = class_matrix(read_job(job)[1])
+    assert (removed, measured) == (tuple(predictions["class_labels"].tolist()), tuple(range(10)))
     for row, label in zip(drop_CC, removed, strict=True):
         others = np.delete(row, label)
         assert np.isclose(entries["own", label]["collateral"]["mean"], others.mean(), atol=1e-9)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tipping.visualize.draw import Picture  # imports matplotlib
 
 SELECTION, PREDICTIONS = "selection.npz", "predictions.npz"
+PREDICTED = ("labels", "intact", "selected", "random")  # arrays of PREDICTIONS, of all images evaluated
 RANKED = "relevant_filters.csv"  # for people: what SELECTION holds, as a ranked list
 PICTURES = "pictures"  # a folder
 STAGED, STAGED_RECORD = ".new", "record"  # the folder of files whose job is not finished, and the record in it
@@ -50,8 +51,8 @@ def read_job(directory: Path, job: str = "") -> tuple[AnyRecord, dict[str, np.nd
         job: the name of the job in its sweep.
 
     Returns:
-        the record, and the classes that the job predicted for the images evaluated, with the images' labels, by name;
-        of a contest of selectors, what `write_scores` has written; none for a job of train.py.
+        the record, and its arrays by name: those of `write_selection` and `write_predictions`; of a contest of
+            selectors, what `write_scores` has written; none for a job of train.py.
 
     Raises:
         one of UNREADABLE: there is no record, or the record is of another version, or it or its arrays are not whole.
@@ -72,7 +73,7 @@ def read_job(directory: Path, job: str = "") -> tuple[AnyRecord, dict[str, np.nd
         return record, selection
     classes = _classes(held)
     _check_numbers(record, selection, held, classes)
-    return record, classes
+    return record, {**selection, **held}
 
 
 def spoilt_picture(directory: Path, record: Record) -> str | None:
@@ -162,7 +163,7 @@ def _same(name: str, values: Any, recomputed: Any) -> None:
 
 
 def _classes(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    classes = {name: held[name] for name in ("labels", "intact", "selected", "random")}
+    classes = {name: held[name] for name in PREDICTED}
     images = classes["labels"].shape
     whole = all(array.dtype.kind in "iu" and array.shape[-1:] == images for array in classes.values())
     if not whole or [array.ndim for array in classes.values()] != [1, 1, 1, 2] or 0 in classes["random"].shape:

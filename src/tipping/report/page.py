@@ -124,8 +124,6 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
     facets += [facet_at_one_mu(jobs, apart, sweep.name, number < FACETS) for number, jobs in single]
     undrawn = len(facets) - FACETS
     galleries, unseen, no_pictures = pictures_of_jobs(sweep, budget)
-    matrices, no_matrices = matrix_images(sweep, apart)
-    ranked, no_lists = ranked_tables(sweep)
     return Section(
         name=sweep.name,
         sentences=[
@@ -137,8 +135,8 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
         training=training_image(sweep.trainings),
         contests=contest_chart(sweep.contests),
         classes=class_images(sweep, apart),
-        matrices=matrices,
-        ranked=[table for table in ranked if table.rows],
+        matrices=matrix_images(sweep, apart),
+        ranked=ranked_tables(sweep),
         tables=[table for table in _tables(sweep) if table.rows],
         checks=checks_of(sweep.jobs),
         randomized=html_tables.randomized_lines([job.record for job in sweep.jobs]),
@@ -148,8 +146,6 @@ def section_of(sweep: SweepFolder, apart: Sequence[str], budget: int) -> Section
         left_out=[
             *sweep.left_out,
             *no_pictures,
-            *no_matrices,
-            *no_lists,
             *([f"the charts of {undrawn} of {len(facets)}"] if undrawn > 0 else []),
         ],
     )

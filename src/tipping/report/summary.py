@@ -75,7 +75,7 @@ def _start(job: Job) -> dict[str, Any]:
 
 
 def _classes(job: Job) -> list[dict[str, Any]]:
-    return [{**_start(job), **row} for row in by_class.rows_by_class(job.record, job.predictions)]
+    return [{**_start(job), **row} for row in job.classes.rows]
 
 
 def _class_ablations(job: Job) -> list[dict[str, Any]]:

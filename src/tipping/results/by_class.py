@@ -3,24 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tipping.ablation import accuracy_by_class, confusion, count_by_class, fall_to
-from tipping.arena import Difference, corrected, paired_difference
 from tipping.errors import printable
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import ClassEntry
-from tipping.experiment.records import PREDICTIONS
-from tipping.files import load_arrays
 from tipping.results.rows import print_lines
+from tipping.selection import ranked_filters
+
+if TYPE_CHECKING:
+    from tipping.arena import Difference
 
 TABLE, ABLATED, COMPARED = "classes.csv", "class_ablations.csv", "class_ablations_compared.csv"
 MEASURES = ("own", "collateral", "specificity")
 PAIRED = {"random": "own", "least_relevant": "own", "others": "own", "against": "for", "kept_random": "kept"}  # kinds
+LISTED = 50  # relevant filters of a job that a page lists, at most
 Row = dict[str, Any]
+
+
+class Matrix(NamedTuple):
+    """What removing the filters of each class costs each class.
+
+    Attributes:
+        removed: the classes whose filters are removed.
+        measured: the classes that have images.
+        drop_CC: the drop of the accuracy of the second without the filters of the first.
+    """
+
+    removed: tuple[int, ...]
+    measured: tuple[int, ...]
+    drop_CC: np.ndarray
+
+
+class Classes(NamedTuple):
+    """What a job says of classes and of single filters.
+
+    Attributes:
+        rows: a row for each class, as `rows_by_class` returns them.
+        ranked: the strongest relevant filters, `LISTED` at most, as `ranked_filters` returns them.
+        matrix: what the filters of each class cost each class; None unless ``ablate=class``.
+    """
+
+    rows: list[Row]
+    ranked: list[Row]
+    matrix: Matrix | None
+
+
+def classes_of(record: InterpretRecord, arrays: Mapping[str, np.ndarray]) -> Classes:
+    """Return what a job says of classes.
+
+    Args:
+        arrays: the job's arrays, as `read_job` returns them.
+    """
+    ranked: list[Row] = []
+    if "order" in arrays:  # records from before there were digests may do without
+        places = list(zip(arrays["layer"].tolist(), arrays["channel"].tolist(), strict=True))
+        first_K, strength_F = arrays["order"][:LISTED], arrays.get("strength")
+        ranked = ranked_filters(places, arrays["weights"], first_K, record.classes, strength_F=strength_F)
+    return Classes(rows_by_class(record, arrays), ranked, class_matrix(arrays) if record.by_class else None)
+
+
+def class_matrix(arrays: Mapping[str, np.ndarray]) -> Matrix:
+    """Return what the filters of each class cost each class, from the arrays of a job with ``ablate=class``."""
+    labels_M, own = arrays["class_others_labels"], arrays["class_rows"].tolist().index("own")
+    classes, measured = 1 + int(labels_M.max()), np.unique(labels_M)
+    intact_C = accuracy_by_class(arrays["class_others_intact"][None], labels_M, classes)[0]
+    without_CC = accuracy_by_class(arrays["class_others"][:, own], labels_M, classes)
+    removed = tuple(arrays["class_labels"].tolist())
+    return Matrix(removed, tuple(measured.tolist()), (intact_C - without_CC)[:, measured])
 
 
 def rows_by_class(record: InterpretRecord, predictions: Mapping[str, np.ndarray]) -> list[Row]:
@@ -86,6 +139,8 @@ def compared_by_kind(records: Sequence[InterpretRecord]) -> list[Row]:
     `difference` of a row is that of the set it is paired with minus its own, paired by network: the mean with Student's
     95 % interval, and the p-value of exchanging the two on each network, corrected for the number of kinds [holm1979].
     """
+    from tipping.arena import corrected  # with scipy.stats, which tables of other jobs do without
+
     by_kind: dict[str, dict[str, list[ClassEntry]]] = {}
     for record in records:
         for entry in record.by_class:
@@ -118,30 +173,10 @@ def _means(networks: Mapping[str, Sequence[ClassEntry]], measure: str) -> dict[s
 
 
 def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> Difference | None:
+    from tipping.arena import paired_difference
+
     both = [weights for weights in first if weights in second]
     return paired_difference([first[one] for one in both], [second[one] for one in both]) if both else None
-
-
-def class_matrix(folder: Path, record: InterpretRecord) -> tuple[list[int], list[int], np.ndarray]:
-    """Return what removing the filters of each class costs each class.
-
-    Args:
-        folder: the folder of a job with ``ablate=class``.
-
-    Returns:
-        the classes whose filters are removed, the classes that have images, and the drop of accuracy of the second
-        without the own filters of the first.
-
-    Raises:
-        one of UNREADABLE: the job's predictions cannot be read.
-    """
-    held = load_arrays(folder / PREDICTIONS, sha256=record.files.get(PREDICTIONS))
-    labels_M, own = held["class_others_labels"], held["class_rows"].tolist().index("own")
-    classes = 1 + int(labels_M.max())
-    intact_C = accuracy_by_class(held["class_others_intact"][None], labels_M, classes)[0]
-    without_CC = accuracy_by_class(held["class_others"][:, own], labels_M, classes)
-    present = np.unique(labels_M).tolist()
-    return held["class_labels"].tolist(), present, (intact_C - without_CC)[:, present]
 
 
 def print_by_kind(rows: Sequence[Row]) -> None:

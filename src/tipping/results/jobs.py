@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,18 +13,19 @@ from tipping.errors import InputError, printable
 from tipping.experiment.config import MU_LASSO
 from tipping.experiment.options import ELSEWHERE, flat
 from tipping.experiment.record import ArenaRecord, InterpretRecord, TrainRecord
-from tipping.experiment.records import PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_job
-from tipping.results.by_class import rows_by_class
+from tipping.experiment.records import PREDICTED, PREDICTIONS, RECORD, SELECTION, UNREADABLE, read_job
+from tipping.results.by_class import Classes, classes_of
 
 APART_FROM = ("mu", "seed", "protocol.", "curve.", *ELSEWHERE)  # options in which networks of a group may differ
 
 
 class Job(NamedTuple):
-    """A job of interpret.py: its folder, its record, and the predictions for each image."""
+    """A job of interpret.py: its folder, its record, the predictions for each image, and what it says of classes."""
 
     folder: Path
     record: InterpretRecord
     predictions: dict[str, np.ndarray]
+    classes: Classes = Classes([], [], None)
 
     @property
     def options(self) -> dict[str, str]:
@@ -50,7 +51,7 @@ class Jobs(NamedTuple):
         begun: the folders of all jobs.
         interpreted: the records of the jobs of interpret.py, by the folders of the jobs.
         predictions: what `Job` holds of the jobs of interpret.py, by the folders of the jobs; none where not asked for.
-        by_class: a row for each class of each of these jobs, as `rows_by_class` returns them.
+        classes: what these jobs say of classes, by the folders of the jobs.
         trained: the records of the jobs of train.py, by the folders of the jobs.
         contests: the records of the contests of selectors, by the folders of the jobs.
         scores: what `write_scores` has written of each contest, by the folders of the jobs; none where not asked for.
@@ -61,7 +62,7 @@ class Jobs(NamedTuple):
     begun: list[Path]
     interpreted: dict[Path, InterpretRecord]
     predictions: dict[Path, dict[str, np.ndarray]]
-    by_class: dict[Path, list[dict[str, Any]]]
+    classes: dict[Path, Classes]
     trained: dict[Path, TrainRecord]
     contests: dict[Path, ArenaRecord]
     scores: dict[Path, dict[str, np.ndarray]]
@@ -83,7 +84,9 @@ class Jobs(NamedTuple):
         """
         if not (self.interpreted or self.trained or self.contests or self.unreadable):
             raise InputError(f"{self.folder} holds no records of jobs; give the folder of a sweep or a search")
-        jobs = [Job(path, record, self.predictions[path]) for path, record in self.interpreted.items()]
+        jobs = [
+            Job(path, record, self.predictions[path], self.classes[path]) for path, record in self.interpreted.items()
+        ]
         reason = "its record or predictions cannot be read, or are of another version"
         return jobs, [f"{printable(str(path))}: {reason}" for path in self.unreadable]
 
@@ -122,9 +125,9 @@ def read_jobs(folder: Path, predictions: bool = True) -> Jobs:
                 jobs.scores[path] = arrays
         else:
             jobs.interpreted[path] = record
-            jobs.by_class[path] = rows_by_class(record, arrays)
+            jobs.classes[path] = classes_of(record, arrays)
             if predictions:
-                jobs.predictions[path] = arrays
+                jobs.predictions[path] = {name: arrays[name] for name in PREDICTED}
     return jobs
 
 

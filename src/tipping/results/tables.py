@@ -80,7 +80,7 @@ def write_table(sweep: Path) -> list[str]:
         varying = varying_options(records)
         rows = [job_row(record, varying) for record in records]
         write_rows(sweep / TABLE, rows)
-        _write_classes(sweep, {path: jobs.by_class[path] for path in interpreted}, records, rows)
+        _write_classes(sweep, [jobs.classes[path].rows for path in interpreted], records, rows)
         with many_charts():
             fault = save_png(accuracy_drop(records), sweep / CHART)
         _print_table(rows, varying)
@@ -94,13 +94,13 @@ def write_table(sweep: Path) -> list[str]:
 
 def _write_classes(
     sweep: Path,
-    classes: dict[Path, list[by_class.Row]],
+    classes: Sequence[list[by_class.Row]],
     records: Sequence[InterpretRecord],
     rows: Sequence[by_class.Row],
 ) -> None:
     """Write the tables by class, whose rows begin as those of the jobs do, up to mu."""
     starts = [{key: row[key] for key in list(row)[: list(row).index("mu") + 1]} for row in rows]
-    every = zip(starts, classes.values(), strict=True)
+    every = zip(starts, classes, strict=True)
     write_rows(sweep / by_class.TABLE, [{**start, **row} for start, some in every for row in some])
     ablated = [
         {**start, **row}
