@@ -16,9 +16,12 @@ from toys import filters_of
 from tipping import data, planted
 from tipping.ablation import ablated
 from tipping.data import Split, sources
+from tipping.experiment.record import InterpretRecord
+from tipping.experiment.records import read_job
 from tipping.experiment.subject import Subject
 from tipping.network import build
 from tipping.planted import CLASSES, PATTERNS, PLANTED, STEM, PlantedNet
+from tipping.results.by_class import class_matrix
 from tipping.selection import MATCHES, Selection
 
 JOB = ("data=planted", "model=planted", "selection=homotopy", "mu=4", "curve.points=1")
@@ -198,3 +201,29 @@ def test_a_class_that_is_trained_is_taken_as_it_is(run_script, tmp_path: Path) -
     code, _, err = run_script("interpret", *mine, "randomize=all", "replace=true")
     assert code == 1
     assert "same weights for every seed" in err
+
+
+def test_what_each_class_relies_on_is_known(run_script, tmp_path: Path, dataset: data.Dataset) -> None:
+    """Exactly: of each class those images are lost whose pattern's filter has a weight for the class removed."""
+    code, _, err = run_script("interpret", *JOB, "ablate=class", "by_class.images=0")
+    assert code == 0, err
+    model, labels_N = network(), dataset.test.labels_N.numpy()
+    record, arrays = read_job(tmp_path / "out")
+    with np.load(tmp_path / "out" / "selection.npz") as saved:
+        weights_FC = saved["weights"]
+    removed, measured, drop_CC = class_matrix(arrays)
+    assert removed == measured == tuple(range(1, CLASSES + 1))
+    gone_CN = weights_FC[places(model)[shown(dataset.test)]].T != 0
+    assert not weights_FC[model.carrier].any()
+    expected_CC = [[gone_CN[c, labels_N == other].mean() for other in measured] for c in removed]
+    assert np.allclose(drop_CC, expected_CC, atol=1e-12)
+    assert (np.diag(drop_CC) == 1).all(), "without its own filters nothing of a class is recognised"
+    assert isinstance(record, InterpretRecord)
+    drops = {(one.kind, one.label): one for one in record.by_class}
+    for label in removed:
+        kept, least = drops["kept", label], drops["least_relevant", label].own
+        assert kept.own
+        assert kept.collateral
+        assert kept.own.mean == kept.collateral.mean == 1, "the carrier, which all else reads, is none of its own"
+        assert least
+        assert least.mean == 0
