@@ -19,7 +19,8 @@ from running import ROOT
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tipping.experiment.config import FewestFiltersOptions, SearchOptions, parse, split_off
+from tipping.experiment.config import parse
+from tipping.experiment.search_options import FewestFiltersOptions, SearchOptions, split_off
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SEARCHES = {"sweeps/tipping_point.py": SearchOptions, "sweeps/fewest_filters.py": FewestFiltersOptions}

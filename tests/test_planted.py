@@ -221,9 +221,9 @@ def test_what_each_class_relies_on_is_known(run_script, tmp_path: Path, dataset:
     assert isinstance(record, InterpretRecord)
     drops = {(one.kind, one.label): one for one in record.by_class}
     for label in removed:
-        kept, least = drops["kept", label], drops["least_relevant", label].own
-        assert kept.own
+        kept, least = drops["kept", label], drops["least_relevant", label].own_class
+        assert kept.own_class
         assert kept.collateral
-        assert kept.own.mean == kept.collateral.mean == 1, "the carrier, which all else reads, is none of its own"
+        assert kept.own_class.mean == kept.collateral.mean == 1, "the carrier, which all else reads, is none of its own"
         assert least
         assert least.mean == 0

@@ -10,9 +10,10 @@ import numpy as np
 from gpu.work import Pace, Rows, Work, columns_of
 from tipping.ablation import drop_curve, evaluate_ablations
 from tipping.experiment import outcome
-from tipping.experiment.config import Config, SearchOptions
+from tipping.experiment.config import Config
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import search_note
+from tipping.experiment.search_options import SearchOptions
 from tipping.experiment.searched import Searched
 from tipping.results import sweep, tipping_map
 from tipping.results.jobs import Job

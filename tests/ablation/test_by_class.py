@@ -42,10 +42,10 @@ def test_drops_by_plain_loops(rng: np.random.Generator) -> None:
         np.mean([np.mean([drop_DM[d, m] for m in range(70) if labels_M[m] == other]) for other in (0, 3)])
         for d in range(3)
     ]
-    assert drops.own
+    assert drops.own_class
     assert drops.collateral
     assert drops.specificity
-    assert np.isclose(drops.own.mean, np.mean(own), rtol=1e-12)
+    assert np.isclose(drops.own_class.mean, np.mean(own), rtol=1e-12)
     assert np.isclose(drops.collateral.mean, np.mean(others), rtol=1e-12)
     assert np.isclose(drops.specificity.mean, np.mean(own) - np.mean(others), rtol=1e-12)
     for one in drops:
@@ -58,7 +58,7 @@ def test_what_has_no_images_has_no_drop() -> None:
     assert class_drops(1, labels_N, none, labels_N, none)[::2] == (None, None)
     assert class_drops(1, labels_N, none, labels_N, none).collateral is not None
     assert class_drops(0, labels_N, none, labels_N[:2], none[:, :2])[1:] == (None, None)
-    assert class_drops(0, labels_N, none, labels_N[:2], none[:, :2]).own is not None
+    assert class_drops(0, labels_N, none, labels_N[:2], none[:, :2]).own_class is not None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_intervals_widen_with_the_spread_of_draws() -> None:
     labels_N = np.repeat([0, 1], 200)
     alike = np.tile((np.arange(400) % 2)[None], (4, 1))
     apart = np.array([np.zeros(400), np.ones(400), np.ones(400), np.zeros(400)])
-    narrow, wide = (class_drops(0, labels_N, drop_DN, labels_N, drop_DN).own for drop_DN in (alike, apart))
+    narrow, wide = (class_drops(0, labels_N, drop_DN, labels_N, drop_DN).own_class for drop_DN in (alike, apart))
     assert narrow
     assert wide
     assert narrow.mean == wide.mean == 0.5

@@ -22,7 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from running import ROOT, printed
 
-from tipping.experiment.config import FewestFiltersOptions, SearchOptions, parse, split_off
+from tipping.experiment.config import parse
+from tipping.experiment.search_options import FewestFiltersOptions, SearchOptions, split_off
 
 CONFIGS = {  # of each script, its configuration and the options of its own
     "interpret.py": ("config", None),

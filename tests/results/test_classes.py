@@ -72,7 +72,7 @@ def test_each_class_and_kind_has_a_row(sweep: Path) -> None:
     assert len(rows) == len(entries)
     for row, (job, entry) in zip(rows, entries, strict=True):
         assert (row["job"], row["kind"], row["label"]) == (job, entry["kind"], str(entry["label"]))
-        assert float(row["own_high"]) == entry["own"]["high"]
+        assert float(row["own_class_high"]) == entry["own_class"]["high"]
         assert float(row["specificity"]) == entry["specificity"]["mean"]
         assert row["tips_at"] == ("" if entry["tips_at"] is None else str(entry["tips_at"]))
 

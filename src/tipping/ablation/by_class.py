@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 LIMIT = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -23,12 +22,12 @@ class ClassDrops(NamedTuple):
     """What the ablation of the filters of a class costs.
 
     Attributes:
-        own: the drop of the accuracy of that class; None where it has no images.
+        own_class: the drop of the accuracy of that class; None where it has no images.
         collateral: the mean drop over the other classes that have images; None where there are none.
-        specificity: own minus collateral; None where one of them is.
+        specificity: own-class minus collateral; None where one of them is.
     """
 
-    own: Drop | None
+    own_class: Drop | None
     collateral: Drop | None
     specificity: Drop | None
 
@@ -74,19 +73,20 @@ def class_drops(
         labels_N, drop_DN: the labels of some images and their drops, from which the own-class drop is taken.
         other_labels_M, other_drop_DM: those of some images, from which the collateral drop is taken.
     """
-    own = {1.0: drop_DN[:, labels_N == label]} if (labels_N == label).any() else {}
+    its = [(1.0, drop_DN[:, labels_N == label])] if (labels_N == label).any() else []
     present = [other for other in np.unique(other_labels_M).tolist() if other != label]
     others = [(1 / len(present), other_drop_DM[:, other_labels_M == other]) for other in present]
-    parts = list(own.items())
     return ClassDrops(
-        _estimate(parts) if own else None,
+        _estimate(its) if its else None,
         _estimate(others) if others else None,
-        _estimate([*parts, *((-share, drops) for share, drops in others)]) if own and others else None,
+        _estimate([*its, *((-share, drops) for share, drops in others)]) if its and others else None,
     )
 
 
 def _estimate(parts: list[tuple[float, np.ndarray]]) -> Drop:
     """Estimate Σ_p a_p · mean drop of part p, where parts (a_p, drops (D, N_p)) are of images that do not overlap."""
+    from scipy.special import stdtrit  # here: it takes long to load
+
     each_D = sum((share * drop_DN.mean(1) for share, drop_DN in parts), np.zeros(len(parts[0][1])))
     mean, middle, variance = float(each_D.mean()), 0.0, 0.0
     for share, drop_DN in parts:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.errors import InputError, require
-from tipping.experiment.config import FewestFiltersOptions, parse, presets, split_off
+from tipping.experiment.config import parse, presets
+from tipping.experiment.search_options import FewestFiltersOptions, split_off
 
 log = logging.getLogger(__name__)
 BEST = 5  # the number of best trials to print

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from tipping.command import line
 from tipping.errors import require
-from tipping.experiment.config import SearchOptions, parse, presets, split_off
+from tipping.experiment.config import parse, presets
+from tipping.experiment.search_options import SearchOptions, split_off
 
 
 @hydra.main(version_base="1.3", config_path=str(presets()), config_name="tipping_point")

@@ -113,22 +113,22 @@ def measure_by_class(
     """
     rows = tuple(kind for kind, some in sets[0].sets.items() for _ in some) if sets else ()
     every = [gone for one in sets for some in one.sets.values() for gone in some]
-    own_AN = np.repeat(intact[0][None], len(rows), axis=0)
+    each_AN = np.repeat(intact[0][None], len(rows), axis=0)
     labels_N, labels_M = images.labels_N.cpu().numpy(), few.labels_N.cpu().numpy()
     counts, curve = [], []
     for one, gone in zip(sets, _chunks(every, len(rows)), strict=True):
         if len(positions := np.flatnonzero(labels_N == one.label)):
             its = images[torch.from_numpy(positions)]
-            own_AN[:, positions] = evaluate_ablations(filters, its, gone, **manner)
+            each_AN[:, positions] = evaluate_ablations(filters, its, gone, **manner)
         counts.append(np.unique(np.linspace(0, len(one.order_K), POINTS + 1).round().astype(int)))
         its = few[torch.from_numpy(np.flatnonzero(labels_M == one.label))]
         orders = [order[:count] for order in (one.order_K, *one.random) for count in counts[-1]]
-        along = evaluate_ablations(filters, its, orders, **manner) if len(its) else own_AN[:0, :0]
+        along = evaluate_ablations(filters, its, orders, **manner) if len(its) else each_AN[:0, :0]
         curve.append(along.reshape(1 + len(one.random), len(counts[-1]), len(its)))
     measured = evaluate_ablations(filters, few, [*every, *order_K[:, None]], **manner)
     return ByClass(
         rows,
-        own_AN,
+        each_AN,
         np.array([one.label for one in sets], dtype=int),
         measured[: len(every)].reshape(len(sets), len(rows), len(few)),
         intact[1],
@@ -164,9 +164,9 @@ def entries_by_class(
         for kind, some in one.sets.items():
             rows_A = np.array([row == kind for row in measured.rows])
             drops = class_drops(one.label, labels_N, drop_AN[rows_A], labels_M, drop_AM[rows_A])
-            own, collateral, specificity = (drop and Estimate(*drop) for drop in drops)
+            own_class, collateral, specificity = (drop and Estimate(*drop) for drop in drops)
             ends = tips.get(kind, (None, None, None))
-            entries.append(ClassEntry(kind, one.label, len(some[0]), own, collateral, specificity, *ends))
+            entries.append(ClassEntry(kind, one.label, len(some[0]), own_class, collateral, specificity, *ends))
     return entries
 
 

@@ -28,7 +28,7 @@ def check_classes(record: InterpretRecord, held: Mapping[str, np.ndarray]) -> No
         drop_AM = intact_M.astype(int) - (held["class_others"][numbers.index(entry.label)] == labels_M)
         chosen_A = rows_A == entry.kind
         drops = class_drops(entry.label, labels_N, drop_AN[chosen_A], labels_M, drop_AM[chosen_A])
-        for recorded, drop in zip((entry.own, entry.collateral, entry.specificity), drops, strict=True):
+        for recorded, drop in zip((entry.own_class, entry.collateral, entry.specificity), drops, strict=True):
             same = (recorded is None) == (drop is None)
             if not same or (recorded and drop and not abs(recorded.mean - drop.mean) <= ROUNDING):
                 raise ValueError("by_class is not that of the job's arrays")

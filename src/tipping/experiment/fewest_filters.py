@@ -15,9 +15,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tipping.experiment import interpret
-from tipping.experiment.config import Config, FewestFiltersOptions, parse, search_key
+from tipping.experiment.config import Config, parse, search_key
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import TRIALS, folder_name
+from tipping.experiment.search_options import FewestFiltersOptions
 from tipping.experiment.standing import read_matching
 from tipping.files import replacing
 from tipping.tipping_points.study import EXCESS, SAMPLERS, find_again, open_study, work

@@ -203,7 +203,9 @@ def _parts_of_arena(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class_entry(value: dict[str, Any]) -> ClassEntry:
-    drops = {name: value[name] and _parsed(Estimate, value[name]) for name in ("own", "collateral", "specificity")}
+    drops = {
+        name: value[name] and _parsed(Estimate, value[name]) for name in ("own_class", "collateral", "specificity")
+    }
     return _parsed(ClassEntry, {**value, **drops})
 
 

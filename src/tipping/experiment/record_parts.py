@@ -151,9 +151,9 @@ class ClassEntry:
         kind: the kind of set, as in `tipping.selection.KINDS`.
         label: the class.
         filters: the number of filters ablated.
-        own: the drop of accuracy on the images of the class; None where it has none.
+        own_class: the drop of accuracy on the images of the class; None where it has none.
         collateral: the mean drop on the images of the other classes; None where there are none.
-        specificity: own minus collateral; None where one of them is.
+        specificity: own-class minus collateral; None where one of them is.
         tips_at: of its own and of random filters, how many the class survives: the number at which its accuracy is
             midway between intact and 1 / the number of classes; None where it stays over that.
         tips_low, tips_high: its 95 % interval; None where it is open.
@@ -162,7 +162,7 @@ class ClassEntry:
     kind: str
     label: int
     filters: int
-    own: Estimate | None
+    own_class: Estimate | None
     collateral: Estimate | None
     specificity: Estimate | None
     tips_at: float | None

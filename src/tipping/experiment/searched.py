@@ -12,8 +12,9 @@ import torch
 
 from tipping.ablation import accuracies, chance_of
 from tipping.errors import InputError
-from tipping.experiment.config import Config, SearchOptions
+from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, load_dataset_and_model, warn_near_chance
+from tipping.experiment.search_options import SearchOptions
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
 from tipping.mu_lasso import SolutionPath, homotopy

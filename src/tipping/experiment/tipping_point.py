@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tipping.experiment import interpret
-from tipping.experiment.config import Config, SearchOptions, search_key
+from tipping.experiment.config import Config, search_key
 from tipping.experiment.network import pick_device
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.search_note import EVALUATIONS, folder_name, write_search
+from tipping.experiment.search_options import SearchOptions
 from tipping.experiment.searched import Searched
 from tipping.experiment.standing import read_matching
 from tipping.tipping_points.study import EXCESS, BracketingSampler, find_again, known, open_study, work

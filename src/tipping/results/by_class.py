@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tipping.arena import Difference
 
 TABLE, ABLATED, COMPARED = "classes.csv", "class_ablations.csv", "class_ablations_compared.csv"
-MEASURES = ("own", "collateral", "specificity")
+MEASURES = ("own_class", "collateral", "specificity")
 PAIRED = {"random": "own", "least_relevant": "own", "others": "own", "against": "for", "kept_random": "kept"}  # kinds
 LISTED = 50  # relevant filters of a job that a page lists, at most
 Row = dict[str, Any]
@@ -68,10 +68,10 @@ def classes_of(record: InterpretRecord, arrays: Mapping[str, np.ndarray]) -> Cla
 
 def class_matrix(arrays: Mapping[str, np.ndarray]) -> Matrix:
     """Return what the filters of each class cost each class, from the arrays of a job with ``ablate=class``."""
-    labels_M, own = arrays["class_others_labels"], arrays["class_rows"].tolist().index("own")
+    labels_M, row = arrays["class_others_labels"], arrays["class_rows"].tolist().index("own")
     classes, measured = 1 + int(labels_M.max()), np.unique(labels_M)
     intact_C = accuracy_by_class(arrays["class_others_intact"][None], labels_M, classes)[0]
-    without_CC = accuracy_by_class(arrays["class_others"][:, own], labels_M, classes)
+    without_CC = accuracy_by_class(arrays["class_others"][:, row], labels_M, classes)
     removed = tuple(arrays["class_labels"].tolist())
     return Matrix(removed, tuple(measured.tolist()), (intact_C - without_CC)[:, measured])
 

@@ -64,9 +64,11 @@ def test_own_and_collateral_drops_by_plain_loops(job: Path) -> None:
         collateral = [drops["few"][few.labels_N == other].mean() for other in range(10) if other != label]
         entry = entries["own", label]
         assert entry["filters"] == len(own)
-        assert np.isclose(entry["own"]["mean"], drops["all"][test.labels_N == label].mean(), atol=1e-9)
+        assert np.isclose(entry["own_class"]["mean"], drops["all"][test.labels_N == label].mean(), atol=1e-9)
         assert np.isclose(entry["collateral"]["mean"], np.mean(collateral), atol=1e-9)
-        assert np.isclose(entry["specificity"]["mean"], entry["own"]["mean"] - entry["collateral"]["mean"], atol=1e-9)
+        assert np.isclose(
+            entry["specificity"]["mean"], entry["own_class"]["mean"] - entry["collateral"]["mean"], atol=1e-9
+        )
     removed, measured, drop_CC = class_matrix(read_job(job)[1])
     assert (removed, measured) == (tuple(predictions["class_labels"].tolist()), tuple(range(10)))
     for row, label in zip(drop_CC, removed, strict=True):
@@ -109,7 +111,7 @@ def test_a_class_survives_as_many_of_its_filters_as_its_curve_says(job: Path) ->
     assert (start, position) == (len(counts), len(curve))
 
 
-@pytest.mark.parametrize(("measure", "row"), [("own", 0), ("collateral", 1), ("specificity", 2)])
+@pytest.mark.parametrize(("measure", "row"), [("own_class", 0), ("collateral", 1), ("specificity", 2)])
 def test_no_other_drop_is_believed(job: Path, measure: str, row: int) -> None:
     record = record_of(job)
     entries = [dict(one) for one in record["by_class"]]
@@ -152,7 +154,7 @@ def test_classes_without_filters_and_without_test_images(run_script, tmp_path: P
     assert code == 0, err
     entries = record_of(tmp_path / "out")["by_class"]
     nobody = [one for one in entries if one["label"] == 2]
-    assert all(one["own"] is None and one["specificity"] is None and one["tips_at"] is None for one in nobody)
+    assert all(one["own_class"] is None and one["specificity"] is None and one["tips_at"] is None for one in nobody)
     assert all(one["collateral"] is not None for one in entries)
 
 
