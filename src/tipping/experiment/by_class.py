@@ -28,7 +28,7 @@ class ByClass:
 
     Attributes:
         rows: the kind of set of each of A rows; of random ones, one row for each draw.
-        own_AN: the predictions for the images evaluated, each without the sets of its own class; where its class has no
+        each_AN: the predictions for the images evaluated, each without the sets of its own class; where its class has no
             filters, those of the intact network.
         labels_C: the classes that have filters.
         other_CAM: the predictions for some of the images, of all classes, without the sets of each of these classes.
@@ -40,7 +40,7 @@ class ByClass:
     """
 
     rows: tuple[str, ...]
-    own_AN: np.ndarray
+    each_AN: np.ndarray
     labels_C: np.ndarray
     other_CAM: np.ndarray
     intact_M: np.ndarray
@@ -58,14 +58,14 @@ class ByClass:
         """
         return {
             "class_rows": np.array(self.rows),
-            "class_own": self.own_AN,
+            "class_own": self.each_AN,
             "class_labels": self.labels_C,
             "class_others": self.other_CAM,
             "class_others_intact": self.intact_M,
             "class_others_labels": self.labels_M,
             "class_alone": self.alone_KM,
             "class_counts": np.concatenate([*self.counts, np.array([], dtype=int)]),
-            "class_curve": np.concatenate([*(one.ravel() for one in self.curve), self.own_AN[:0].ravel()]),
+            "class_curve": np.concatenate([*(one.ravel() for one in self.curve), self.each_AN[:0].ravel()]),
         }
 
 
@@ -155,7 +155,7 @@ def entries_by_class(
         labels_N, intact_N: the labels of the images evaluated, and the predictions of the intact network for them.
     """
     labels_M = measured.labels_M
-    drop_AN = (intact_N == labels_N).astype(int) - (measured.own_AN == labels_N)
+    drop_AN = (intact_N == labels_N).astype(int) - (measured.each_AN == labels_N)
     present = int((count_by_class(labels_N, 1) > 0).sum())
     entries = []
     for number, one in enumerate(sets):
