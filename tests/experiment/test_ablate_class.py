@@ -158,6 +158,21 @@ def test_classes_without_filters_and_without_test_images(run_script, tmp_path: P
     assert all(one["collateral"] is not None for one in entries)
 
 
+def test_without_images_of_all_classes_each_class_is_measured_alone(run_script, tmp_path: Path) -> None:
+    entries = {}
+    for count in ("100", "null"):
+        out = tmp_path / count
+        code, _, err = run_script("interpret", *JOB, f"by_class.images={count}", f"hydra.run.dir={out}")
+        assert code == 0, err
+        entries[count] = record_of(out)["by_class"]
+    for one, alone in zip(*entries.values(), strict=True):
+        assert one["own_class"] == alone["own_class"]
+        assert (alone["collateral"], alone["specificity"], alone["tips_at"]) == (None, None, None)
+    assert "alone" not in (tmp_path / "null" / "relevant_filters.csv").read_text()
+    assert read_job(tmp_path / "null")[1]["class_others"].shape[2] == 0
+    assert class_matrix(read_job(tmp_path / "null")[1]) is None
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [("ablate=classes", "give union or class"), ("by_class.images=-1", "by_class.images")],

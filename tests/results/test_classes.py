@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import write_images
 from running import SMALL, printed, record_of, table_rows, tipping_here
 from scipy.stats import ttest_1samp
 from sklearn.metrics import recall_score
@@ -105,6 +106,41 @@ def test_a_network_at_several_mu_counts_once(sweep: Path) -> None:
     once = compared_by_kind(every)  # type: ignore[arg-type]
     assert [row["networks"] for row in twice] == [3] * len(KINDS)
     assert [row["specificity"] for row in twice] == pytest.approx([row["specificity"] for row in once])
+
+
+def test_beside_the_published_table(tmp_path: Path) -> None:
+    """A folder of colour images, of which the second class has fewer; the network has the name of a published one."""
+    for name, count in (("cat", 8), ("dog", 12), ("emu", 12)):
+        write_images(tmp_path / "images", [name], {"train": count, "test": count // 2})
+    given = ["data=folder", f"data.path={tmp_path / 'images'}", "data.size=16", "model.depth=2"]
+    given += ["model.filters=4", "model.name=vgg16", "trainer.max_epochs=2", "curve.points=1", "protocol.draws=2"]
+    given += ["mu=5", "ablate=class", "by_class.images=null", "visualize=off", "tracking=off"]
+    printed("interpret.py", "-m", *given, f"store.dir={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    code, out, _ = tipping_here("table", str(tmp_path / "sweep"), "--against", "meynen2023")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines() if line.split()[:3] == ["vgg16", "all", "maps"]]
+    with np.load(tmp_path / "sweep" / "0" / "predictions.npz") as held:
+        labels_N, intact_N, rows, each = (held[n] for n in ("labels", "intact", "class_rows", "class_own"))
+    recalls = [
+        100 * float(np.mean([recall_score(labels_N, one, average="macro") for one in some]))
+        for some in ([intact_N], each[rows == "own"], each[rows == "random"])
+    ]
+    with np.load(tmp_path / "sweep" / "0" / "selection.npz") as saved:
+        filters = float((saved["weights"] != 0).sum(0).mean())
+    ours = [recalls[0], recalls[1], filters, recalls[2]]
+    assert [float(cell) for cell in lines[0][-4:]] == pytest.approx(ours, abs=0.0051), "two digits are printed"
+    assert lines[1][-4:] == ["71.59", "48.71", "5.90", "71.39"]
+    differences = [our - theirs for our, theirs in zip(ours, (71.59, 48.71, 5.9, 71.39), strict=True)]
+    assert [float(cell) for cell in lines[2][-4:]] == pytest.approx(differences, abs=0.0051)
+
+
+def test_jobs_without_ablations_by_class_are_not_compared(finished, tmp_path: Path) -> None:
+    finished("interpret", multirun=True)
+    code, _, err = tipping_here("table", str(tmp_path / "out"), "--against", "meynen2023")
+    assert (code, err.strip().splitlines()[-1]) == (
+        1,
+        "--against meynen2023: no job has ablated the filters of each class; give ablate=class",
+    )
 
 
 def test_the_page_lists_filters_and_draws_classes(sweep: Path) -> None:

@@ -28,8 +28,8 @@ class ByClass:
 
     Attributes:
         rows: the kind of set of each of A rows; of random ones, one row for each draw.
-        each_AN: the predictions for the images evaluated, each without the sets of its own class; where its class has no
-            filters, those of the intact network.
+        each_AN: the predictions for the images evaluated, each without the sets of its own class; those of the intact
+            network where its class has no filters.
         labels_C: the classes that have filters.
         other_CAM: the predictions for some of the images, of all classes, without the sets of each of these classes.
         intact_M, labels_M: the predictions of the intact network for these images, and their labels.
@@ -71,7 +71,7 @@ class ByClass:
 
 def ablate_by_class(
     subject: Subject, selection: Selection, problem: MuLassoProblem, images: Split, intact_N: np.ndarray, store: Store
-) -> tuple[ByClass, list[ClassEntry], np.ndarray]:
+) -> tuple[ByClass, list[ClassEntry], np.ndarray | None]:
     """Ablate the filters of each class by themselves, and each relevant filter alone.
 
     Args:
@@ -81,13 +81,16 @@ def ablate_by_class(
 
     Returns:
         the predictions, the entries of the record, and the drop of accuracy without each relevant filter alone, in the
-        order of the selection: (K,).
+        order of the selection: (K,); None where there are no images of all classes.
     """
-    filters, few = subject.filters, images.spread(subject.options.by_class.images)
-    intact = intact_N, subject.intact(few, store)
+    filters, count = subject.filters, subject.options.by_class.images
+    few = images[:0] if count is None else images.spread(count)
+    intact = intact_N, intact_N[:0] if count is None else subject.intact(few, store)
     sets = class_sets(selection, problem, filters, subject.options.mu, subject.draws)
     measured = measure_by_class(filters, images, few, intact, sets, selection.order_K, subject.manner(store))
     entries = entries_by_class(measured, sets, images.labels_N.cpu().numpy(), intact_N)
+    if count is None:
+        return measured, entries, None
     right_M = measured.intact_M == measured.labels_M
     return measured, entries, right_M.mean() - (measured.alone_KM == measured.labels_M).mean(1)
 
@@ -105,7 +108,7 @@ def measure_by_class(
 
     Args:
         images: the images evaluated: each without the sets of its own class.
-        few: some of these, of all classes: without the sets of every class.
+        few: some of these, of all classes: without the sets of every class; there may be none.
         intact: the predictions of the intact network for both.
         sets: the sets of each class that has filters.
         order_K: the relevant filters.
@@ -125,7 +128,8 @@ def measure_by_class(
         orders = [order[:count] for order in (one.order_K, *one.random) for count in counts[-1]]
         along = evaluate_ablations(filters, its, orders, **manner) if len(its) else each_AN[:0, :0]
         curve.append(along.reshape(1 + len(one.random), len(counts[-1]), len(its)))
-    measured = evaluate_ablations(filters, few, [*every, *order_K[:, None]], **manner)
+    more = [*every, *order_K[:, None]]
+    measured = evaluate_ablations(filters, few, more, **manner) if len(few) else each_AN[:0, :0].reshape(len(more), 0)
     return ByClass(
         rows,
         each_AN,

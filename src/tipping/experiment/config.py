@@ -23,10 +23,10 @@ ABLATE = ("union", "class")  # the filters of all classes at once; besides, thos
 class ByClassOptions:
     """Options of the ablation of each class's filters by themselves."""
 
-    images: int
+    images: int | None
 
     def __post_init__(self) -> None:
-        require_whole("by_class.images", self.images, 0)
+        require_whole("by_class.images", 0 if self.images is None else self.images, 0)
 
 
 @dataclass

@@ -66,9 +66,12 @@ def classes_of(record: InterpretRecord, arrays: Mapping[str, np.ndarray]) -> Cla
     return Classes(rows_by_class(record, arrays), ranked, class_matrix(arrays) if record.by_class else None)
 
 
-def class_matrix(arrays: Mapping[str, np.ndarray]) -> Matrix:
-    """Return what the filters of each class cost each class, from the arrays of a job with ``ablate=class``."""
+def class_matrix(arrays: Mapping[str, np.ndarray]) -> Matrix | None:
+    """Return what the filters of each class cost each, from the arrays of a job with ``ablate=class``; None where there
+    are no images of all classes."""
     labels_M, row = arrays["class_others_labels"], arrays["class_rows"].tolist().index("own")
+    if not len(labels_M):
+        return None
     classes, measured = 1 + int(labels_M.max()), np.unique(labels_M)
     intact_C = accuracy_by_class(arrays["class_others_intact"][None], labels_M, classes)[0]
     without_CC = accuracy_by_class(arrays["class_others"][:, row], labels_M, classes)

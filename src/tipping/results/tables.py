@@ -19,7 +19,7 @@ from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import InterpretRecord, Record, TrainRecord
 from tipping.experiment.records import Kind
 from tipping.frames import write_rows
-from tipping.results import by_class, published
+from tipping.results import by_class, meynen2023, published
 from tipping.results.jobs import Jobs, read_jobs
 from tipping.results.rows import print_lines
 from tipping.selection import MATCHES
@@ -263,6 +263,19 @@ def print_against_report(sweeps: Sequence[Path]) -> None:
     for title, lines in tables:
         print(f"\n{title}\n")
         print_lines(lines)
+
+
+def print_against_meynen2023(sweeps: Sequence[Path]) -> None:
+    """Print what classes lose without their own filters beside the lab's numbers on ImageNet, cell by cell.
+
+    Raises:
+        InputError: no job has ablated the filters of each class.
+    """
+    every = [_read(sweep) for sweep in sweeps]
+    jobs = [(jobs.interpreted[path], jobs.classes[path]) for jobs in every for path in jobs.interpreted]
+    lines = meynen2023.against_meynen2023(jobs)
+    print("\nAccuracy of classes without their own filters, means over classes, beside the published ones\n")
+    print_lines(lines)
 
 
 def print_differences(sweeps: Sequence[Path]) -> None:
