@@ -116,3 +116,53 @@ def test_the_network_is_as_before(model: nn.Module, split: Split) -> None:
     for name in ("random", "random_norm", "mu_lasso", "share"):
         arena.play(name)
     assert state_of(model) == before
+
+
+def test_what_each_class_loses_without_the_filters_that_a_selector_scores_highest_for_it(arena: Arena) -> None:
+    """Scores that know what each class needs cost it its images, and the others none; scores for all classes alike have
+    no such filters; random filters cost the others as much."""
+    evidence = arena.evidence
+    arena = Arena(Evidence(evidence.filters, evidence.images, mu=1), arena.images, draws=30)  # one filter a class
+    model, index = evidence.filters.model, evidence.filters.index
+    score_FC = np.zeros((len(index.layer_F), planted.CLASSES + 1))
+    for number, channel in enumerate(model.planted):
+        score_FC[(index.layer_F == 1) & (index.channel_F == channel), 1 + number // 2] = 2 - number % 2
+    labels_N = arena.images.labels_N.numpy()
+    by_class = arena.measure_classes(Scores(score_FC))
+    assert by_class
+    assert by_class.labels_C.tolist() == list(range(1, planted.CLASSES + 1))
+    own_class, collateral = by_class.mean_drops(labels_N, labels_N) or (0, 1)
+    assert own_class == pytest.approx(1 - planted.RARE, abs=0.06), "the commoner pattern, of 500 images"
+    assert collateral == 0
+    assert arena.measure_classes(known(arena)) is None
+    drawn = arena.measure_classes(None)
+    assert drawn
+    assert drawn.removed_CDN.shape == (planted.CLASSES, 30, len(labels_N))
+    own_class, collateral = drawn.mean_drops(labels_N, labels_N) or (1, 0)
+    assert own_class == pytest.approx(collateral, abs=0.03)
+
+
+def test_drops_by_class_are_those_of_the_masked_network(
+    model: nn.Module, split: Split, rng: np.random.Generator
+) -> None:
+    arena = Arena(Evidence(filters_of(model), split, mu=30), split[:200])
+    scores = Scores(rng.normal(size=(18, 10)))
+    by_class = arena.measure_classes(scores)
+    weights_FC = arena.reference.weights_RC
+    assert by_class
+    images, labels_N = split[:200].images_NCHW, split[:200].labels_N.cpu().numpy()
+    with torch.no_grad():
+        intact_N = model(images).argmax(1).cpu().numpy()
+    own_class, collateral = [], []
+    for label, removed_DN in zip(by_class.labels_C.tolist(), by_class.removed_CDN, strict=True):
+        count = int((weights_FC[:, label] != 0).sum())
+        first = sorted(range(18), key=lambda f: -scores.values[f, label])[:count]
+        with ablated(arena.evidence.filters, first), torch.no_grad():
+            without_N = model(images).argmax(1).cpu().numpy()
+        assert (removed_DN == without_N).all()
+        drop_N = (intact_N == labels_N).astype(int) - (without_N == labels_N)
+        own_class.append(drop_N[labels_N == label].mean())
+        others = [drop_N[labels_N == other].mean() for other in np.unique(labels_N) if other != label]
+        collateral.append(np.mean(others))
+    expected = (np.mean(own_class), np.mean(collateral))
+    assert by_class.mean_drops(intact_N, labels_N) == pytest.approx(expected, abs=1e-12)

@@ -14,7 +14,7 @@ from running import table_rows, tipping_here
 from scipy import stats
 
 from tipping import tracking
-from tipping.arena import Arena, Lines
+from tipping.arena import Arena, Lines, Result
 from tipping.experiment.arena import entry_of
 from tipping.experiment.record import ArenaRecord, sealed
 from tipping.experiment.records import read_job, read_record
@@ -279,6 +279,6 @@ def test_where_accuracy_tips_is_told_from_a_network_that_never_was_above(
     labels_N = np.arange(100) % 2
     predictions_DPN = np.array([[np.where(np.arange(100) < 100 * right, labels_N, 1 - labels_N) for right in right_P]])
     lines = Lines(np.array([0, 1, 2]), predictions_DPN, predictions_DPN, np.zeros((1, 3)), np.zeros((1, 3)))
-    entry = entry_of("l1", "own", 0.0, lines, labels_N, 0.4)
+    entry = entry_of("l1", "own", Result(None, 0.0, {"own": lines}), labels_N, 0.4)
     assert entry.tips_at == tips
     assert entry.removed == [right_P]

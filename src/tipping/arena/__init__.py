@@ -1,5 +1,6 @@
 """The arena: which selector finds the filters that a network uses?"""
 
+from tipping.arena.classes import ByClass
 from tipping.arena.comparison import Difference, corrected, paired_difference, rank_correlation, shared
 from tipping.arena.contest import MATCHED, OWN, RANDOM, Arena, Result
 from tipping.arena.lines import Lines, mean_along, measure_lines
@@ -10,6 +11,7 @@ __all__ = [
     "OWN",
     "RANDOM",
     "Arena",
+    "ByClass",
     "Difference",
     "Lines",
     "Result",

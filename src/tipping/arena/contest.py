@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tipping.ablation import evaluate_ablations
+from tipping.arena.classes import ByClass, counts_by_class, sets_by_class
 from tipping.arena.lines import Lines, measure_lines
 from tipping.arena.orders import counts_along, layer_matched_order, within_layers
 from tipping.data import Split
@@ -27,11 +29,13 @@ class Result(NamedTuple):
         scores: the scores; None of random orders.
         seconds: how long they take by themselves.
         lines: the curves by kind of order.
+        classes: the predictions without the filters of each class; None where the selector does not tell classes apart.
     """
 
     scores: Scores | None
     seconds: float
     lines: dict[str, Lines]
+    classes: ByClass | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,27 @@ class Arena:
             (None, 0.0) if name in RANDOM else self.evidence.clock.alone(lambda: score(name, self.evidence))
         )
         orders = self.orders(scores) if scores else self.random_orders(name)
-        return Result(scores, seconds, {kind: self.measure(some) for kind, some in orders.items()})
+        lines = {kind: self.measure(some) for kind, some in orders.items()}
+        return Result(scores, seconds, lines, self.measure_classes(scores) if OWN in orders else None)
+
+    def measure_classes(self, scores: Scores | None) -> ByClass | None:
+        """Predict without as many filters of each class as the mu-lasso has for it: those with the largest scores.
+
+        Args:
+            scores: the scores; None for random filters.
+
+        Returns:
+            the predictions; None where the scores do not tell classes apart.
+        """
+        evidence = self.evidence
+        ablatable_F = evidence.filters.ablatable_F
+        counts = counts_by_class(self.reference, evidence.filters.filter_R, ablatable_F)
+        sets = sets_by_class(scores, counts, ablatable_F, self.draws, evidence.seed)
+        if sets is None:
+            return None
+        every = [gone for some in sets for gone in some]
+        predictions_AN = evaluate_ablations(evidence.filters, self.images, every, **evidence.manner)
+        return ByClass(np.array(list(counts)), predictions_AN.reshape(len(counts), -1, len(self.images)))
 
     def measure(self, orders: Sequence[np.ndarray]) -> Lines:
         """Measure accuracy and loss along orders of the same length."""

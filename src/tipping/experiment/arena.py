@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tipping.ablation import accuracies, chance_of
-from tipping.arena import MATCHED, OWN, RANDOM, Arena, Lines, Result
+from tipping.arena import MATCHED, OWN, RANDOM, Arena, ByClass, Lines, Result
 from tipping.data import Split
 from tipping.errors import InputError, require
 from tipping.experiment import checks, contest_files, outcome, records, staging
@@ -41,12 +41,14 @@ class Results:
     Attributes:
         entries: the entries of its record.
         lines: the curves of each entry.
+        classes: the predictions without the filters of each class, of each entry that has them.
         scores: the scores by each selector.
         refused: why a selector could not take part, by its name.
     """
 
     entries: list[Entry]
     lines: list[Lines]
+    classes: list[ByClass | None]
     scores: dict[str, Scores]
     refused: dict[str, str]
 
@@ -77,7 +79,7 @@ class Contest:
             stage: times each.
             count: the number of first filters of whose removal a line is logged.
         """
-        results, chance = Results([], [], {}, {}), chance_of(self.arena.images)
+        results, chance = Results([], [], [], {}, {}), chance_of(self.arena.images)
         for name in names:
             try:
                 with stage(name):
@@ -88,12 +90,10 @@ class Contest:
                 continue
             if played.scores:
                 results.scores[name] = played.scores
-            entries = [
-                entry_of(name, kind, played.seconds, lines, self.labels_N, chance)
-                for kind, lines in played.lines.items()
-            ]
+            entries = [entry_of(name, kind, played, self.labels_N, chance) for kind in played.lines]
             results.entries.extend(entries)
             results.lines.extend(played.lines.values())
+            results.classes.extend(played.classes if kind == OWN else None for kind in played.lines)
             log.info("%s", sentence_of(entries, count))
         return results
 
@@ -113,7 +113,8 @@ class Contest:
             if f"{kind}.counts_P" in arrays
         }
         scores = Scores(arrays["values"], arrays.get("error")) if "values" in arrays else None
-        return Result(scores, float(arrays["seconds"]), lines)
+        by_class = [arrays[f"class.{field}"] for field in ByClass._fields if f"class.{field}" in arrays]
+        return Result(scores, float(arrays["seconds"]), lines, ByClass(*by_class) if by_class else None)
 
 
 def _kept(result: Result) -> dict[str, Tensor]:
@@ -125,6 +126,8 @@ def _kept(result: Result) -> dict[str, Tensor]:
             arrays["error"] = result.scores.error_F
     for kind, lines in result.lines.items():
         arrays |= {f"{kind}.{field}": getattr(lines, field) for field in FIELDS}
+    if result.classes:
+        arrays |= {f"class.{field}": array for field, array in result.classes._asdict().items()}
     return {key: torch.as_tensor(array) for key, array in arrays.items()}
 
 
@@ -174,7 +177,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
             self_test=outcome.self_test(subject.filters),
         )
         contest_files.write_scores(place / records.SELECTION, subject.filters, relevant.order_K, results.scores)
-        contest_files.write_lines(place / records.PREDICTIONS, contest.labels_N, results.lines)
+        contest_files.write_lines(place / records.PREDICTIONS, contest.labels_N, results.lines, results.classes)
         records.write_record(place, record)
         run.log_tables({"arena": [row_of_entry(entry) for entry in results.entries]})
     return record
@@ -227,14 +230,19 @@ def contest_of(config: ArenaConfig, subject: Subject, images: Split, store: Stor
     return Contest(arena, store, recipe)
 
 
-def entry_of(name: str, kind: str, seconds: float, lines: Lines, labels_N: np.ndarray, chance: float) -> Entry:
-    """Return the entry of a record for a selector, by one kind of order."""
+def entry_of(name: str, kind: str, played: Result, labels_N: np.ndarray, chance: float) -> Entry:
+    """Return the entry of a record for the result of a selector, by one kind of order."""
+    lines = played.lines[kind]
     removed_DP, kept_DP = lines.accuracies(labels_N)
     point = lines.tipping_point(labels_N, chance)
     ends = (None if np.isinf(value) else value for value in (max(point.at, 0.0), max(point.low, 0.0), point.high))
     family, cost = ("random", "weights") if name in RANDOM else (SELECTORS[name].family, SELECTORS[name].cost)
     curves = (line.tolist() for line in (removed_DP, kept_DP, lines.removed_loss_DP, lines.kept_loss_DP))
-    return Entry(name, family, cost, kind, seconds, lines.counts_P.tolist(), *curves, *ends)
+    by_class = played.classes if kind == OWN else None
+    drops = by_class and by_class.mean_drops(lines.removed_DPN[0, 0], labels_N)
+    return Entry(
+        name, family, cost, kind, played.seconds, lines.counts_P.tolist(), *curves, *ends, *(drops or (None, None))
+    )
 
 
 def row_of_entry(entry: Entry) -> dict[str, Any]:

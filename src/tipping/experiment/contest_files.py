@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tipping.experiment.record import ArenaRecord
+from tipping.experiment.record_parts import Entry
 from tipping.files import replacing
 
 if TYPE_CHECKING:
-    from tipping.arena import Lines  # imports scipy
+    from tipping.arena import ByClass, Lines  # imports scipy
     from tipping.network import Filters
     from tipping.selectors import Scores
 
@@ -38,13 +39,17 @@ def write_scores(path: Path, filters: Filters, relevant_K: np.ndarray, scores: M
         np.savez(file, **arrays)
 
 
-def write_lines(path: Path, labels_N: np.ndarray, lines: Sequence[Lines]) -> None:
+def write_lines(path: Path, labels_N: np.ndarray, lines: Sequence[Lines], classes: Sequence[ByClass | None]) -> None:
     """Write predictions along orders into an ``.npz`` file.
 
     The file holds the ``labels`` of the images (N,), and for entry i of the record ``removed i`` and ``kept i``: the
-    predicted classes, (D orders, P counts, N images).
+    predicted classes, (D orders, P counts, N images). Where the entry has drops by class, it holds ``class labels i``
+    (C,) and ``class removed i`` (C, D, N).
     """
     arrays = {f"{kind} {i}": getattr(one, f"{kind}_DPN") for i, one in enumerate(lines) for kind in ("removed", "kept")}
+    for i, by_class in enumerate(classes):
+        if by_class:
+            arrays |= {f"class labels {i}": by_class.labels_C, f"class removed {i}": by_class.removed_CDN}
     labels_N = labels_N.astype(np.min_scalar_type(int(labels_N.max())))
     with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, labels=labels_N, **arrays)
@@ -72,5 +77,19 @@ def check_contest(record: ArenaRecord, scores: Mapping[str, np.ndarray], lines: 
             recomputed_DP = (lines[f"{kind} {i}"] == labels_N).mean(2)
             if accuracy_DP.shape != recomputed_DP.shape or not (abs(accuracy_DP - recomputed_DP) <= ROUNDING).all():
                 raise ValueError(f"entries.{i}.{kind} is not that of the job's arrays")
+        _check_classes(entry, i, lines)
         if entry.family != "random" and f"score {entry.selector}" not in scores:
             raise LookupError(f"score {entry.selector}")
+
+
+def _check_classes(entry: Entry, number: int, lines: Mapping[str, np.ndarray]) -> None:
+    """Recompute the drops by class of an entry; raise as `check_contest`."""
+    if entry.own_class is None:
+        return
+    from tipping.arena import ByClass
+
+    by_class = ByClass(lines[f"class labels {number}"], lines[f"class removed {number}"])
+    recomputed = by_class.mean_drops(lines[f"removed {number}"][0, 0], lines["labels"])
+    recorded = np.array([entry.own_class, entry.collateral], dtype=float)
+    if not recomputed or not (abs(recorded - recomputed) <= ROUNDING).all():
+        raise ValueError(f"entries.{number}.own_class or collateral is not that of the job's arrays")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
@@ -218,4 +218,5 @@ def _common(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(kind: Any, value: dict[str, Any]) -> Any:
-    return kind(**{one.name: value[one.name] for one in fields(kind)})
+    required = [one.name for one in fields(kind) if one.default is MISSING]
+    return kind(**{name: value[name] for name in (*required, *(one.name for one in fields(kind) if one.name in value))})

@@ -185,6 +185,8 @@ class Entry:
         tips_at: the number of filters that have to be removed until accuracy is midway between intact and chance; None
             where it stays over that; 0 where the intact network is no better than that.
         tips_low, tips_high: its 95 % interval; None where it is open.
+        own_class, collateral: the drops of the accuracy of a class, and of the others, without as many filters as the
+            mu-lasso has for it, means over classes; None where the selector does not tell classes apart.
     """
 
     selector: str
@@ -200,3 +202,5 @@ class Entry:
     tips_at: float | None
     tips_low: float | None
     tips_high: float | None
+    own_class: float | None = None
+    collateral: float | None = None

@@ -124,7 +124,5 @@ def compare_selectors(
             continue
         if played.scores:
             result.scores[name] = played.scores
-        result.entries.extend(
-            entry_of(name, kind, played.seconds, lines, labels_N, chance) for kind, lines in played.lines.items()
-        )
+        result.entries.extend(entry_of(name, kind, played, labels_N, chance) for kind in played.lines)
     return result

@@ -24,6 +24,7 @@ from tipping.results.rows import print_lines
 TABLE, COMPARED, ALIKE, CHART = "arena.csv", "arena_compared.csv", "arena_alike.csv", "arena.png"
 BASELINE = {OWN: "random", MATCHED: "random_layer"}  # random orders, by kind of order
 AVERAGED = ("without", "kept", "area", "kept_area", "gap", "without_loss", "seconds")  # over contests of one network
+BY_CLASS = ("own_class", "collateral", "specificity")  # of selectors that tell classes apart, in their own order
 NETWORK = (  # options in rows that are kept, by which networks and contests are told apart
     *("model.filters", "model.depth", "model.dropout", "trainer.max_epochs", "trainer.precision", "trainer.batch_size"),
     *("trainer.learning_rate", "data.responses", "arena.images", "arena.ablation_images", "arena.single_images"),
@@ -73,7 +74,9 @@ def contest_rows(record: ArenaRecord, varying: Sequence[str]) -> list[Row]:
     The measures are the accuracy `without` the K first filters, where K is the number of the mu-lasso's, and with only
     these `kept`; the `area` under accuracy as filters are removed, divided by its width, so that it is the mean
     accuracy; the area where they are kept; the `gap` of both; the loss without the K first; and how many filters have
-    to be removed until accuracy tips. Of random orders, means over draws.
+    to be removed until accuracy tips. Of random orders, means over draws. Of selectors that tell classes apart, the
+    drops of a class and of the others without as many filters as the mu-lasso has for it, and the first minus the
+    second, `specificity`.
 
     Args:
         varying: the options in which the contests of the table differ.
@@ -119,6 +122,9 @@ def measures_of(entry: Entry, relevant: int) -> Row:
         "gap": kept_area - area,
         "without_loss": float(np.mean([line[at] for line in entry.removed_loss])),
         **{key: getattr(entry, key) for key in ("tips_at", "tips_low", "tips_high")},
+        "own_class": entry.own_class,
+        "collateral": entry.collateral,
+        "specificity": None if entry.own_class is None else entry.own_class - (entry.collateral or 0.0),
         "seconds": round(entry.seconds, 3),
     }
 
@@ -159,7 +165,13 @@ def _means(rows: Sequence[Row]) -> Row:
     """Return the means of measures; of the numbers of filters that tip, None where one contest does not tip."""
     tips = [row["tips_at"] for row in rows]
     means = {key: float(np.mean([row[key] for row in rows])) for key in AVERAGED}
-    return {**means, "tips_at": None if None in tips else float(np.mean(tips))}
+    by_class = {key: _mean([row.get(key) for row in rows]) for key in BY_CLASS}
+    return {**means, **by_class, "tips_at": None if None in tips else float(np.mean(tips))}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None where a value is missing."""
+    return None if None in values else float(np.mean([value for value in values if value is not None]))
 
 
 def _compared(rows: Sequence[Row], name: str, orders: str) -> list[Row]:
@@ -180,11 +192,12 @@ def _compared(rows: Sequence[Row], name: str, orders: str) -> list[Row]:
                 key: float(np.mean([row[key] for row in its_rows.values()]))
                 for key in ("without", "area", "kept_area", "gap")
             },
+            **{key: _mean([row.get(key) for row in its_rows.values()]) for key in BY_CLASS},
             "seconds": float(np.mean([row["seconds"] for row in its_rows.values()])),
             **_tips(list(its_rows.values())),
         }
     for baseline in (BASELINE[orders], MU_LASSO):
-        for measure in ("area", "without"):
+        for measure in ("area", "without", "specificity"):
             differences = _differences(by_selector, baseline, measure)
             for selector, one in differences.items():
                 lines[selector] |= {f"{measure}_to_{baseline}{key}": value for key, value in _named(one).items()}
@@ -204,7 +217,11 @@ def _differences(by_selector: Mapping[str, Mapping[str, Row]], baseline: str, me
         return {}
     base, differences = by_selector[baseline], {}
     for selector, its_rows in by_selector.items():
-        both = [weights for weights in its_rows if weights in base]
+        both = [
+            weights
+            for weights, row in its_rows.items()
+            if weights in base and row.get(measure) is not None and base[weights].get(measure) is not None
+        ]
         if selector != baseline and both:
             pair = ([float(rows[weights][measure]) for weights in both] for rows in (its_rows, base))
             differences[selector] = paired_difference(*pair)
