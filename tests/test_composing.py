@@ -8,6 +8,7 @@ from typing import Any
 import composing
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from omegaconf import OmegaConf
@@ -17,6 +18,7 @@ GIVEN: list[list[str]] = [
     [],
     ["mu=7", "seed=2"],
     ["data=digits", "protocol=authors", "model=matconvnet", "+trainer.devices=1", "hydra.job.name=x"],
+    ["data=digits", "mu=3", "protocol=authors", "model=matconvnet", "protocol.draws=2", "model={name:x}"],
     ["data=digits", "hydra/help=train", "visualize=off", "~tracking"],
 ]
 
@@ -34,6 +36,7 @@ def test_it_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch, name: str, g
         twice = [composed(ROOT / "conf", name, given) for _ in range(2)]
     monkeypatch.setattr(ConfigRepository, "load_config", composing.load)
     monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", composing.merge)
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", composing.find)
     assert twice == [composed(ROOT / "conf", name, given)] * 2
 
 
