@@ -11,9 +11,6 @@ FILTERS ?= 128
 PRECISION ?= float32
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-# what takes long comes first, so that both processes end at the same time; the browser makes the sweep of all of report
-SLOW = tests/report/test_browser.py tests/command tests/tracking tests/visualize tests/report
-
 # where there is no environment, as on a borrowed machine, the python there, with what make carry has gathered
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_PATH = PYTHONPATH=src:benchmarks$(if $(wildcard $(BIN)/python),,:build/carry/site)
@@ -30,7 +27,7 @@ test: .venv/installed beside
 	$(MAKE) --no-print-directory --jobs=3 --output-sync=line check test-here test-card
 
 test-here: .venv/installed
-	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(SLOW) tests
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-card: .venv/installed
 	$(PYTEST) --device card

@@ -6,7 +6,7 @@ Its tensors say that they lie on it, and what mixes them with the CPU's fails, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -60,6 +60,10 @@ class OnCard(Tensor):
 class Card(TorchDispatchMode):
     """Within it there is a device `card`."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would otherwise wrap each operation, so that it is not compiled, which nothing here is
+
     def __torch_dispatch__(self, function: Any, _: object, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         return _run(function, args, kwargs or {})
 
@@ -70,43 +74,43 @@ def _run(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     Raises:
         RuntimeError: some of its tensors are on the card, and others, or a generator, on the CPU.
     """
-    leaves, operation = list(_leaves((args, kwargs))), function.overloadpacket
-    here = [leaf for leaf in leaves if isinstance(leaf, OnCard)]
-    wanted = [leaf.type for leaf in leaves if isinstance(leaf, torch.device)]
-    if not here and "card" not in wanted:
+    leaves, operation = _leaves([*args, *kwargs.values()]), function.overloadpacket
+    wanted = [leaf.type for leaf in leaves if type(leaf) is torch.device]
+    if "card" not in wanted and not any(type(leaf) is OnCard for leaf in leaves):
         return function(*args, **kwargs)
     if operation not in BETWEEN:
         _refuse_mixed(function, (args[0], *args[2:]) if operation in INDEXING else leaves)
-    with torch.inference_mode(False):  # whose tensors cannot be wrapped
-        result = function(*_mapped(_near, args), **_mapped(_near, kwargs))
+    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+        # whose tensors cannot be wrapped
+        result = function(*_mapped(_near, args), **{key: _mapped(_near, one) for key, one in kwargs.items()})
         if "cpu" in wanted or operation is aten._local_scalar_dense:
             return result
         returned = function._schema.returns
         if returned and returned[0].alias_info is not None and returned[0].alias_info.is_write:
             return kwargs.get("out", args[0])
-        return _mapped(lambda leaf: OnCard(leaf) if isinstance(leaf, Tensor) else leaf, result)
+        return _mapped(_there, result)
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """What tuples, lists and dictionaries hold; torch's own way takes longer than the operations."""
-    if isinstance(value, (tuple, list, dict)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(one)
-    else:
-        yield value
+def _leaves(values: Sequence[Any]) -> list[Any]:
+    """What tuples and lists hold; torch's own way takes longer than the operations."""
+    leaves = []
+    for one in values:
+        if isinstance(one, (tuple, list)):
+            leaves += _leaves(one)
+        else:
+            leaves.append(one)
+    return leaves
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
-    """Tuples, lists and dictionaries of changed leaves."""
-    if isinstance(value, dict):
-        return {key: _mapped(change, one) for key, one in value.items()}
+    """Tuples and lists of changed leaves."""
     return type(value)([_mapped(change, one) for one in value]) if isinstance(value, (tuple, list)) else change(value)
 
 
 def _refuse_mixed(function: Any, leaves: Sequence[Any]) -> None:
     numbers = torch.Tag.pointwise in function.tags or function.overloadpacket in FILLING
     for leaf in leaves:
-        elsewhere = isinstance(leaf, Tensor) and not isinstance(leaf, OnCard) and (leaf.ndim or not numbers)
+        elsewhere = type(leaf) is not OnCard and isinstance(leaf, Tensor) and (leaf.ndim or not numbers)
         if elsewhere or isinstance(leaf, torch.Generator):
             raise RuntimeError(f"{function}: tensors on the card beside a {type(leaf).__name__} of the CPU's")
 
@@ -139,9 +143,13 @@ def plugged_in() -> Iterator[torch.device]:
 
 
 def _near(leaf: Any) -> Any:
-    if isinstance(leaf, torch.device):
-        return torch.device("cpu")
-    return leaf.near if isinstance(leaf, OnCard) else leaf
+    if type(leaf) is OnCard:
+        return leaf.near
+    return torch.device("cpu") if type(leaf) is torch.device else leaf
+
+
+def _there(leaf: Any) -> Any:
+    return OnCard(leaf) if isinstance(leaf, Tensor) else leaf
 
 
 @cache

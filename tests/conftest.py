@@ -12,28 +12,20 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import card
-import composing
 import hypothesis
-import numpy as np
 import pytest
-import torch
-from hydra.core.global_hydra import GlobalHydra
-from running import BENCHMARKS, ROOT
-from torch import nn
-from toy_problems import problem_of, responses_like
 
-from tipping.command import line
-from tipping.data import Split
-from tipping.experiment.config import presets
-from tipping.experiment.network import pick_device
-from tipping.experiment.store import Store
-from tipping.mu_lasso import MuLassoProblem
-from tipping.network import build
-from tipping.results import tables
+if TYPE_CHECKING:  # else where it is used: the process that only hands out tests loads none of it
+    import numpy as np
+    import torch
+    from torch import nn
 
+    from tipping.data import Split
+    from tipping.mu_lasso import MuLassoProblem
+
+ROOT = Path(__file__).parent.parent
 hypothesis.settings.register_profile("same_each_time", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same_each_time")
 sys.path.insert(0, str(ROOT))
@@ -47,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--device") == "card":
+        import card
+
         card.register()
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
     config.addinivalue_line("markers", "cluster: starts Slurm or PostgreSQL; runs with --cluster")
@@ -65,7 +59,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @cache
 def files_with_device() -> set[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
         return {ROOT / "tests" / "test_gpu.py", *importlib.import_module("gpu.right").device_tests()}
 
 
@@ -75,9 +69,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+# What takes long comes first, so that both processes end at one time; the browser makes the sweep of all of report.
+# Not by an order of arguments: pytest 9 sorts what lies in a folder that is an argument too
+FIRST = ("report/test_browser.py", "command/test_faults.py", "test_gpu", "test_start.py", "command/", "tracking/")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--device") != "cpu":
         items[:] = [item for item in items if "device" in item.fixturenames]  # type: ignore[attr-defined]
+    items.sort(key=lambda item: next((n for n, part in enumerate(FIRST) if f"tests/{part}" in item.nodeid), len(FIRST)))
     for name, what in (("long", "a long test"), ("cluster", "needs a cluster")):
         for item in items:
             if item.get_closest_marker(name) and not config.getoption(f"--{name}"):
@@ -86,12 +86,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def composing_less() -> Iterator[None]:
+    import composing
+
+    from tipping.experiment.config import presets
+
     with composing.remembered(presets()):
         yield
 
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    import card
+
+    from tipping.experiment.network import pick_device
+
     name = request.config.getoption("--device")
     with card.plugged_in() if name == "card" else nullcontext(None) as there:
         yield there or pick_device(name)  # without TF32, as the commands do it
@@ -99,12 +107,18 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
+    import numpy as np
+
     return np.random.default_rng(0)
 
 
 @pytest.fixture
 def model(device: torch.device) -> nn.Module:
     """A small untrained network with biases that are not zero, so that forgetting them shows."""
+    import torch
+
+    from tipping.network import build
+
     options = {"_target_": "tipping.models.KerasCNN", "filters": 6, "depth": 3, "dropout": 0.5}
     model = build(options, (1, 8, 8), 10, seed=0).eval()
     with torch.no_grad():
@@ -117,6 +131,10 @@ def model(device: torch.device) -> nn.Module:
 @pytest.fixture
 def split(device: torch.device) -> Split:
     """700 random images: more than one evaluation batch."""
+    import torch
+
+    from tipping.data import Split
+
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(700, 1, 8, 8, generator=generator)
     labels = torch.randint(10, (700,), generator=generator)
@@ -128,7 +146,10 @@ def run_script(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Run train.py or interpret.py in this process, on the digits and a tiny network: (exit code, stdout, stderr)."""
-    from tipping.command import interpret, train
+    from hydra.core.global_hydra import GlobalHydra
+
+    from tipping.command import interpret, line, train
+    from tipping.results import tables
 
     mains = {"train": (train.run_train, None), "interpret": (interpret.run_interpret, tables.write_table)}
     small = ["data=digits", "trainer.max_epochs=1", "model.filters=4", "model.depth=2", "protocol.draws=2"]
@@ -178,6 +199,9 @@ def finished(
 @pytest.fixture
 def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
     """47 filters in three layers, two of each dead; 4 classes that depend on them."""
+    import numpy as np
+    from toy_problems import problem_of, responses_like
+
     responses = responses_like(rng, images=400, sizes=[12, 20, 15], dead=2)
     scores = responses @ rng.normal(size=(47, 4))
     scores += 0.3 * scores.std() * rng.normal(size=scores.shape)
@@ -188,11 +212,13 @@ def problem(rng: np.random.Generator, device: torch.device) -> MuLassoProblem:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The package behind make gpu."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module("gpu.work")
 
 
 @pytest.fixture
 def work(gpu: ModuleType, device: torch.device, tmp_path: Path) -> Any:
     """What the stages of make gpu are given, in tiny sizes."""
+    from tipping.experiment.store import Store
+
     return gpu.Work(tmp_path, device, gpu.TINY, time.time() + 86_400, Store(tmp_path / "store"))

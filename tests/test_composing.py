@@ -8,6 +8,7 @@ from typing import Any
 import composing
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from omegaconf import OmegaConf
@@ -15,8 +16,11 @@ from running import ROOT
 
 GIVEN: list[list[str]] = [
     [],
+    ["data=digits"],
+    ["data=mnist", "data.root=x"],
     ["mu=7", "seed=2"],
     ["data=digits", "protocol=authors", "model=matconvnet", "+trainer.devices=1", "hydra.job.name=x"],
+    ["data=digits", "mu=3", "protocol=authors", "model=matconvnet", "protocol.draws=2", "model={name:x}"],
     ["data=digits", "hydra/help=train", "visualize=off", "~tracking"],
 ]
 
@@ -27,14 +31,15 @@ def composed(folder: Path, name: str, given: list[str]) -> Any:
     return OmegaConf.to_container(options, resolve=False)
 
 
-@pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("name", ["config", "tipping_point"])
-def test_it_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch, name: str, given: list[str]) -> None:
+def test_it_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of each command line, the first time and again, whichever went before it."""
     with composing.remembered(ROOT / "conf"):
-        twice = [composed(ROOT / "conf", name, given) for _ in range(2)]
+        twice = [composed(ROOT / "conf", name, given) for given in GIVEN * 2]
     monkeypatch.setattr(ConfigRepository, "load_config", composing.load)
     monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", composing.merge)
-    assert twice == [composed(ROOT / "conf", name, given)] * 2
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", composing.find)
+    assert twice == [composed(ROOT / "conf", name, given) for given in GIVEN] * 2
 
 
 def test_files_of_a_test_s_own_are_read_each_time(tmp_path: Path) -> None:

@@ -23,6 +23,14 @@ TIPS = ("evaluations", "intact", "least", "filters", "tipping_mu", "tipping_filt
 TIPS += ("area_selected", "area_random", "crossings", "crosses_at", "saturation_mu", "certified")
 
 
+@pytest.fixture
+def there(work: Any, request: pytest.FixtureRequest) -> Any:
+    """The work of a stage that would be computed twice, here and on the card."""
+    if work.device.type == "cpu" and not request.config.getoption("--long"):
+        pytest.skip("make test runs it on the card, whose arithmetic is the CPU's: give --device card, or --long")
+    return work
+
+
 @pytest.mark.parametrize("size", ["full", "tiny"])
 def test_all_options_of_both_sizes_can_be_composed(size: str, gpu: ModuleType, work: Any) -> None:
     of, modules = gpu.SIZES[size], [importlib.import_module(f"gpu.{name}") for name in ("answer", "right")]
@@ -45,17 +53,17 @@ def made_once(stage: ModuleType, work: Any) -> None:
 
 
 @pytest.mark.parametrize("stage", ["answer", "selectors", "stages", "selecting", "widths"])
-def test_each_stage_makes_its_rows_and_makes_none_twice(stage: str, work: Any) -> None:
-    made_once(importlib.import_module(f"gpu.{stage}"), work)
+def test_each_stage_makes_its_rows_and_makes_none_twice(stage: str, there: Any) -> None:
+    made_once(importlib.import_module(f"gpu.{stage}"), there)
 
 
-def test_right_compares_all_protocols_and_finds_no_difference_here(work: Any) -> None:
+def test_right_compares_all_protocols_and_finds_no_difference_here(there: Any) -> None:
     """The card computes as the CPU does. Its rows are made once, as those of the other stages."""
     right = importlib.import_module("gpu.right")
-    made_once(right, work)
-    found = table_rows(work.out / right.FILE)
+    made_once(right, there)
+    found = table_rows(there.out / right.FILE)
     compared = {(row["protocol"], row["what"]): row for row in found}
-    for protocol in work.size.protocols:
+    for protocol in there.size.protocols:
         assert float(compared[protocol, "responses"]["largest"]) < 1e-12
         assert float(compared[protocol, "weights by homotopy"]["largest"]) < 1e-8
         assert float(compared[protocol, "weights by spg"]["largest"]) < 1e-8
@@ -111,21 +119,21 @@ def test_predictions_may_differ_where_two_logits_are_tied(work: Any, monkeypatch
     assert (row["different"], row["largest"], row["right"]) == (3, 0, True)
 
 
-def test_the_answers_rows_are_those_of_interpret(work: Any, tmp_path: Path) -> None:
+def test_the_answers_rows_are_those_of_interpret(there: Any, tmp_path: Path) -> None:
     """Which makes a job of each mu, protocol and control, with a selection of its own."""
     answer = importlib.import_module("gpu.answer")
-    found = {tuple(row[key] for key in ANSWER): row for row in answered(answer, work)}
-    given = [*work.size.network, "selection=homotopy", "visualize=off", "tracking=off", "curve.points=1"]
-    given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    found = {tuple(row[key] for key in ANSWER): row for row in answered(answer, there)}
+    given = [*there.size.network, "selection=homotopy", "visualize=off", "tracking=off", "curve.points=1"]
+    given += [f"store.dir={there.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     given.append("model.dropout=0.5")
     several = [
-        f"mu={','.join(map(str, work.size.mu))}",
+        f"mu={','.join(map(str, there.size.mu))}",
         "protocol=described,keras_report",
         "protocol.control=layer,norm",
     ]
     printed("interpret.py", "-m", *given, *several)
     expected = table_rows(tmp_path / "sweep" / "results.csv")
-    assert len(expected) == len(work.size.mu) * 4
+    assert len(expected) == len(there.size.mu) * 4
     for row in expected:
         own = found[tuple(row[key] for key in ANSWER)]
         assert {key: own[key] for key in MEASURED} == {key: row[key] for key in MEASURED}
@@ -139,12 +147,12 @@ def answered(answer: ModuleType, work: Any) -> list[dict[str, str]]:
     return table_rows(work.out / answer.FILE)
 
 
-def test_the_map_s_rows_are_those_of_a_search(work: Any, tmp_path: Path) -> None:
+def test_the_map_s_rows_are_those_of_a_search(there: Any, tmp_path: Path) -> None:
     widths = importlib.import_module("gpu.widths")
-    options = work.options(*work.size.network, "model.filters=4", "model.dropout=0.5")
-    own = widths.searched(work, options)
-    given = [*work.size.network, "model.dropout=0.5", "selection=homotopy", "tracking=off", "curve.points=4"]
-    given += [f"store.dir={work.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    options = there.options(*there.size.network, "model.filters=4", "model.dropout=0.5")
+    own = widths.searched(there, options)
+    given = [*there.size.network, "model.dropout=0.5", "selection=homotopy", "tracking=off", "curve.points=4"]
+    given += [f"store.dir={there.store.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     search = [f"search.{key}={getattr(widths.SEARCH, key)}" for key in ("low", "high", "grid", "precision", "trials")]
     printed("sweeps/tipping_point.py", *given, *search)
     jobs, _ = sweep.read_sweeps([tmp_path / "sweep"])

@@ -84,31 +84,18 @@ def test_scikit_learn_is_for_the_digits_alone(tmp_path: Path) -> None:
     assert loaded("interpret.py", *options) == {*TORCH, "scipy"}
 
 
-@pytest.mark.parametrize(
-    ("rooms", "packages"),
-    [
-        (METHOD, TORCH),
-        (
-            (
-                "errors",
-                "experiment.config",
-                "experiment.options",
-                "experiment.schema",
-                "command.resume",
-                "command.line",
-            ),
-            set(),
-        ),
-        (
-            ("tipping_points", "results.sweep", "results.tables", "results.tipping_map", "report.origin"),
-            {*TORCH, "scipy"},
-        ),
-        (("report.page",), {*TORCH, "scipy", "jinja2", *(DRAWN - {"vl_convert"})}),
-    ],
-    ids=["method", "command line", "results", "page"],
-)
-def test_rooms_load_no_more_than_they_need(rooms: tuple[str, ...], packages: set[str]) -> None:
-    imports = "\n".join(f"import tipping.{room}" for room in rooms)
-    done, found = python(f"{imports}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})")
+def test_rooms_load_no_more_than_they_need() -> None:
+    """One after the other in one process, as each needs all that those before it need."""
+    settled = ("errors", "experiment.config", "experiment.options", "experiment.schema", "command.resume")
+    results = ("tipping_points", "results.sweep", "results.tables", "results.tipping_map", "report.origin")
+    groups = {
+        (*settled, "command.line"): set[str](),
+        METHOD: TORCH,
+        results: {*TORCH, "scipy"},
+        ("report.page",): {*TORCH, "scipy", "jinja2", *(DRAWN - {"vl_convert"})},
+    }
+    names = "print(*{name.partition('.')[0] for name in sys.modules})"
+    imports = [f"import tipping.{', tipping.'.join(rooms)}\n{names}" for rooms in groups]
+    done, _ = python("\n".join(["import sys", *imports]))
     assert done.returncode == 0, done.stderr
-    assert found == packages
+    assert [SLOW & set(line.split()) for line in done.stdout.splitlines()] == list(groups.values())

@@ -37,7 +37,7 @@ def undisturbed(alone: Path) -> dict[str, Any]:
 
 
 def test_workers_do_not_matter(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    done = run(command(tmp_path, *SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"))
+    done = run(command(tmp_path, *SWEEP, *TWO_WORKERS))
     assert done.returncode == 0, done.stderr
     assert findings(tmp_path) == undisturbed
 

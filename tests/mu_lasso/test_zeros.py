@@ -77,9 +77,10 @@ def test_the_relevant_filters_are_those_of_rational_arithmetic(
     (responses, labels), (x, y) = problem, scales
     scaled = problem_of(responses * x, labels[:, None] * y)
     mu = [float(one) * y / x for one in MUS]
+    gram, cross = (responses.T @ responses).tolist(), (responses.T @ labels).tolist()
+    exact_M = [exact_minimum(gram, cross, exact_mu) for exact_mu in MUS]
     for solution in (spg(scaled, mu), follow(scaled, mu)):
-        for m, exact_mu in enumerate(MUS):
-            exact = exact_minimum((responses.T @ responses).tolist(), (responses.T @ labels).tolist(), exact_mu)
+        for m, (exact_mu, exact) in enumerate(zip(MUS, exact_M, strict=True)):
             if exact is not None:
                 assert signs(solution.weights_MFC[m, :, 0]) == [(w > 0) - (w < 0) for w in exact], float(exact_mu)
                 found = solution.weights_MFC[m, :, 0] * x / y

@@ -105,8 +105,12 @@ def test_the_class_is_not_named_where_the_name_tells_it(made: Callable[..., Path
 
 def titles_of(sweep: Path) -> list[str]:
     """The titles of the networks in the chart of a sweep."""
-    drawn = charts.accuracy_drop(read_records(sweep, InterpretRecord)[0]).to_dict()
-    return list(texts(drawn))
+    return list(texts(drawn_of(sweep)))
+
+
+def drawn_of(sweep: Path) -> Any:
+    """The chart of a sweep."""
+    return charts.accuracy_drop(read_records(sweep, InterpretRecord)[0]).to_dict()
 
 
 def texts(tree: Any) -> Iterator[str]:
@@ -119,8 +123,8 @@ def texts(tree: Any) -> Iterator[str]:
 
 def test_a_chart_shows_24_networks_and_says_where_the_others_are(made: Callable[..., Path], capsys: Any) -> None:
     sweep = made(40, of_dropout(lambda number: number / 100))
-    assert len(titles_of(sweep)) == 24
-    drawn = charts.accuracy_drop(read_records(sweep, InterpretRecord)[0]).to_dict()
+    drawn = drawn_of(sweep)
+    assert len(list(texts(drawn))) == 24
     assert drawn["title"] == "24 of 40 networks; all of them are in results.csv"
     assert table_command.main([str(sweep)]) == 0
     assert len(rows_of(sweep)) == 80

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from toys import filters_of
@@ -14,6 +16,7 @@ from tipping.selectors import Budget, Evidence, score
 FILTERS = 87
 
 
+@cache
 def known(seed: int) -> tuple[Evidence, np.ndarray, int]:
     """The evidence of a planted network, the filters of its classes' patterns, and the one that carries the image."""
     dataset = data.load("planted")
