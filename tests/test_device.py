@@ -58,7 +58,7 @@ def made(folder: Path) -> dict[str, Any]:
         ["protocol=matconvnet_report", "visualize=off"],
         ["protocol.control=norm", "protocol.labels=predicted", "protocol.norm=spectral", "visualize=off"],
         ["randomize=from:conv3"],
-        ["protocol.labels=permuted", "visualize=off"],
+        ["protocol.labels=permuted", "ablate=class", "by_class.images=60", "visualize=off"],
         PLANTED,
     ],
     ids=lambda options: " ".join(options) or "described",
