@@ -259,3 +259,15 @@ def test_importing_it_loads_nothing_and_all_of_it_is_there() -> None:
     assert set(tipping.__all__) <= set(dir(tipping))
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         tipping.nosuch  # noqa: B018
+
+
+def test_weights_of_at_least_zero(own: nn.Module, loader: DataLoader) -> None:
+    found = tipping.relevant_filters(own, loader, mu=3, positive=True)
+    images, labels = loader.dataset.tensors
+    device = next(own.parameters()).device
+    problem = MuLassoProblem.stream([(responses(own, images.to(device)), functional.one_hot(labels, CLASSES))])
+    expected = spg(problem.non_negative(), [3.0]).weights_MFC[0].numpy()
+    assert found.certified
+    assert (found.selection.weights_RC >= 0).all()
+    assert np.allclose(found.selection.weights_RC, expected, atol=1e-3 * np.abs(expected).max())
+    assert (tipping.relevant_filters(own, loader, mu=3).selection.weights_RC < 0).any()

@@ -188,6 +188,8 @@ def names_of(config: ArenaConfig) -> list[str]:
     """
     require(config.selector == MU_LASSO, "selector", config.selector, "the arena compares many; give arena.selectors")
     require(config.randomize == "none", "randomize", config.randomize, "the arena takes networks as they are")
+    positive, remedy = config.selection.positive, "the arena has it as arena.selectors=mu_lasso_positive; leave it out"
+    require(not positive, "selection.positive", positive, remedy)
     chosen = config.arena.selectors
     if chosen in (ALL, [ALL]):
         chosen = list(SELECTORS)

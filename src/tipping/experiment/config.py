@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tipping.errors import require, require_mu, require_positive, require_whole
 from tipping.experiment.arena_options import ArenaOptions
 from tipping.experiment.data_options import DataOptions, deciding_of_data
+from tipping.experiment.options import LATER
 from tipping.experiment.options import MU_LASSO as MU_LASSO  # for all that take options
 from tipping.tracking import Tracking
 
@@ -78,13 +79,14 @@ class Protocol:
 
 @dataclass
 class SelectionOptions:
-    """Options of the mu-lasso: its solver with stopping rules, and its Gram matrix."""
+    """Options of the mu-lasso: its solver with stopping rules, its Gram matrix, and the signs of its weights."""
 
     solver: str
     tolerance: float
     max_iterations: int | None = None  # for spg only
     gram: str = "float64"
     memory: float = 8.0
+    positive: bool = False
 
     def __post_init__(self) -> None:
         require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
@@ -297,12 +299,12 @@ def deciding(config: Config) -> dict[str, Any]:
 def decisive(options: dict[str, Any]) -> dict[str, Any]:
     """Return those of a job's options that decide its result, without options at a default that older records lack."""
     chosen = {key: value for key, value in options.items() if key not in ELSEWHERE}
-    selection = {key: value for key, value in chosen["selection"].items() if key != "memory"}
-    if selection.get("gram") == "float64":
-        del selection["gram"]
+    for group, plain in LATER.items():
+        pairs = [*plain.items(), ("memory", chosen[group].get("memory"))]
+        chosen[group] = {key: value for key, value in chosen[group].items() if (key, value) not in pairs}
     if chosen.get("selector") == MU_LASSO:
         del chosen["selector"]
-    return {**chosen, "selection": selection, **deciding_of_data(options["data"])}
+    return {**chosen, **deciding_of_data(options["data"])}
 
 
 def search_key(config: Config, *options: Any) -> str:

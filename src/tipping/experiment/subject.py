@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,14 +108,14 @@ class Subject:
         watch = strongest.add if self.options.visualize.enabled else None
 
         def make() -> dict[str, Tensor]:
-            return asdict(collect(self.filters, self.train, self.measure, watch))
+            return collect(self.filters, self.train, self.measure, watch).products()
 
         item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), make)
         log.info("responses %s: %s", item.key, "found in the store" if item.existed else "collected")
         if watch and not item.existed:
             self._keep_strongest(store, strongest.on_cpu)
         try:
-            problem = MuLassoProblem(**item.tensors)
+            problem = MuLassoProblem(**item.tensors, positive=self.options.selection.positive)
         except ValueError as error:
             raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
         return problem.to(self.train.labels_N.device), item
@@ -129,12 +129,13 @@ class Subject:
         """
 
         def make() -> dict[str, Tensor]:
-            each = [asdict(collect(self.filters, self.train[start::parts], self.measure)) for start in range(parts)]
+            each = [collect(self.filters, self.train[start::parts], self.measure).products() for start in range(parts)]
             return {name: torch.stack([problem[name] for problem in each]) for name in each[0]}
 
         tensors = store.fetch("parts", self._recipe(parts=parts, **self.measure.recipe(self.filters)), make).tensors
         problems = [dict(zip(tensors, part, strict=True)) for part in zip(*tensors.values(), strict=True)]
-        return [MuLassoProblem(**problem).to(self.train.labels_N.device) for problem in problems]
+        positive, device = self.options.selection.positive, self.train.labels_N.device
+        return [MuLassoProblem(**problem, positive=positive).to(device) for problem in problems]
 
     def strongest(self, count: int, store: Store | None = None) -> tuple[Tensor, Tensor]:
         """Return the training images on which each response is largest, and the responses, both (count, R).
@@ -183,7 +184,7 @@ class Subject:
 
     def fresh_responses(self) -> MuLassoProblem:
         """Collect the mu-lasso problem of the responses anew, without a store."""
-        return collect(self.filters, self.train, self.measure)
+        return collect(self.filters, self.train, self.measure).non_negative(self.options.selection.positive)
 
     @property
     def draws(self) -> Draws:

@@ -1,6 +1,7 @@
 """The mu-lasso: least squares under an L1 bound, one problem per class, on the Gram matrix alone.
 
-For each class c: minimise ½‖X w_c − l_c‖² over w_c, subject to ‖w_c‖₁ ≤ mu [oramas2019].
+For each class c: minimise ½‖X w_c − l_c‖² over w_c, subject to ‖w_c‖₁ ≤ mu [oramas2019], and to w_c ≥ 0 in the
+non-negative one [meynen2023].
 """
 
 from tipping.mu_lasso.homotopy import ClassPath, SolutionPath, homotopy

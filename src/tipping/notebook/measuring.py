@@ -30,6 +30,7 @@ def relevant_filters(
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> RelevantFilters:
     """Find the relevant filters at one mu."""
 
@@ -43,6 +44,7 @@ def relevant_filters(
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> list[RelevantFilters]:
     """Find the relevant filters at several mu."""
 
@@ -55,6 +57,7 @@ def relevant_filters(
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> RelevantFilters | list[RelevantFilters]:
     """Find the relevant filters of a network, those with a weight for some class, by the mu-lasso [oramas2019].
 
@@ -72,6 +75,7 @@ def relevant_filters(
         selector: what chooses the filters: `mu_lasso`, or the name of another of `tipping.selectors`, which gives as
             many filters as the mu-lasso, those with the largest scores. For these the batches are put together in
             memory.
+        positive: whether the weights of the mu-lasso must be at least 0.
 
     Returns:
         the relevant filters; a list of them if mu is several values.
@@ -91,7 +95,7 @@ def relevant_filters(
     images = with_labels_below(pairs, filters.classes)
     split = None if selector == MU_LASSO else _together(batches, images, filters)
     try:
-        problem = collect(filters, split or images)
+        problem = collect(filters, split or images).non_negative(positive)
         chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)
     except ArithmeticError as error:
         raise InputError(str(error)) from error
