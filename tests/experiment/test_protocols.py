@@ -28,6 +28,7 @@ def axes(*overrides: str) -> dict:
 DESCRIBED = {
     "mu": 100,
     "norm": "frobenius",
+    "scale": "layer",
     "maps": "after_relu",
     "dense": False,
     "labels": "true",

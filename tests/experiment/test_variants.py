@@ -61,3 +61,24 @@ def test_the_arena_has_a_selector_for_it(tmp_path: Path) -> None:
     code, _, err = tipping_here("arena", "data=digits", "selection.positive=true", f"hydra.run.dir={tmp_path}")
     assert code == 1
     assert "selection.positive=True: the arena has it as arena.selectors=mu_lasso_positive; leave it out" in err
+
+
+def test_raw_responses_of_a_job(run_script, tmp_path: Path) -> None:
+    """W of raw responses is that of the shares but for a factor, were each layer's sum the same for all images."""
+    code, _, err = run_script("interpret", "protocol.scale=raw,layer", "mu=0.01", multirun=True)
+    assert code == 0, err
+    raw, layer = (record_of(tmp_path / "out" / job) for job in "01")
+    assert raw["protocol"]["name"] == "described, scale=raw"
+    assert layer["protocol"]["name"] == "described"
+    assert raw["store"]["responses"] != layer["store"]["responses"]
+    problems = [torch.load(path, weights_only=True) for path in (tmp_path / "store" / "responses").glob("*.pt")]
+    sizes = sorted(float(held["tensors"]["gram_FF"].diagonal().max()) for held in problems)
+    assert sizes[1] > 10 * sizes[0], "norms of maps of 64 pixels, and shares of a sum"
+    assert raw["selection"]["certified"]
+    assert raw["filters"]["relevant"] >= layer["filters"]["relevant"] > 0
+
+
+def test_raw_responses_have_no_mass_that_a_control_could_match(run_script) -> None:
+    code, _, err = run_script("interpret", "protocol.scale=raw", "protocol.control=norm")
+    assert code == 1
+    assert "protocol.control=norm: protocol.scale=raw has no response mass to match; give live" in err

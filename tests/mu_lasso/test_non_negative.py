@@ -98,6 +98,15 @@ def test_saturation_is_the_sum_of_non_negative_least_squares(
     assert homotopy(cheaper.non_negative()).saturation().tolist() == pytest.approx([1])
 
 
+def test_the_path_goes_on_beside_a_filter_that_is_the_opposite_of_another() -> None:
+    """The gradient of the second is three times that of the first, and never lets it in."""
+    problem = problem_of(np.array([[1.0, -3, 0], [0, 0, 1]]), np.array([[2.0], [1]])).non_negative()
+    (path,) = homotopy(problem).classes
+    assert path.filter_K.tolist() == [0, 2]
+    assert path.mu_K.tolist() == pytest.approx([0, 1])
+    assert path.saturation == pytest.approx(3)
+
+
 @settings(max_examples=100)
 @given(problems=degenerate_problems, mu=st.lists(st.floats(0.01, 300), min_size=1, max_size=3))
 def test_conditions_of_karush_kuhn_and_tucker(problems: tuple[MuLassoProblem, MuLassoProblem], mu: list[float]) -> None:

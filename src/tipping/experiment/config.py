@@ -39,6 +39,7 @@ class TrainerOptions:
 
 AXES = {  # the axes of a protocol; docs/protocols.md says what each value means
     "norm": ("frobenius", "spectral", "squared"),
+    "scale": ("layer", "raw"),
     "maps": ("after_relu", "before_pooling", "all"),
     "labels": ("true", "predicted", "permuted"),
     "scope": ("filter", "first_input_channel"),
@@ -64,6 +65,7 @@ class Protocol:
     control: str
     draws: int
     evaluated_on: str
+    scale: str = "layer"
 
     def __post_init__(self) -> None:
         self.labels = self.labels.lower()  # YAML's true
@@ -74,6 +76,8 @@ class Protocol:
         require(
             plain, "protocol.value", self.value, "protocol.scope=first_input_channel sets weights to zero; give zero"
         )
+        masses = self.control != "norm" or self.scale == "layer"
+        require(masses, "protocol.control", self.control, "protocol.scale=raw has no response mass to match; give live")
         require_whole("protocol.draws", self.draws, 1)
 
 

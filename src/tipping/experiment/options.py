@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
 MU_LASSO = "mu_lasso"  # the selector of the paper, and of all records that name none
-LATER = {  # what options that older records lack had for their jobs
+LATER: dict[str, dict[str, Any]] = {  # what options that older records lack had for their jobs
     "selection": {"gram": "float64", "positive": False},
+    "protocol": {"scale": "layer"},
 }
 OWN = "own"  # the name that a user's network has by default
 RECORD = "result.json"  # the file of a record, in the folder of its job

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
+from tipping.experiment.options import LATER
 from tipping.experiment.record_parts import (
     Accuracy,
     BareAccuracy,
@@ -199,10 +200,11 @@ def _parts_of_arena(value: dict[str, Any]) -> dict[str, Any]:
 
 def _common(value: dict[str, Any]) -> dict[str, Any]:
     names = {one.name for one in fields(Record)} - {"job"}
+    protocol = {**LATER["protocol"], **value["protocol"]}
     numbers = [
         str(label) for label in range(len(value.get("selection", {}).get("explained", ())))
     ]  # named by later jobs
-    return {"classes": numbers} | {name: value[name] for name in value.keys() & names}
+    return {"classes": numbers} | {name: value[name] for name in value.keys() & names} | {"protocol": protocol}
 
 
 def _parsed(kind: Any, value: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tipping.experiment.config import AXES
+from tipping.experiment.options import LATER
 
 SCHEMA = 7  # goes up with each change of the form
 WITHOUT_DIGESTS = 6  # the form before digests, which is still read
@@ -87,7 +88,10 @@ _common = _has(
     seed=_count,
     model=_has(name=_text),
     data=_text,
-    protocol=_has(name=_text, dense=_flag, draws=_count, **dict.fromkeys(AXES, _text)),
+    protocol=lambda value: (
+        _has(name=_text, dense=_flag, draws=_count)(value)
+        and _has(**dict.fromkeys(AXES, _text))({**LATER["protocol"], **value})
+    ),
     ended=_text,
     device=_text,
     schema=_count,

@@ -94,7 +94,7 @@ class Subject:
     def measure(self) -> Measure:
         """The measure of the filters' responses."""
         protocol = self.options.protocol
-        return Measure(protocol.norm, protocol.labels, self.options.seed, self.options.selection.gram)
+        return Measure(protocol.norm, protocol.labels, self.options.seed, self.options.selection.gram, protocol.scale)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """Return the mu-lasso problem of the responses, and its item of the store; a new problem is kept there.
