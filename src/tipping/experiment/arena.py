@@ -19,6 +19,7 @@ from tipping.errors import InputError, require
 from tipping.experiment import checks, contest_files, outcome, records, staging
 from tipping.experiment.arena_options import ALL, CHEAP
 from tipping.experiment.config import ArenaConfig
+from tipping.experiment.mu import require_number
 from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.record import ArenaRecord
@@ -136,6 +137,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
         conf: the folder of the presets.
         given: what the command line gave to the job, for its record.
     """
+    require_number(config.mu)
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described, names = describe(config, device, conf), names_of(config)
     with stage("data"):
@@ -162,7 +164,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
             classes=list(dataset.classes),
             accuracy=BareAccuracy(intact, chance),
             filters=outcome.count_filters(subject.filters.index, relevant),
-            selection=outcome.certificate("homotopy", relevant),
+            selection=outcome.certificate("homotopy", relevant, config.mu),
             images=len(images),
             entries=results.entries,
             refused=results.refused,

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tipping.errors import require, require_mu, require_positive, require_whole
 from tipping.experiment.arena_options import ArenaOptions
 from tipping.experiment.data_options import DataOptions, deciding_of_data
+from tipping.experiment.mu import mu_option, require_one_path
 from tipping.experiment.options import LATER
 from tipping.experiment.options import MU_LASSO as MU_LASSO  # for all that take options
 from tipping.tracking import Tracking
@@ -202,13 +203,7 @@ class FewestFiltersOptions:
         require_whole("search.trials", self.trials, 1)
 
 
-ELSEWHERE = (
-    "store",
-    "tracking",
-    "device",
-    "resume",
-    "replace",
-)  # options that decide where and how a job runs, not its result
+ELSEWHERE = ("store", "tracking", "device", "resume", "replace")  # decide where and how a job runs, not its result
 
 
 @dataclass
@@ -218,6 +213,7 @@ class Config:
     Attributes:
         model: the network's class (`_target_`) and its arguments, which the class checks. Besides, `checkpoint` is a
             file of weights, and `layers` names the layers that count, if not all.
+        mu: a number, or as text a share of the way from the first to the last mu that says something.
     """
 
     data: DataOptions
@@ -229,7 +225,7 @@ class Config:
     curve: CurveOptions
     visualize: VisualizeOptions
     store: StoreOptions
-    mu: float
+    mu: Any
     seed: int
     selector: str
     randomize: str
@@ -248,7 +244,9 @@ class Config:
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
         named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
         require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,block?.*]")
-        require_mu("mu", self.mu)
+        self.mu = mu_option(self.mu)
+        if isinstance(self.mu, str):
+            require_one_path(self.mu, self.randomize, self.protocol.labels, self.selection.gram)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require_device(self.device)
@@ -286,7 +284,9 @@ def parse(composed: DictConfig) -> Config:
     """
     for option, hint in get_type_hints(Config).items():
         a_list = OmegaConf.is_list(composed.get(option))
-        require(not a_list or hint in (str, int, float, bool), option, composed.get(option), "give options by name")
+        require(
+            not a_list or hint in (str, int, float, bool, Any), option, composed.get(option), "give options by name"
+        )
     rules = OmegaConf.select(composed, "visualize.rules")
     require(not OmegaConf.is_dict(rules), "visualize.rules", rules, "give a list in brackets, such as [guided]")
     kind = ArenaConfig if "arena" in composed else Config

@@ -208,4 +208,4 @@ def _common(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(kind: Any, value: dict[str, Any]) -> Any:
-    return kind(**{one.name: value[one.name] for one in fields(kind)})
+    return kind(**{one.name: value[one.name] for one in fields(kind) if one.name in value})  # older ones lack some

@@ -140,11 +140,18 @@ _sealed = _has(
 )
 
 
+def _bounded(selection: dict[str, Any]) -> bool:
+    """Return whether a certificate says well what the bound does, if at all, as older ones do not."""
+    binds, saturation = selection.get("binds"), selection.get("saturation")
+    return _or_none(_some(_flag))(binds) and _or_none(_some(_or_none(_number)))(saturation)
+
+
 def _said_twice(record: dict[str, Any]) -> bool:
     """Return whether what a record says both apart and among its options is the same."""
     options, protocol = record["config"], record["protocol"]
-    apart = {key: record[key] for key in ("mu", "seed", "model")} | {"data": {"name": record["data"]}}
-    among = {key: options.get(key) for key in ("mu", "seed", "model")} | {"data": {"name": options["data"]["name"]}}
+    keys = ("seed", "model") if type(options.get("mu")) is str else ("mu", "seed", "model")  # a share of the way
+    apart = {key: record[key] for key in keys} | {"data": {"name": record["data"]}}
+    among = {key: options.get(key) for key in keys} | {"data": {"name": options["data"]["name"]}}
     axes = {axis: value for axis, value in options["protocol"].items() if axis != "name"}
     return apart == among and axes.items() <= protocol.items()
 
@@ -188,7 +195,7 @@ def whole(record: dict[str, Any]) -> bool:
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])
-    if not _selecting(record):
+    if not (_selecting(record) and _bounded(record["selection"])):
         return False
     if "entries" in record:
         return _contest(record)

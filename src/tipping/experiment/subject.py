@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +16,10 @@ from tipping.ablation import ablated, evaluate_ablations
 from tipping.data import Dataset, Split
 from tipping.errors import InputError
 from tipping.experiment import config
+from tipping.experiment.reached import mu_at
 from tipping.experiment.store import Item, Store
 from tipping.files import digest
-from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
+from tipping.mu_lasso import MuLassoProblem, Reach, Solution, followed_quickly, homotopy, spg
 from tipping.network import Filters, evaluating
 from tipping.selection import (
     Draws,
@@ -195,6 +197,42 @@ class Subject:
     def select(self, problem: MuLassoProblem) -> Selection:
         """Select the relevant filters at the configured mu."""
         return self.select_each(problem, [self.options.mu])[0]
+
+    def reach(self, problem: MuLassoProblem, store: Store) -> Reach | None:
+        """Return between which mu the mu-lasso says something, by its exact path; a new answer is kept in the store.
+
+        Returns:
+            the reach; None where following the path would take long and mu is a number, in float32, whose rounding
+            hides the end, and where ties lead the path in circles.
+        """
+        asked = isinstance(self.options.mu, str)
+        if self.measure.gram != "float64" or not (asked or followed_quickly(problem)):
+            return None
+
+        def make() -> dict[str, Tensor]:
+            try:
+                reach = Reach.from_path(homotopy(problem))
+            except ArithmeticError:
+                reach = Reach(math.nan, np.full(problem.cross_FC.shape[1], math.nan))
+            return {"first": torch.tensor(reach.first), "saturation": torch.from_numpy(reach.saturation_C)}
+
+        recipe = self._recipe(positive=problem.positive, **self.measure.recipe(self.filters))
+        tensors = store.fetch("reach", recipe, make).tensors
+        first = float(tensors["first"])
+        return None if math.isnan(first) else Reach(first, tensors["saturation"].numpy())
+
+    def at_mu(self, reach: Reach | None) -> Subject:
+        """Return the subject with mu as a number, where the options have it as a share of the way.
+
+        Raises:
+            InputError: the way is not known, or there is none.
+        """
+        share = self.options.mu
+        if not isinstance(share, str):
+            return self
+        mu = mu_at(share, reach)
+        log.info("mu=%s of the way on the path: %g", share, mu)
+        return replace(self, options=replace(self.options, mu=mu))
 
     def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
         """Select the relevant filters at each of several values of mu, by the configured solver and selector.

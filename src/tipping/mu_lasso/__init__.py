@@ -7,7 +7,19 @@ non-negative one [meynen2023].
 from tipping.mu_lasso.homotopy import ClassPath, SolutionPath, homotopy
 from tipping.mu_lasso.problem import MuLassoProblem
 from tipping.mu_lasso.projection import project_l1_ball
+from tipping.mu_lasso.reach import GRID, Reach, followed_quickly
 from tipping.mu_lasso.solution import Solution
 from tipping.mu_lasso.spg import spg
 
-__all__ = ["ClassPath", "MuLassoProblem", "Solution", "SolutionPath", "homotopy", "project_l1_ball", "spg"]
+__all__ = [
+    "GRID",
+    "ClassPath",
+    "MuLassoProblem",
+    "Reach",
+    "Solution",
+    "SolutionPath",
+    "followed_quickly",
+    "homotopy",
+    "project_l1_ball",
+    "spg",
+]
