@@ -142,6 +142,11 @@ def test_what_takes_long_is_not_computed_and_left_empty(
     assert some["binds"] == [saturation > 3 for saturation in reach.saturation_C.tolist()]
     assert [one is None for one in some["saturation"]] == some["binds"]
     assert "mu=1000 does nothing: the bound binds for no class (saturation mu not known); a smaller one" in out + err
+    code, _, err = run_script("interpret", "mu=1000", "replace=true", "hydra.run.dir=" + str(tmp_path / "signed"))
+    assert code == 0, err
+    signed = record_of(tmp_path / "signed")["selection"]
+    assert not (any(signed["unique"]) or any(signed["binds"])), "each layer sums to 1"
+    assert signed["saturation"] == [None] * 10
 
 
 def test_in_float32_nothing_is_said_of_the_bound(run_script, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def test_the_bound_binds_under_the_saturation_mu(problem: MuLassoProblem, solve:
     saturation_C = problem.saturation()
     mu = sorted({round(float(one) * share, 6) for one in saturation_C for share in (0.1, 0.8, 1.2, 10.0)})
     expected = torch.tensor(mu, device=saturation_C.device)[:, None] < saturation_C
-    assert torch.equal(solve(problem, mu).binds_MC, expected)
+    solution = solve(problem, mu)
+    assert torch.equal(solution.binds_MC, expected)
+    assert torch.equal(solution.at(len(mu) - 1).binds_MC, expected[-1:])
     assert expected.any()
     assert not expected.all()
 

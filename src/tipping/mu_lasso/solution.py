@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tipping.mu_lasso.active_set import BINDING, chunks, restrict
+from tipping.mu_lasso.active_set import chunks, restrict
 from tipping.mu_lasso.problem import MuLassoProblem
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative duality gaps that rounding allows on real problems
@@ -28,8 +28,8 @@ class Solution:
         certified_MC: whether the weights are in the ball and the relative gap is at or under the tolerance.
         unique_MC: whether the column is certified and its solution is unique, and so its support: the filters with the
             largest pull, |gradient|, are linearly independent [tibshirani2013]. Duplicate filters make it false.
-        binds_MC: whether the bound binds: ‖w‖₁ is mu, and more room would lower f, by more than the tolerance and the
-            gap. In float32, f may fall without end along directions that the rounding of G has made: any bound binds.
+        binds_MC: whether the bound binds: more room would lower f, by more than the tolerance and the gap. In float32,
+            f may fall without end along directions that the rounding of G has made: any bound binds.
         iterations_MC: gradient steps of `spg`, or breakpoints passed by `homotopy`.
         stopped: for each uncertified column, the reason why it stopped: a sentence, by (m, c).
     """
@@ -108,14 +108,12 @@ def certify(
     exact = problem.to(torch.float64)
     gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
     rounding = 4 * weights_MFC.shape[1] * torch.finfo(weights_MFC.dtype).eps
-    norm_MC = weights_MFC.double().abs().sum(1)
-    inside_MC = norm_MC <= (1 + rounding) * mu_M[:, None]
-    reached_MC = norm_MC >= (1 - max(rounding, 1 - BINDING)) * mu_M[:, None]
+    inside_MC = weights_MFC.double().abs().sum(1) <= (1 + rounding) * mu_M[:, None]
     if problem.positive:
         inside_MC &= (weights_MFC >= 0).all(1)
     certified_MC = inside_MC & (gap_MC <= tolerance)
     unique_MC = certified_MC & _unique(exact, weights_MFC.double(), mu_M[:, None], gap_MC)
-    binds_MC = reached_MC & (_relief(exact, weights_MFC.double()) > gap_MC.clamp(min=tolerance))
+    binds_MC = _relief(exact, weights_MFC.double()) > gap_MC.clamp(min=tolerance)
     last = "exact descents went no further" if weights_MFC.dtype == torch.float64 else "weights rounded to float32"
     stopped = {
         (m, c): f"mu = {float(mu_M[m]):g}, class {c}: stopped at a relative gap of {float(gap_MC[m, c]):.1e}, over "
