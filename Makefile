@@ -39,7 +39,7 @@ test-cluster: .venv/installed
 	$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile tests/cluster tests/command/test_submitted.py
 
 # packages that tests meet as a user's, not in the environment: Lightning imports torchvision where it finds it
-beside: .venv/beside/torchvision .venv/beside/datasets .venv/beside/zennit
+beside: .venv/beside/torchvision .venv/beside/datasets .venv/beside/zennit .venv/beside/spams
 
 .venv/beside/%: tests/beside/%.txt .venv/installed
 	rm -rf $@

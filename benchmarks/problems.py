@@ -24,7 +24,8 @@ REFERENCE = ROOT.parent / "shared" / "reference" / "mulasso_matconvnet_570.npz"
 def reference() -> MuLassoProblem:
     """The stored real problem."""
     stored = np.load(REFERENCE)
-    return MuLassoProblem(*(torch.as_tensor(stored[name]) for name in ("gram", "cross", "label_sq")))
+    gram_FF, cross_FC, label_sq_C = (torch.as_tensor(stored[name]) for name in ("gram", "cross", "label_sq"))
+    return MuLassoProblem(gram_FF, cross_FC, label_sq_C)
 
 
 def rebuilt(problem: MuLassoProblem, c: int, images: int) -> tuple[np.ndarray, np.ndarray]:

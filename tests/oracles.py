@@ -58,10 +58,10 @@ def slow_responses(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 
 def library_path(problem: MuLassoProblem, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's exact path of one class: L1 norms and weights (F, steps)."""
+    """scikit-learn's exact path of one class, non-negative for such a problem: L1 norms and weights (F, steps)."""
     gram, cross = problem.gram_FF.cpu().numpy(), problem.cross_FC[:, c].cpu().numpy()
     live = np.flatnonzero(gram.diagonal())  # scikit-learn's path does not take zero columns
-    settings = {"n_samples": 1, "method": "lasso", "alpha_min": 1e-9, "max_iter": 10_000}
+    settings = {"n_samples": 1, "method": "lasso", "alpha_min": 1e-9, "max_iter": 10_000, "positive": problem.positive}
     _, _, path = lars_path_gram(Xy=cross[live], Gram=gram[np.ix_(live, live)], **settings)
     weights = np.zeros((len(gram), path.shape[1]))
     weights[live] = path
@@ -153,7 +153,9 @@ def occluded(model: nn.Module, module: str, image: torch.Tensor, position: tuple
     return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
 
 
-def exact_minimum(gram: list[list[int]], cross: list[int], mu: Fraction) -> list[Fraction] | None:
+def exact_minimum(
+    gram: list[list[int]], cross: list[int], mu: Fraction, positive: bool = False
+) -> list[Fraction] | None:
     """The minimum of the mu-lasso in rational arithmetic, over all supports and signs; None where there are several."""
     found: set[tuple[Fraction, ...]] = set()
     filters = range(len(gram))
@@ -161,7 +163,7 @@ def exact_minimum(gram: list[list[int]], cross: list[int], mu: Fraction) -> list
         for support in combinations(filters, size):
             inverse = exact_inverse([[gram[i][j] for j in support] for i in support])
             if inverse is not None:
-                found |= _minima_on(gram, cross, mu, support, inverse)
+                found |= _minima_on(gram, cross, mu, support, inverse, positive)
     if len(found) > 1 or not found:
         return None
     (only,) = found
@@ -170,11 +172,16 @@ def exact_minimum(gram: list[list[int]], cross: list[int], mu: Fraction) -> list
 
 
 def _minima_on(
-    gram: list[list[int]], cross: list[int], mu: Fraction, support: tuple[int, ...], inverse: list[list[Fraction]]
+    gram: list[list[int]],
+    cross: list[int],
+    mu: Fraction,
+    support: tuple[int, ...],
+    inverse: list[list[Fraction]],
+    positive: bool,
 ) -> set[tuple[Fraction, ...]]:
     """The points with this support that meet the conditions of Karush, Kuhn and Tucker."""
     found = set()
-    for signs in product((1, -1), repeat=len(support)):
+    for signs in product((1,) if positive else (1, -1), repeat=len(support)):
         free = [sum((b * cross[j] for b, j in zip(row, support, strict=True)), Fraction()) for row in inverse]
         along = [sum((b * s for b, s in zip(row, signs, strict=True)), Fraction()) for row in inverse]
         over = sum((s * w for s, w in zip(signs, free, strict=True)), Fraction()) - mu
@@ -187,7 +194,7 @@ def _minima_on(
             for row, q in zip(gram, cross, strict=True)
         ]
         agree = all(s * point[j] > 0 for s, j in zip(signs, support, strict=True))
-        if agree and all(abs(g) <= multiplier for g in gradient):
+        if agree and all((-g if positive else abs(g)) <= multiplier for g in gradient):
             found.add(tuple(point))
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
 
@@ -23,6 +24,34 @@ def responses_like(rng: np.random.Generator, images: int, sizes: list[int], dead
         factors[:, :dead] = 0
         layers.append(factors / factors.sum(1, keepdims=True))
     return np.concatenate(layers, axis=1)
+
+
+def degenerate(
+    seed: int, images: int, filters: int, classes: int, collinear: bool, copies: int, mixtures: int, dead: int
+) -> tuple[MuLassoProblem, MuLassoProblem]:
+    """A problem with copies and convex mixtures of its filters and dead ones, and the same without these."""
+    rng = np.random.default_rng(seed)
+    # nearly of rank 3 and summing to 1, or full of ties
+    plain = responses_like(rng, images, [filters]) if collinear else 1.0 * rng.integers(0, 3, (images, filters))
+    labels = np.eye(classes)[rng.integers(classes, size=images)]
+    copied = plain[:, rng.integers(filters, size=copies)]
+    mixed = plain @ rng.dirichlet(np.ones(filters), size=mixtures).T
+    return problem_of(np.concatenate([plain, copied, mixed, np.zeros((images, dead))], 1), labels), problem_of(
+        plain, labels
+    )
+
+
+degenerate_problems = st.builds(
+    degenerate,
+    seed=st.integers(0, 2**32 - 1),
+    images=st.integers(2, 40),
+    filters=st.integers(1, 15),
+    classes=st.integers(1, 3),
+    collinear=st.booleans(),
+    copies=st.integers(0, 3),
+    mixtures=st.integers(0, 2),
+    dead=st.integers(0, 2),
+)
 
 
 Solver = Callable[[MuLassoProblem, list[float]], Solution]

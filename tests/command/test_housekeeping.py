@@ -79,7 +79,7 @@ def test_what_jobs_use_is_kept_and_what_they_used_is_made_again(
         (tmp_path / "out").rename(folder)
     items = set(store.glob("*/*.pt"))
     kinds = sorted(item.parent.name for item in items)
-    assert kinds == ["means", *["networks"] * 2, "predictions", *["responses"] * 2, *["strongest"] * 2]
+    assert kinds == ["means", *["networks"] * 2, "predictions", "reach", *["responses"] * 2, *["strongest"] * 2]
     assert prune(tmp_path / "sweeps") == []
     assert main(["list", str(tmp_path / "sweeps"), "--store", str(store)]) == 0
     listed = capfd.readouterr().out

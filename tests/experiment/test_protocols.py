@@ -22,12 +22,15 @@ from tipping.network import build
 def axes(*overrides: str) -> dict:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = config.parse(compose("config", overrides=list(overrides)))
-    return {"mu": composed.mu, **{k: v for k, v in asdict(composed.protocol).items() if k != "name"}}
+    set_too = {"mu": composed.mu, "selection.positive": composed.selection.positive}
+    return {**set_too, **{k: v for k, v in asdict(composed.protocol).items() if k != "name"}}
 
 
 DESCRIBED = {
     "mu": 100,
+    "selection.positive": False,
     "norm": "frobenius",
+    "scale": "layer",
     "maps": "after_relu",
     "dense": False,
     "labels": "true",
@@ -50,19 +53,26 @@ PRESETS = {
         "evaluated_on": "train",
     },
     "authors": {"mu": 10, "norm": "squared", "maps": "all", "dense": True, "labels": "predicted"},
+    "vebi_pytorch": {"mu": 0.001, "selection.positive": True, "norm": "squared", "labels": "predicted"},
+    "meynen2023": {"mu": 10, "selection.positive": True, "scale": "raw", "maps": "all"},
 }
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_its_axes(name: str) -> None:
     assert axes(f"protocol={name}") == {**DESCRIBED, **PRESETS[name]}
-    settings = [f"{axis if axis == 'mu' else f'protocol.{axis}'}={value}" for axis, value in PRESETS[name].items()]
+    settings = [
+        f"{axis if axis in ('mu', 'selection.positive') else f'protocol.{axis}'}={value}"
+        for axis, value in PRESETS[name].items()
+    ]
     assert axes(*settings) == axes(f"protocol={name}")
     assert {path.stem for path in (ROOT / "conf" / "protocol").iterdir()} == set(PRESETS)
 
 
-def test_mu_given_wins_over_that_of_a_preset() -> None:
+def test_what_is_given_wins_over_a_preset() -> None:
     assert axes("protocol=authors", "mu=7")["mu"] == 7
+    assert axes("protocol=meynen2023", "selection.positive=false")["selection.positive"] is False
+    assert axes("protocol=meynen2023", "selection=homotopy")["selection.positive"] is True, "whichever the solver"
 
 
 def saved_network(tmp_path: Path, record: dict) -> tuple[nn.Module, data.Dataset]:

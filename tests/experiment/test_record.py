@@ -51,7 +51,10 @@ def test_records_from_before_files_were_noted_are_read_and_what_is_unknown_is_le
 ) -> None:
     later = ("model_files", "trained_on", "files", "overrides", "presets", "digest")
     older = {key: value for key, value in written["interpret"].items() if key not in later}
+    older["protocol"] = {axis: value for axis, value in older["protocol"].items() if axis != "scale"}
+    older["config"] = {**older["config"], "protocol": older["protocol"]}
     record = parse_record({**older, "schema": 6, "later": 1})
+    assert record.protocol["scale"] == "layer", "all there was"
     assert (record.model_files, record.trained_on, record.files, record.digest) == ({}, None, {}, "")
 
 

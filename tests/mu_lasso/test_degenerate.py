@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import feasible
-from toy_problems import SOLVERS, Solver, problem_of, responses_like
+from toy_problems import SOLVERS, Solver, degenerate, degenerate_problems, problem_of
 
 from tipping.mu_lasso import MuLassoProblem, homotopy, project_l1_ball, spg
 from tipping.mu_lasso.active_set import descend
@@ -122,21 +122,6 @@ def test_the_exact_descent_never_leaves_the_ball_or_raises_the_objective(
             assert (problem.objective(lower) <= problem.objective(point)).all()
 
 
-def degenerate(
-    seed: int, images: int, filters: int, classes: int, collinear: bool, copies: int, mixtures: int, dead: int
-) -> tuple[MuLassoProblem, MuLassoProblem]:
-    """A problem with copies and convex mixtures of its filters and dead ones, and the same without these."""
-    rng = np.random.default_rng(seed)
-    # nearly of rank 3 and summing to 1, or full of ties
-    plain = responses_like(rng, images, [filters]) if collinear else 1.0 * rng.integers(0, 3, (images, filters))
-    labels = np.eye(classes)[rng.integers(classes, size=images)]
-    copied = plain[:, rng.integers(filters, size=copies)]
-    mixed = plain @ rng.dirichlet(np.ones(filters), size=mixtures).T
-    return problem_of(np.concatenate([plain, copied, mixed, np.zeros((images, dead))], 1), labels), problem_of(
-        plain, labels
-    )
-
-
 def repeating(seed: int, images: int, layers: int, width: int) -> MuLassoProblem:
     """Layers that see the same two factors, a little noisily, and each sum to 1: many nearly null directions."""
     rng = np.random.default_rng(seed)
@@ -160,19 +145,6 @@ def test_layers_that_repeat_each_other_are_solved_exactly(problem: MuLassoProble
     assert ours.certified_MC.all(), ours.stopped
     assert exact.certified_MC.all()
     assert torch.allclose(*(problem.objective(solution.weights_MFC) for solution in (ours, exact)), rtol=2e-8)
-
-
-degenerate_problems = st.builds(
-    degenerate,
-    seed=st.integers(0, 2**32 - 1),
-    images=st.integers(2, 40),
-    filters=st.integers(1, 15),
-    classes=st.integers(1, 3),
-    collinear=st.booleans(),
-    copies=st.integers(0, 3),
-    mixtures=st.integers(0, 2),
-    dead=st.integers(0, 2),
-)
 
 
 @settings(max_examples=100)

@@ -64,21 +64,26 @@ FLIPPED = np.array([[1, 2, -1], [0, 1, 2], [2, 0, 1]]), np.array([1, 0, 0])
 
 
 @settings(max_examples=100)
-@example(problem=(np.array([[1, 1], [0, 0], [2, 0]]), np.array([1, 0, 0])), scales=(1.0, 1.0))
-@example(problem=(np.kron(np.eye(2, dtype=int), FLIPPED[0]), np.r_[FLIPPED[1], FLIPPED[1]]), scales=(0.1, 0.7))
+@example(problem=(np.array([[1, 1], [0, 0], [2, 0]]), np.array([1, 0, 0])), scales=(1.0, 1.0), positive=False)
+@example(
+    problem=(np.kron(np.eye(2, dtype=int), FLIPPED[0]), np.r_[FLIPPED[1], FLIPPED[1]]),
+    scales=(0.1, 0.7),
+    positive=False,
+)
 @given(
     problem=tied(),
     scales=st.tuples(st.sampled_from([1.0, 2.0**-28, 0.1, 1 / 7, 1e5 / 3]), st.sampled_from([1.0, 0.1, 0.7])),
+    positive=st.booleans(),
 )
 def test_the_relevant_filters_are_those_of_rational_arithmetic(
-    problem: tuple[np.ndarray, np.ndarray], scales: tuple[float, float]
+    problem: tuple[np.ndarray, np.ndarray], scales: tuple[float, float], positive: bool
 ) -> None:
     """Scales but 1 round the numbers, which ties must outlive."""
     (responses, labels), (x, y) = problem, scales
-    scaled = problem_of(responses * x, labels[:, None] * y)
+    scaled = problem_of(responses * x, labels[:, None] * y).non_negative(positive)
     mu = [float(one) * y / x for one in MUS]
     gram, cross = (responses.T @ responses).tolist(), (responses.T @ labels).tolist()
-    exact_M = [exact_minimum(gram, cross, exact_mu) for exact_mu in MUS]
+    exact_M = [exact_minimum(gram, cross, exact_mu, positive) for exact_mu in MUS]
     for solution in (spg(scaled, mu), follow(scaled, mu)):
         for m, (exact_mu, exact) in enumerate(zip(MUS, exact_M, strict=True)):
             if exact is not None:

@@ -259,3 +259,29 @@ def test_importing_it_loads_nothing_and_all_of_it_is_there() -> None:
     assert set(tipping.__all__) <= set(dir(tipping))
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         tipping.nosuch  # noqa: B018
+
+
+def test_weights_of_at_least_zero(own: nn.Module, loader: DataLoader) -> None:
+    found = tipping.relevant_filters(own, loader, mu=3, positive=True)
+    images, labels = loader.dataset.tensors
+    device = next(own.parameters()).device
+    problem = MuLassoProblem.stream([(responses(own, images.to(device)), functional.one_hot(labels, CLASSES))])
+    expected = spg(problem.non_negative(), [3.0]).weights_MFC[0].numpy()
+    assert found.certified
+    assert (found.selection.weights_RC >= 0).all()
+    assert np.allclose(found.selection.weights_RC, expected, atol=1e-3 * np.abs(expected).max())
+    assert (tipping.relevant_filters(own, loader, mu=3).selection.weights_RC < 0).any()
+
+
+def test_auto_is_a_grid_of_the_path(own: nn.Module, loader: DataLoader) -> None:
+    grid = tipping.relevant_filters(own, loader, mu="auto")
+    counts = [len(found.order) for found in grid]
+    assert len(grid) == 9
+    assert np.allclose(np.diff(np.log([found.mu for found in grid])), np.log(grid[-1].mu / grid[0].mu) / 8, atol=2e-3)
+    assert counts[0] <= CLASSES
+    assert counts[0] < counts[-1]
+    assert grid[-2].selection.solution.binds_MC.any()
+    (same,) = tipping.relevant_filters(own, loader, mu=[grid[4].mu])
+    assert same.order.tolist() == grid[4].order.tolist()
+    with pytest.raises(tipping.InputError, match="give a number, several, or auto"):
+        tipping.relevant_filters(own, loader, mu="50%")

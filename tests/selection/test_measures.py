@@ -76,3 +76,24 @@ def test_labels_are_the_network_s_predictions_or_permuted(model: nn.Module, spli
     assert torch.equal(
         permuted.cross_FC, collect(filters_of(model), split, Measure(labels="permuted", seed=0)).cross_FC
     )
+
+
+@pytest.mark.parametrize("norm", ["frobenius", "squared", "spectral"])
+def test_raw_responses_are_the_norms_themselves(model: nn.Module, split: Split, norm: str) -> None:
+    places, maps = [], split.images_NCHW
+    with torch.no_grad():
+        for name, module in model.named_children():
+            maps = module(maps)
+            if name.startswith("relu"):
+                places.append(NORMS[norm](maps).double())
+    responses_NR, onehot_NC = torch.cat(places, 1), nn.functional.one_hot(split.labels_N).double()
+    problem = collect(filters_of(model), split, Measure(norm, scale="raw"))
+    assert torch.allclose(problem.gram_FF, responses_NR.T @ responses_NR, rtol=1e-5)
+    assert torch.allclose(problem.cross_FC[:, : onehot_NC.shape[1]], responses_NR.T @ onehot_NC, rtol=1e-5)
+    assert not torch.allclose(problem.gram_FF, collect(filters_of(model), split, Measure(norm)).gram_FF, rtol=0.1)
+
+
+def test_the_store_keeps_raw_responses_apart_and_others_where_they_were(model: nn.Module) -> None:
+    filters = filters_of(model)
+    assert "scale" not in Measure().recipe(filters)
+    assert Measure(scale="raw").recipe(filters) == {**Measure().recipe(filters), "scale": "raw"}

@@ -108,3 +108,14 @@ def test_what_stopped_a_column_stays_with_its_mu(rng: np.random.Generator, devic
     assert all("mu = 20" in why for why in solution.at(1).stopped.values())
     assert {m for m, _ in solution.at(1).stopped} == {0}
     assert torch.equal(solution.at(1).weights_MFC, solution.weights_MFC[1:])
+
+
+def test_responses_without_the_constants_explain_at_most_as_much_as_with_them(rng: np.random.Generator) -> None:
+    """Raw responses need not sum to the same for all images."""
+    raw, labels = rng.random((300, 8)), np.eye(3)[rng.integers(3, size=300)]
+    shares_C, noise = explainable(problem_of(raw, labels))
+    more_C, same = explainable(problem_of(np.c_[raw, np.ones(300)], labels))
+    assert noise == same
+    assert (shares_C <= more_C).all()
+    _, less = explainable(problem_of(raw / raw.sum(1, keepdims=True), labels))
+    assert less < noise

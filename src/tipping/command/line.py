@@ -34,6 +34,7 @@ from tipping.command.wording import describe_mistake as describe_mistake  # for 
 from tipping.command.wording import of_memory
 from tipping.errors import InputError
 from tipping.experiment import invocation
+from tipping.experiment.mu import expanded
 from tipping.experiment.overrides import swept
 
 
@@ -226,6 +227,7 @@ def run(
         name = main.__module__.rpartition(".")[2]  # as Hydra names the job
         call = " ".join(invocation.words_of_job(name))
         sys.argv[1:] = ["--help", f"hydra/help={name}", f"hydra.help.app_name='{call}'"]  # its own, with the defaults
+    sys.argv[1:] = expanded(sys.argv[1:])
     Sweep.stop = Stop()
     Sweep.stop.listen()
     _quiet()

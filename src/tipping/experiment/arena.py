@@ -19,6 +19,7 @@ from tipping.errors import InputError, require
 from tipping.experiment import checks, contest_files, outcome, records, staging
 from tipping.experiment.arena_options import ALL, CHEAP
 from tipping.experiment.config import ArenaConfig
+from tipping.experiment.mu import require_number
 from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.record import ArenaRecord
@@ -139,6 +140,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
         conf: the folder of the presets.
         given: what the command line gave to the job, for its record.
     """
+    require_number(config.mu)
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described, names = describe(config, device, conf), names_of(config)
     with stage("data"):
@@ -165,7 +167,7 @@ def job(config: ArenaConfig, directory: Path, conf: Path, given: Given | None = 
             classes=list(dataset.classes),
             accuracy=BareAccuracy(intact, chance),
             filters=outcome.count_filters(subject.filters.index, relevant),
-            selection=outcome.certificate("homotopy", relevant),
+            selection=outcome.certificate("homotopy", relevant, config.mu),
             images=len(images),
             entries=results.entries,
             refused=results.refused,
@@ -191,6 +193,8 @@ def names_of(config: ArenaConfig) -> list[str]:
     """
     require(config.selector == MU_LASSO, "selector", config.selector, "the arena compares many; give arena.selectors")
     require(config.randomize == "none", "randomize", config.randomize, "the arena takes networks as they are")
+    positive, remedy = config.selection.positive, "the arena has it as arena.selectors=mu_lasso_positive; leave it out"
+    require(not positive, "selection.positive", positive, remedy)
     chosen = config.arena.selectors
     if chosen in (ALL, [ALL]):
         chosen = list(SELECTORS)

@@ -10,9 +10,11 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from tipping.errors import require, require_mu, require_positive, require_whole
+from tipping.errors import require, require_positive, require_whole
 from tipping.experiment.arena_options import ArenaOptions
 from tipping.experiment.data_options import DataOptions, deciding_of_data
+from tipping.experiment.mu import mu_option, require_one_path
+from tipping.experiment.options import LATER
 from tipping.experiment.options import MU_LASSO as MU_LASSO  # for all that take options
 from tipping.tracking import Tracking
 
@@ -49,6 +51,7 @@ class TrainerOptions:
 
 AXES = {  # the axes of a protocol; docs/protocols.md says what each value means
     "norm": ("frobenius", "spectral", "squared"),
+    "scale": ("layer", "raw"),
     "maps": ("after_relu", "before_pooling", "all"),
     "labels": ("true", "predicted", "permuted"),
     "scope": ("filter", "first_input_channel"),
@@ -74,6 +77,7 @@ class Protocol:
     control: str
     draws: int
     evaluated_on: str
+    scale: str = "layer"
 
     def __post_init__(self) -> None:
         self.labels = self.labels.lower()  # YAML's true
@@ -84,18 +88,21 @@ class Protocol:
         require(
             plain, "protocol.value", self.value, "protocol.scope=first_input_channel sets weights to zero; give zero"
         )
+        masses = self.control != "norm" or self.scale == "layer"
+        require(masses, "protocol.control", self.control, "protocol.scale=raw has no response mass to match; give live")
         require_whole("protocol.draws", self.draws, 1)
 
 
 @dataclass
 class SelectionOptions:
-    """Options of the mu-lasso: its solver with stopping rules, and its Gram matrix."""
+    """Options of the mu-lasso: its solver with stopping rules, its Gram matrix, and the signs of its weights."""
 
     solver: str
     tolerance: float
     max_iterations: int | None = None  # for spg only
     gram: str = "float64"
     memory: float = 8.0
+    positive: bool = False
 
     def __post_init__(self) -> None:
         require(self.solver in ("spg", "homotopy"), "selection.solver", self.solver, "give spg or homotopy")
@@ -164,13 +171,7 @@ class StoreOptions:
     dir: str
 
 
-ELSEWHERE = (
-    "store",
-    "tracking",
-    "device",
-    "resume",
-    "replace",
-)  # options that decide where and how a job runs, not its result
+ELSEWHERE = ("store", "tracking", "device", "resume", "replace")  # decide where and how a job runs, not its result
 
 
 @dataclass
@@ -180,6 +181,7 @@ class Config:
     Attributes:
         model: the network's class (`_target_`) and its arguments, which the class checks. Besides, `checkpoint` is a
             file of weights, and `layers` names the layers that count, if not all.
+        mu: a number, or as text a share of the way from the first to the last mu that says something.
     """
 
     data: DataOptions
@@ -191,7 +193,7 @@ class Config:
     curve: CurveOptions
     visualize: VisualizeOptions
     store: StoreOptions
-    mu: float
+    mu: Any
     seed: int
     selector: str
     ablate: str
@@ -212,7 +214,9 @@ class Config:
         require(checkpoint is None or isinstance(checkpoint, str), "model.checkpoint", checkpoint, "give a file")
         named = isinstance(layers, list) and layers != [] and all(isinstance(layer, str) for layer in layers)
         require(layers is None or named, "model.layers", layers, "give a list of layers, such as [conv1,block?.*]")
-        require_mu("mu", self.mu)
+        self.mu = mu_option(self.mu)
+        if isinstance(self.mu, str):
+            require_one_path(self.mu, self.randomize, self.protocol.labels, self.selection.gram)
         require(self.ablate in ABLATE, "ablate", self.ablate, f"give {' or '.join(ABLATE)}")
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
@@ -251,7 +255,9 @@ def parse(composed: DictConfig) -> Config:
     """
     for option, hint in get_type_hints(Config).items():
         a_list = OmegaConf.is_list(composed.get(option))
-        require(not a_list or hint in (str, int, float, bool), option, composed.get(option), "give options by name")
+        require(
+            not a_list or hint in (str, int, float, bool, Any), option, composed.get(option), "give options by name"
+        )
     rules = OmegaConf.select(composed, "visualize.rules")
     require(not OmegaConf.is_dict(rules), "visualize.rules", rules, "give a list in brackets, such as [guided]")
     kind = ArenaConfig if "arena" in composed else Config
@@ -268,14 +274,14 @@ def deciding(config: Config) -> dict[str, Any]:
 def decisive(options: dict[str, Any]) -> dict[str, Any]:
     """Return those of a job's options that decide its result, without options at a default that older records lack."""
     chosen = {key: value for key, value in options.items() if key not in ELSEWHERE}
-    selection = {key: value for key, value in chosen["selection"].items() if key != "memory"}
-    if selection.get("gram") == "float64":
-        del selection["gram"]
+    for group, plain in LATER.items():
+        pairs = [*plain.items(), ("memory", chosen[group].get("memory"))]
+        chosen[group] = {key: value for key, value in chosen[group].items() if (key, value) not in pairs}
     if chosen.get("selector") == MU_LASSO:
         del chosen["selector"]
     if chosen.get("ablate", ABLATE[0]) == ABLATE[0]:
         chosen = {key: value for key, value in chosen.items() if key not in ("ablate", "by_class")}
-    return {**chosen, "selection": selection, **deciding_of_data(options["data"])}
+    return {**chosen, **deciding_of_data(options["data"])}
 
 
 def search_key(config: Config, *options: Any) -> str:

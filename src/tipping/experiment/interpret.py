@@ -13,6 +13,7 @@ from tipping.experiment.config import Config
 from tipping.experiment.network import find_or_train, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import compare_signals, draw_subject
+from tipping.experiment.reached import remark_on_mu
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import ClassEntry
 from tipping.experiment.stopwatch import Stopwatch
@@ -48,7 +49,11 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         with stage("responses"):
             problem, responses = subject.responses(store)
         with stage("selection"):
+            reach = subject.reach(problem, store)
+            subject = subject.at_mu(reach)
             selection = subject.select(problem)
+            if remark := remark_on_mu(subject.options.mu, selection, reach):
+                log.warning("%s", remark)
         with stage("intact"):
             manner = subject.manner(store)
             intact_N = subject.intact(images, store)
@@ -72,10 +77,10 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
 
         index = subject.filters.index
         record = InterpretRecord(
-            **described,
+            **{**described, "mu": subject.options.mu},
             **(given._asdict() if given else {}),
             classes=list(dataset.classes),
-            **outcome.outcome(config, index, selection, images, intact_N, predictions_AN, curve),
+            **outcome.outcome(subject.options, index, selection, images, intact_N, predictions_AN, curve, reach),
             overlap=checks.overlap_with(trained, selection, index.layer_F, config.seed),
             signals_alike=both.similarity if both else {},
             store={

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tipping.experiment.record import Record
 
 MU_LASSO = "mu_lasso"  # the selector of the paper, and of all records that name none
+LATER: dict[str, dict[str, Any]] = {  # what options that older records lack had for their jobs
+    "selection": {"gram": "float64", "positive": False},
+    "protocol": {"scale": "layer"},
+}
 OWN = "own"  # the name that a user's network has by default
 RECORD = "result.json"  # the file of a record, in the folder of its job
 # options that do not decide a result, or that tables show anyway
@@ -37,7 +41,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def varying_options(records: Sequence[Record]) -> list[str]:
     """Return the options that differ between the jobs of records and decide their results; mu and seed do not count."""
-    plain = flat({"data": asdict(DataOptions("", None)), "selector": MU_LASSO})  # older records lack some of these
+    plain = flat({"data": asdict(DataOptions("", None)), "selector": MU_LASSO, **LATER})  # older records lack some
     configs = [{**plain, **flat(record.config)} for record in records]
     options = dict.fromkeys(option for config in configs for option in config)
     different = [option for option in options if len({json.dumps(config.get(option)) for config in configs}) > 1]

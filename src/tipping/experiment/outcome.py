@@ -10,8 +10,10 @@ import numpy as np
 from tipping.ablation import DropCurve, accuracies, chance_of
 from tipping.data import Split
 from tipping.experiment import config
+from tipping.experiment.reached import binding
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import Accuracy, Certificate, CurvePoints, FilterCounts, SelfTest
+from tipping.mu_lasso import Reach
 from tipping.network import FilterIndex, Filters
 from tipping.selection import MATCHES, Selection, ranked_filters
 
@@ -24,21 +26,24 @@ def outcome(
     intact_N: np.ndarray,
     predictions_AN: np.ndarray,
     curve: DropCurve,
+    reach: Reach | None = None,
 ) -> dict[str, Any]:
     """Return the result of a job, as the parts of an `InterpretRecord`.
 
     Args:
+        options: the options of the job, with mu as a number.
         index: the index of the network's filters.
         images: the images evaluated.
         intact_N: the predictions of the intact network.
         predictions_AN: the predictions without the relevant filters, then without the filters of each control.
         curve: the accuracy-drop curve.
+        reach: between which mu the mu-lasso says something; None where that is not known.
     """
     intact, selected, *random = accuracies(np.vstack([intact_N, predictions_AN]), images.labels_N)
     return {
         "accuracy": Accuracy(intact, selected, random, chance_of(images)),
         "filters": count_filters(index, selection),
-        "selection": certificate(options.selection.solver, selection),
+        "selection": certificate(options.selection.solver, selection, options.mu, reach),
         "curve": CurvePoints(**curve.record()),
     }
 
@@ -56,9 +61,19 @@ def count_filters(index: FilterIndex, selection: Selection) -> FilterCounts:
     )
 
 
-def certificate(solver: str, selection: Selection) -> Certificate:
-    """Return the certificate of a selection's weights, which `solver` found."""
+def certificate(solver: str, selection: Selection, mu: float, reach: Reach | None = None) -> Certificate:
+    """Return the certificate of a selection's weights at mu, which `solver` found.
+
+    Where the reach is not known, the saturation mu of a class is if its weights are the only ones without the bound.
+    """
     solution = selection.solution
+    binds_C, saturation_C = binding(selection, mu, reach), None
+    if reach is not None:
+        saturation_C = reach.saturation_C.tolist()
+    elif binds_C is not None:
+        unique_C, norms_C = solution.unique_MC[0].tolist(), np.abs(selection.weights_RC).sum(0).tolist()
+        known_C = [unique and not binds for unique, binds in zip(unique_C, binds_C, strict=True)]
+        saturation_C = [norm if known else None for norm, known in zip(norms_C, known_C, strict=True)]
     return Certificate(
         solver=solver,
         relative_gap=solution.relative_gap_MC[0].tolist(),
@@ -68,6 +83,8 @@ def certificate(solver: str, selection: Selection) -> Certificate:
         explained=selection.explained_C.tolist(),
         explainable=selection.explainable_C.tolist(),
         explainable_by_noise=selection.noise,
+        binds=binds_C,
+        saturation=saturation_C,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tipping.experiment import schema
+from tipping.experiment.options import LATER
 from tipping.experiment.record_parts import (
     Accuracy,
     BareAccuracy,
@@ -211,12 +212,12 @@ def _class_entry(value: dict[str, Any]) -> ClassEntry:
 
 def _common(value: dict[str, Any]) -> dict[str, Any]:
     names = {one.name for one in fields(Record)} - {"job"}
+    protocol = {**LATER["protocol"], **value["protocol"]}
     numbers = [
         str(label) for label in range(len(value.get("selection", {}).get("explained", ())))
     ]  # named by later jobs
-    return {"classes": numbers} | {name: value[name] for name in value.keys() & names}
+    return {"classes": numbers} | {name: value[name] for name in value.keys() & names} | {"protocol": protocol}
 
 
 def _parsed(kind: Any, value: dict[str, Any]) -> Any:
-    required = [one.name for one in fields(kind) if one.default is MISSING]
-    return kind(**{name: value[name] for name in (*required, *(one.name for one in fields(kind) if one.name in value))})
+    return kind(**{one.name: value[one.name] for one in fields(kind) if one.name in value})  # older ones lack some

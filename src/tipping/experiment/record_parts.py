@@ -65,6 +65,8 @@ class Certificate:
         explained: the share of the variance of the labels that the weights explain.
         explainable: the share that any weights could explain.
         explainable_by_noise: the share that weights on noise would seem to explain.
+        binds: whether the bound mu binds; None in records from before it was noted, and in float32.
+        saturation: the mu from which the bound no longer binds; None for a class where it is not known.
     """
 
     solver: str
@@ -75,6 +77,8 @@ class Certificate:
     explained: list[float]
     explainable: list[float]
     explainable_by_noise: float
+    binds: list[bool] | None = None
+    saturation: list[float | None] | None = None
 
 
 @dataclass(frozen=True)

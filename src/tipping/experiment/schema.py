@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tipping.experiment.config import AXES
+from tipping.experiment.options import LATER
 
 SCHEMA = 7  # goes up with each change of the form
 WITHOUT_DIGESTS = 6  # the form before digests, which is still read
@@ -87,7 +88,10 @@ _common = _has(
     seed=_count,
     model=_has(name=_text),
     data=_text,
-    protocol=_has(name=_text, dense=_flag, draws=_count, **dict.fromkeys(AXES, _text)),
+    protocol=lambda value: (
+        _has(name=_text, dense=_flag, draws=_count)(value)
+        and _has(**dict.fromkeys(AXES, _text))({**LATER["protocol"], **value})
+    ),
     ended=_text,
     device=_text,
     schema=_count,
@@ -136,11 +140,18 @@ _sealed = _has(
 )
 
 
+def _bounded(selection: dict[str, Any]) -> bool:
+    """Return whether a certificate says well what the bound does, if at all, as older ones do not."""
+    binds, saturation = selection.get("binds"), selection.get("saturation")
+    return _or_none(_some(_flag))(binds) and _or_none(_some(_or_none(_number)))(saturation)
+
+
 def _said_twice(record: dict[str, Any]) -> bool:
     """Return whether what a record says both apart and among its options is the same."""
     options, protocol = record["config"], record["protocol"]
-    apart = {key: record[key] for key in ("mu", "seed", "model")} | {"data": {"name": record["data"]}}
-    among = {key: options.get(key) for key in ("mu", "seed", "model")} | {"data": {"name": options["data"]["name"]}}
+    keys = ("seed", "model") if type(options.get("mu")) is str else ("mu", "seed", "model")  # a share of the way
+    apart = {key: record[key] for key in keys} | {"data": {"name": record["data"]}}
+    among = {key: options.get(key) for key in keys} | {"data": {"name": options["data"]["name"]}}
     axes = {axis: value for axis, value in options["protocol"].items() if axis != "name"}
     return apart == among and axes.items() <= protocol.items()
 
@@ -184,7 +195,7 @@ def whole(record: dict[str, Any]) -> bool:
         return False
     if "curves" in record:
         return _training(record) and all(epoch.isdecimal() for epoch in record["curves"])
-    if not _selecting(record):
+    if not (_selecting(record) and _bounded(record["selection"])):
         return False
     if "entries" in record:
         return _contest(record)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from tipping.ablation import ablated, evaluate_ablations
 from tipping.data import Dataset, Split
 from tipping.errors import InputError
 from tipping.experiment import config
+from tipping.experiment.reached import mu_at
 from tipping.experiment.store import Item, Store
 from tipping.files import digest
-from tipping.mu_lasso import MuLassoProblem, Solution, homotopy, spg
+from tipping.mu_lasso import MuLassoProblem, Reach, Solution, followed_quickly, homotopy, spg
 from tipping.network import Filters, evaluating
 from tipping.selection import (
     Draws,
@@ -94,7 +96,7 @@ class Subject:
     def measure(self) -> Measure:
         """The measure of the filters' responses."""
         protocol = self.options.protocol
-        return Measure(protocol.norm, protocol.labels, self.options.seed, self.options.selection.gram)
+        return Measure(protocol.norm, protocol.labels, self.options.seed, self.options.selection.gram, protocol.scale)
 
     def responses(self, store: Store) -> tuple[MuLassoProblem, Item]:
         """Return the mu-lasso problem of the responses, and its item of the store; a new problem is kept there.
@@ -108,14 +110,14 @@ class Subject:
         watch = strongest.add if self.options.visualize.enabled else None
 
         def make() -> dict[str, Tensor]:
-            return asdict(collect(self.filters, self.train, self.measure, watch))
+            return collect(self.filters, self.train, self.measure, watch).products()
 
         item = store.fetch("responses", self._recipe(**self.measure.recipe(self.filters)), make)
         log.info("responses %s: %s", item.key, "found in the store" if item.existed else "collected")
         if watch and not item.existed:
             self._keep_strongest(store, strongest.on_cpu)
         try:
-            problem = MuLassoProblem(**item.tensors)
+            problem = MuLassoProblem(**item.tensors, positive=self.options.selection.positive)
         except ValueError as error:
             raise InputError(f"{item.path}: {error}; delete it, and the next job makes it anew") from error
         return problem.to(self.train.labels_N.device), item
@@ -129,12 +131,13 @@ class Subject:
         """
 
         def make() -> dict[str, Tensor]:
-            each = [asdict(collect(self.filters, self.train[start::parts], self.measure)) for start in range(parts)]
+            each = [collect(self.filters, self.train[start::parts], self.measure).products() for start in range(parts)]
             return {name: torch.stack([problem[name] for problem in each]) for name in each[0]}
 
         tensors = store.fetch("parts", self._recipe(parts=parts, **self.measure.recipe(self.filters)), make).tensors
         problems = [dict(zip(tensors, part, strict=True)) for part in zip(*tensors.values(), strict=True)]
-        return [MuLassoProblem(**problem).to(self.train.labels_N.device) for problem in problems]
+        positive, device = self.options.selection.positive, self.train.labels_N.device
+        return [MuLassoProblem(**problem, positive=positive).to(device) for problem in problems]
 
     def strongest(self, count: int, store: Store | None = None) -> tuple[Tensor, Tensor]:
         """Return the training images on which each response is largest, and the responses, both (count, R).
@@ -183,7 +186,7 @@ class Subject:
 
     def fresh_responses(self) -> MuLassoProblem:
         """Collect the mu-lasso problem of the responses anew, without a store."""
-        return collect(self.filters, self.train, self.measure)
+        return collect(self.filters, self.train, self.measure).non_negative(self.options.selection.positive)
 
     @property
     def draws(self) -> Draws:
@@ -194,6 +197,42 @@ class Subject:
     def select(self, problem: MuLassoProblem) -> Selection:
         """Select the relevant filters at the configured mu."""
         return self.select_each(problem, [self.options.mu])[0]
+
+    def reach(self, problem: MuLassoProblem, store: Store) -> Reach | None:
+        """Return between which mu the mu-lasso says something, by its exact path; a new answer is kept in the store.
+
+        Returns:
+            the reach; None where following the path would take long and mu is a number, in float32, whose rounding
+            hides the end, and where ties lead the path in circles.
+        """
+        asked = isinstance(self.options.mu, str)
+        if self.measure.gram != "float64" or not (asked or followed_quickly(problem)):
+            return None
+
+        def make() -> dict[str, Tensor]:
+            try:
+                reach = Reach.from_path(homotopy(problem))
+            except ArithmeticError:
+                reach = Reach(math.nan, np.full(problem.cross_FC.shape[1], math.nan))
+            return {"first": torch.tensor(reach.first), "saturation": torch.from_numpy(reach.saturation_C)}
+
+        recipe = self._recipe(positive=problem.positive, **self.measure.recipe(self.filters))
+        tensors = store.fetch("reach", recipe, make).tensors
+        first = float(tensors["first"])
+        return None if math.isnan(first) else Reach(first, tensors["saturation"].numpy())
+
+    def at_mu(self, reach: Reach | None) -> Subject:
+        """Return the subject with mu as a number, where the options have it as a share of the way.
+
+        Raises:
+            InputError: the way is not known, or there is none.
+        """
+        share = self.options.mu
+        if not isinstance(share, str):
+            return self
+        mu = mu_at(share, reach)
+        log.info("mu=%s of the way on the path: %g", share, mu)
+        return replace(self, options=replace(self.options, mu=mu))
 
     def select_each(self, problem: MuLassoProblem, mu: Sequence[float]) -> list[Selection]:
         """Select the relevant filters at each of several values of mu, by the configured solver and selector.

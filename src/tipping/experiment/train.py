@@ -14,6 +14,7 @@ from tipping.ablation import DropCurve, chance_of, drop_curve
 from tipping.errors import require
 from tipping.experiment import records, staging
 from tipping.experiment.config import Config
+from tipping.experiment.mu import require_number
 from tipping.experiment.network import find_or_train, load_dataset_and_model, pick_device, warn_near_chance
 from tipping.experiment.overrides import Given
 from tipping.experiment.pictures import check_pictures, draw_subject
@@ -44,6 +45,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         given: what the command line gave to the job, for its record.
     """
     require(config.randomize == "none", "randomize", config.randomize, "train.py trains all layers; use interpret.py")
+    require_number(config.mu)
     stage, store, device = Stopwatch(), Store(config.store.dir), pick_device(config.device)
     described = describe(config, device, conf)
     dataset, model = load_dataset_and_model(config, device)

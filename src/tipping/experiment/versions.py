@@ -24,6 +24,7 @@ from tipping.data import OWN, content_digests
 from tipping.errors import InputError
 from tipping.experiment import config
 from tipping.experiment.data_options import DataOptions
+from tipping.experiment.options import LATER
 from tipping.experiment.record import Record
 from tipping.network import file_digests
 
@@ -112,6 +113,7 @@ def _full_name(protocol: config.Protocol, conf: Path) -> str:
     if preset is None:
         return protocol.name
     given = {axis: str(getattr(protocol, axis)).lower() for axis in ("dense", *config.AXES)}  # as YAML writes true
+    preset = {**LATER["protocol"], **preset}  # a user's own may be older than an axis
     axes = [f"{axis}={value}" for axis, value in given.items() if value != str(preset.get(axis)).lower()]
     return ", ".join([protocol.name, *sorted(axes)])
 

@@ -27,7 +27,7 @@ CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**31}  # rows of the Gram matrix held at o
 
 
 def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
-    """Minimise the objective in the L1 ball by exact steps from face to face: weights (F, C).
+    """Minimise the objective in the L1 ball, or in its part with w ≥ 0, by exact steps from face to face: (F, C).
 
     The objective of the result is lower than that of `weights_FC` or equal to it. It is the minimum, unless rounding or
     `ROUNDS` end the descent; the caller has to certify it.
@@ -42,7 +42,6 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
         weights_FC: the start, in the ball.
         mu: the radius of the ball, one for all columns or (C,).
     """
-    gram_FF, cross_BF = problem.gram_FF, problem.cross_FC.T.contiguous()
     weights_BF, mu_B = weights_FC.T.clone(), mu.expand(weights_FC.shape[1])
     settled_B = (weights_BF == 0).all(1)  # at the minimum of its face
     entries_B = torch.full_like(settled_B, ENTRIES, dtype=torch.long)
@@ -50,7 +49,7 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         sign_BF, going_B = weights_BF[todo].sign(), ~settled_B[todo]
         ready = todo[~going_B]
-        entering_BF = _entering(gram_FF, cross_BF[ready], weights_BF[ready], mu_B[ready], entries_B[ready])
+        entering_BF = _entering(problem.classes(ready), weights_BF[ready], mu_B[ready], entries_B[ready])
         sign_BF[~going_B] += entering_BF
         going_B[~going_B] = (entering_BF != 0).any(1)
         todo, sign_BF = todo[going_B], sign_BF[going_B]
@@ -69,7 +68,7 @@ def descend(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor) -> Tensor:
                 )
                 lower_B[again] = change_B < 0
             grown_B, cut_B = lower_B & reached_B, ~lower_B & settled_B[columns]
-            more_B = (2 * tried_B).clamp(max=len(gram_FF))
+            more_B = (2 * tried_B).clamp(max=weights_BF.shape[1])
             fewer_B = (tried_B // 4).clamp(min=1) * (tried_B > 1)
             entries_B[columns] = torch.where(grown_B, more_B, torch.where(cut_B, fewer_B, tried_B))
             settled_B[columns] = reached_B | ~lower_B | (weights_BF[columns] == 0).all(1)
@@ -156,19 +155,20 @@ def chunks(support_BF: Tensor) -> Iterator[Tensor]:
             start = end
 
 
-def _entering(gram_FF: Tensor, cross_BF: Tensor, weights_BF: Tensor, mu_B: Tensor, entries_B: Tensor) -> Tensor:
+def _entering(problem: MuLassoProblem, weights_BF: Tensor, mu_B: Tensor, entries_B: Tensor) -> Tensor:
     """Return the signs of the filters that enter each column's support, 0 for all others: (B, F).
 
-    The filters that most violate |g_f| ≤ λ enter, at most `entries_B` in each column. The multiplier λ of the bound is
+    The filters whose pull most exceeds λ enter, at most `entries_B` in each column. The multiplier λ of the bound is
     |g| on the support where ‖w‖₁ = mu, and 0 otherwise.
     """
+    gram_FF, cross_BF = problem.gram_FF, problem.cross_FC.T
     pull_BF = cross_BF - weights_BF @ gram_FF  # −g
     sign_BF = weights_BF.sign()
     binding_B = weights_BF.abs().sum(1) >= BINDING * mu_B
     multiplier_B = binding_B * (pull_BF * sign_BF).sum(1) / sign_BF.abs().sum(1).clamp(min=1)
     reach_B = weights_BF.abs().sum(1) * gram_FF.diagonal().max() + cross_BF.abs().amax(1)
     rounding_B = SLACK * torch.finfo(gram_FF.dtype).eps * (multiplier_B + reach_B)
-    excess_BF = (pull_BF.abs() - (multiplier_B + rounding_B)[:, None]) * (sign_BF == 0)
+    excess_BF = (problem.pull(-pull_BF) - (multiplier_B + rounding_B)[:, None]) * (sign_BF == 0)
     most = min(int(entries_B.max()), excess_BF.shape[1]) if len(entries_B) else 0
     excess_BE, filter_BE = excess_BF.topk(most, dim=1)
     enters_BE = (excess_BE > 0) & (torch.arange(most, device=entries_B.device) < entries_B[:, None])

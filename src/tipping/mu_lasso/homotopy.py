@@ -117,7 +117,8 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPat
     """Follow the exact piecewise-linear path of each class [osborne2000; efron2004].
 
     The multiplier λ = ‖g‖∞ falls from its largest value to 0. Weights on the support and gradients off the support are
-    linear in λ until a weight reaches zero (its filter leaves) or a gradient reaches λ (its filter enters). The
+    linear in λ until a weight reaches zero (its filter leaves) or a gradient reaches λ in magnitude (its filter
+    enters). If weights must be at least 0, λ = max_f −g_f, and only filters whose gradient reaches −λ enter. The
     computation runs on the CPU in float64, whatever the problem's device and type.
 
     Args:
@@ -136,7 +137,9 @@ def homotopy(problem: MuLassoProblem, largest_mu: float = np.inf) -> SolutionPat
     cross_FC = problem.cross_FC.double().cpu().numpy()[live]
     none = ClassPath(np.zeros(0), np.zeros(0, int), np.zeros(0, np.int8), 0.0, len(problem.gram_FF))
     paths = (
-        _follow(_Face(gram_FF, norm_F, cross_F), live, len(problem.gram_FF), largest_mu) if cross_F.any() else none
+        _follow(_Face(gram_FF, norm_F, cross_F, problem.positive), live, len(problem.gram_FF), largest_mu)
+        if cross_F.any()
+        else none
         for cross_F in cross_FC.T
     )
     return SolutionPath(problem, tuple(paths), largest_mu)
@@ -177,6 +180,7 @@ class _Face:
         gram_FF: the normalised Gram matrix, which is not changed.
         norm_F: the norms of the filters' responses.
         cross_F: one column of XᵀL.
+        positive: whether weights must be at least 0.
 
     Attributes:
         sign_F: signs of the weights, 0 off S.
@@ -185,12 +189,13 @@ class _Face:
         unexplained_F: off S, the share of the diagonal that S does not explain: 0 for filters linearly dependent on S.
     """
 
-    def __init__(self, gram_FF: np.ndarray, norm_F: np.ndarray, cross_F: np.ndarray) -> None:
+    def __init__(self, gram_FF: np.ndarray, norm_F: np.ndarray, cross_F: np.ndarray, positive: bool = False) -> None:
         self.bound_F = 1 / norm_F
         self.sign_F, self.unexplained_F = np.zeros_like(cross_F), np.ones_like(cross_F)
         self.free_F, self.slope_F = columns = np.stack([cross_F * self.bound_F, np.zeros_like(cross_F)])
         self._columns_2F = columns
-        self.peak = float(np.abs(cross_F).max(initial=0))  # the largest λ
+        self._positive = positive
+        self.peak = float((cross_F if positive else np.abs(cross_F)).max(initial=0))  # the largest λ
         self._matrix_FF, self._copied = gram_FF, False
         self._recent: list[int] = []  # pivots not yet applied to the matrix
         block = max(BLOCK, len(cross_F) // 4)
@@ -213,7 +218,7 @@ class _Face:
             (-1, -free_F, bound_F - slope_F, outside_F & (bound_F - slope_F > 0)),  # or −λ
         )
         event = 0.0, 0, 0
-        for sign, over_F, under_F, where_F in candidates:
+        for sign, over_F, under_F, where_F in candidates[: 2 if self._positive else 3]:
             events_F = np.divide(over_F, under_F, out=np.zeros_like(over_F), where=where_F)
             if len(events_F) and (latest := float(events_F.max())) > event[0]:
                 event = latest, int(events_F.argmax()), sign
@@ -222,7 +227,8 @@ class _Face:
     def blurred(self, multiplier: float) -> bool:
         """Return whether rounding hides the events at λ: a filter linearly dependent on S has a gradient beyond λ."""
         dependent_F = (self.sign_F == 0) & self._dependent_F(multiplier)
-        return bool((dependent_F & (np.abs(self.free_F) > BLUR * multiplier * self.bound_F)).any())
+        pull_F = self.free_F if self._positive else np.abs(self.free_F)
+        return bool((dependent_F & (pull_F > BLUR * multiplier * self.bound_F)).any())
 
     def _dependent_F(self, multiplier: float) -> np.ndarray:
         """Return whether each filter off S counts as linearly dependent on S, up to rounding: (F,)."""

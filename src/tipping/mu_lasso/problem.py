@@ -18,6 +18,9 @@ ROWS = 1024  # of the Gram matrix worked on at once, so that no further matrix o
 class MuLassoProblem:
     """The mu-lasso problem: for each class, minimise f(w) = ½‖X w − l‖² over ‖w‖₁ ≤ mu [oramas2019].
 
+    The non-negative mu-lasso has the further condition w ≥ 0, so that Σ_f w_f ≤ mu [meynen2023]. Weights that may be
+    taken are those of the ball; of a non-negative problem, those of its part with w ≥ 0.
+
     X (N, F) and the one-hot labels L (N, C) enter by their products only. Weights are tensors (..., F, C), whose
     leading dimensions batch over values of mu.
 
@@ -25,6 +28,7 @@ class MuLassoProblem:
         gram_FF: XᵀX.
         cross_FC: XᵀL.
         label_sq_C: ‖l_c‖² of each class.
+        positive: whether weights must be at least 0.
 
     Raises:
         ValueError: shapes, types or devices do not fit, a value is not finite, the Gram matrix is not symmetric and
@@ -34,6 +38,7 @@ class MuLassoProblem:
     gram_FF: Tensor
     cross_FC: Tensor
     label_sq_C: Tensor
+    positive: bool = False
 
     def __post_init__(self) -> None:
         gram_FF, cross_FC, label_sq_C = self.gram_FF, self.cross_FC, self.label_sq_C
@@ -122,15 +127,27 @@ class MuLassoProblem:
         """Return the problem of the images of both problems, on the device of the first.
 
         Raises:
-            ValueError: the problems differ in their number of filters or classes, or in their type.
+            ValueError: the problems differ in their number of filters or classes, in their type, or in whether weights
+                must be at least 0.
         """
         for ours, theirs in ((self.cross_FC.shape, other.cross_FC.shape), (self.gram_FF.dtype, other.gram_FF.dtype)):
             if ours != theirs:
                 raise ValueError(f"problems that add up must have the same shape and type, got {ours} and {theirs}")
-        other = other.to(self.gram_FF.device)
-        return MuLassoProblem(
-            self.gram_FF + other.gram_FF, self.cross_FC + other.cross_FC, self.label_sq_C + other.label_sq_C
-        )
+        if self.positive != other.positive:
+            raise ValueError("problems that add up must both be non-negative, or neither")
+        theirs_there = other.to(self.gram_FF.device).products()
+        sums = {name: tensor + theirs_there[name] for name, tensor in self.products().items()}
+        return MuLassoProblem(**sums, positive=self.positive)
+
+    def products(self) -> dict[str, Tensor]:
+        """Return the tensors of the problem, by the names of their attributes."""
+        return {"gram_FF": self.gram_FF, "cross_FC": self.cross_FC, "label_sq_C": self.label_sq_C}
+
+    def non_negative(self, positive: bool = True) -> MuLassoProblem:
+        """Return the problem of the same products whose weights must be at least 0, or need not if not `positive`."""
+        part = self._part(**self.products())
+        object.__setattr__(part, "positive", positive)
+        return part
 
     def to(self, target: torch.device | torch.dtype | str) -> MuLassoProblem:
         """Return the problem on another device, or in another type; tensors are copied only where they change.
@@ -185,21 +202,31 @@ class MuLassoProblem:
         """Return ∇f = Xᵀ(X w − l) of each column: (..., F, C)."""
         return self.gram_FF @ weights_FC - self.cross_FC
 
-    def relative_gap(self, weights_FC: Tensor, mu: Tensor) -> Tensor:
-        """Return the relative duality gap (gᵀw + mu‖g‖∞) / max(f, 1) of each column, with g = ∇f: (..., C).
+    def pull(self, gradient_FC: Tensor) -> Tensor:
+        """Return how much f falls with ‖w‖₁ if the weight of each filter grows from 0, given g = ∇f: (..., F, C).
 
-        The numerator bounds f(w) − min f from above, for every w in the ball [jaggi2013].
+        It is |g_f|, since the weight may grow to either side; −g_f if weights must be at least 0. At the minimum no
+        filter pulls more than those of the support, whose pull is the multiplier λ ≥ 0 of the bound.
+        """
+        return -gradient_FC if self.positive else gradient_FC.abs()
+
+    def relative_gap(self, weights_FC: Tensor, mu: Tensor) -> Tensor:
+        """Return the relative duality gap (gᵀw + mu λ) / max(f, 1) of each column, with g = ∇f: (..., C).
+
+        λ is the largest pull: ‖g‖∞, or max(0, max_f −g_f) if weights must be at least 0. The numerator is the largest
+        gᵀ(w − v) over the v that may be taken; it bounds f(w) − min f from above, for every w that may be [jaggi2013].
         """
         gradient_FC = self.gradient(weights_FC)
-        gap_C = (gradient_FC * weights_FC).sum(-2) + mu * gradient_FC.abs().amax(-2)
+        gap_C = (gradient_FC * weights_FC).sum(-2) + mu * self.pull(gradient_FC).amax(-2).clamp(min=0)
         return gap_C / self.objective(weights_FC).clamp(min=1)
 
     def saturation(self) -> Tensor:
         """Return the saturation mu of each class, from which the bound no longer binds: (C,).
 
-        It is the smallest ‖w‖₁ among the minima of f without the bound, the solutions of G w = XᵀL. A linear program
-        minimises ‖w‖₁ over the null directions of G: eigenvectors whose eigenvalue is 0 up to rounding, after scaling
-        the diagonal to 1. In float32, rounding hides some directions: the result is within about a fifth.
+        It is the smallest ‖w‖₁ among the minima of f without the bound: the solutions of G w = XᵀL, or of non-negative
+        least squares, which all have one G w. A linear program minimises ‖w‖₁ over the null directions of G:
+        eigenvectors whose eigenvalue is 0 up to rounding, after scaling the diagonal to 1. In float32, rounding hides
+        some directions: the result is within about a fifth.
 
         Raises:
             RuntimeError: the linear program fails.
@@ -211,8 +238,12 @@ class MuLassoProblem:
         values, vectors = np.linalg.eigh(gram)
         null = values <= len(gram) * torch.finfo(self.gram_FF.dtype).eps * values.max(initial=0)
         range_, null_ = vectors[:, ~null], vectors[:, null] / norm
-        least = range_ @ (range_.T @ cross / values[~null, None]) / norm
-        norms = [_smallest_l1(weights, null_) for weights in least.T]
+        coordinates = range_.T @ cross
+        if self.positive:
+            least = _non_negative(values[~null], range_, coordinates) / norm
+        else:
+            least = range_ @ (coordinates / values[~null, None]) / norm
+        norms = [_smallest_l1(weights, null_, self.positive) for weights in least.T]
         return torch.as_tensor(norms, dtype=self.gram_FF.dtype, device=self.gram_FF.device)
 
 
@@ -221,8 +252,19 @@ def _blocks(filters: int) -> Iterator[slice]:
     return (slice(start, start + ROWS) for start in range(0, filters, ROWS))
 
 
-def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
+def _non_negative(values_K: np.ndarray, vectors_FK: np.ndarray, coordinates_KC: np.ndarray) -> np.ndarray:
+    """Return u ≥ 0 of least ½uᵀG u − qᵀu, for G of K eigenvalues over 0 and q = V coordinates: (F, C)."""
+    from scipy.optimize import nnls  # here: it takes long to load
+
+    root_K1 = np.sqrt(values_K)[:, None]
+    targets = (coordinates_KC / root_K1).T
+    return np.array([nnls(root_K1 * vectors_FK.T, one, maxiter=100 * len(vectors_FK))[0] for one in targets]).T
+
+
+def _smallest_l1(point: np.ndarray, directions: np.ndarray, positive: bool) -> float:
     """Return min over v of ‖point + directions v‖₁, as the linear program min Σt with −t ≤ point + directions v ≤ t.
+
+    If `positive`, point + directions v must be at least 0.
 
     Raises:
         RuntimeError: the linear program fails.
@@ -234,7 +276,8 @@ def _smallest_l1(point: np.ndarray, directions: np.ndarray) -> float:
     if not count:
         return float(np.abs(point).sum())
     cost = np.r_[np.zeros(count), np.ones(filters)]
-    sides = block_array([[directions, -eye_array(filters)], [-directions, -eye_array(filters)]], format="csc")
+    lower = None if positive else -eye_array(filters)
+    sides = block_array([[directions, -eye_array(filters)], [-directions, lower]], format="csc")
     result = linprog(cost, A_ub=sides, b_ub=np.r_[-point, point], bounds=(None, None), method="highs")
     if result.status != 0:
         raise RuntimeError(f"no saturation: {result.message}")

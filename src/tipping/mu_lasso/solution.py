@@ -27,7 +27,9 @@ class Solution:
         relative_gap_MC: the relative duality gap: f exceeds its minimum by at most the gap times max(f, 1).
         certified_MC: whether the weights are in the ball and the relative gap is at or under the tolerance.
         unique_MC: whether the column is certified and its solution is unique, and so its support: the filters with the
-            largest |gradient| are linearly independent [tibshirani2013]. Duplicate filters make it false.
+            largest pull, |gradient|, are linearly independent [tibshirani2013]. Duplicate filters make it false.
+        binds_MC: whether the bound binds: more room would lower f, by more than the tolerance and the gap. In float32,
+            f may fall without end along directions that the rounding of G has made: any bound binds.
         iterations_MC: gradient steps of `spg`, or breakpoints passed by `homotopy`.
         stopped: for each uncertified column, the reason why it stopped: a sentence, by (m, c).
     """
@@ -36,6 +38,7 @@ class Solution:
     relative_gap_MC: Tensor
     certified_MC: Tensor
     unique_MC: Tensor
+    binds_MC: Tensor
     iterations_MC: Tensor
     stopped: Mapping[tuple[int, int], str]
 
@@ -47,6 +50,7 @@ class Solution:
             self.relative_gap_MC[only],
             self.certified_MC[only],
             self.unique_MC[only],
+            self.binds_MC[only],
             self.iterations_MC[only],
             {(0, c): why for (row, c), why in self.stopped.items() if row == m},
         )
@@ -94,37 +98,52 @@ def certify(
     iterations_MC: Tensor,
     reasons: Mapping[tuple[int, int], str],
 ) -> Solution:
-    """Return a solution with its certificates: duality gaps and uniqueness, computed in float64.
+    """Return a solution with its certificates: duality gaps, uniqueness, and what binds, computed in float64.
 
     Args:
-        weights_MFC: the weights; columns outside the ball of radius mu, beyond rounding, are not certified.
+        weights_MFC: the weights; columns outside the ball of radius mu, beyond rounding, are not certified, nor are
+            those with a negative weight where weights must be at least 0.
         reasons: for columns (m, c) over the tolerance, the reason why the solver stopped.
     """
     exact = problem.to(torch.float64)
     gap_MC = exact.relative_gap(weights_MFC.double(), mu_M[:, None])
     rounding = 4 * weights_MFC.shape[1] * torch.finfo(weights_MFC.dtype).eps
     inside_MC = weights_MFC.double().abs().sum(1) <= (1 + rounding) * mu_M[:, None]
+    if problem.positive:
+        inside_MC &= (weights_MFC >= 0).all(1)
     certified_MC = inside_MC & (gap_MC <= tolerance)
     unique_MC = certified_MC & _unique(exact, weights_MFC.double(), mu_M[:, None], gap_MC)
+    binds_MC = _relief(exact, weights_MFC.double()) > gap_MC.clamp(min=tolerance)
     last = "exact descents went no further" if weights_MFC.dtype == torch.float64 else "weights rounded to float32"
     stopped = {
         (m, c): f"mu = {float(mu_M[m]):g}, class {c}: stopped at a relative gap of {float(gap_MC[m, c]):.1e}, over "
         f"{tolerance:g}: {reasons.get((m, c), last)}"
         for m, c in (~certified_MC).nonzero().tolist()
     }
-    return Solution(weights_MFC, gap_MC, certified_MC, unique_MC, iterations_MC, stopped)
+    return Solution(weights_MFC, gap_MC, certified_MC, unique_MC, binds_MC, iterations_MC, stopped)
+
+
+def _relief(problem: MuLassoProblem, weights_MFC: Tensor) -> Tensor:
+    """Return −gᵀw / max(f, 1), with g = ∇f: (M, C).
+
+    At the minimum, g is −λ times the sign of w on the support, so that −gᵀw = λ ‖w‖₁. The multiplier λ ≥ 0 is the rate
+    at which the minimum falls with mu, and 0 where the bound does not bind. Since the minimum is convex in mu, a ball
+    of twice the size lowers it by at most mu λ. The sum hardly feels that weights are rounded, as g itself does.
+    """
+    return -(problem.gradient(weights_MFC) * weights_MFC).sum(1) / problem.objective(weights_MFC).clamp(min=1)
 
 
 def _unique(problem: MuLassoProblem, weights_MFC: Tensor, mu_M1: Tensor, gap_MC: Tensor) -> Tensor:
-    """Return whether the live filters tied for the largest |gradient| are linearly independent: boolean (M, C).
+    """Return whether the live filters tied for the largest pull are linearly independent: boolean (M, C).
 
-    A filter is tied if its |gradient| is at least the smallest on the support, up to `TIE` and the gap.
+    A filter is tied if its pull is at least the smallest on the support, or at least λ without one, up to `TIE` and the
+    gap.
     """
     normalised_FF, _ = problem.normalised()
     live_F = normalised_FF.diagonal() > 0
-    sizes_MFC = problem.gradient(weights_MFC).abs()
+    sizes_MFC = problem.pull(problem.gradient(weights_MFC))
     spare_MC = gap_MC.clamp(min=SPARE) * problem.objective(weights_MFC).clamp(min=1) / mu_M1
-    smallest_MC = torch.where(weights_MFC != 0, sizes_MFC, sizes_MFC.amax(1, keepdim=True)).amin(1)
+    smallest_MC = torch.where(weights_MFC != 0, sizes_MFC, sizes_MFC.amax(1, keepdim=True).clamp(min=0)).amin(1)
     limit_MC = (1 - TIE) * smallest_MC - spare_MC
     tied_MFC = live_F[:, None] & (sizes_MFC >= limit_MC.unsqueeze(1))
     columns_BF = tied_MFC.transpose(1, 2).flatten(0, 1)

@@ -31,7 +31,7 @@ def spg(
     and descents alternate. Columns at or under the tolerance leave the batch.
 
     Args:
-        problem: F filters, C classes, on any device.
+        problem: F filters, C classes, on any device; non-negative or not.
         mu: M bounds on ‖w_c‖₁, each over 0, in any order.
         tolerance: the relative duality gap at which a column is done; by default 1e-8 in float64, 1e-3 in float32.
         max_iterations: the number of gradient steps at one mu after which unfinished columns are returned as they are,
@@ -91,13 +91,15 @@ def _solve(
 def gradient_steps(problem: MuLassoProblem, weights_FC: Tensor, mu: Tensor, steps: int) -> Tensor:
     """Return the weights (F, C) after some steps of spectral projected gradient in the ball of radius mu [birgin2000].
 
+    If weights must be at least 0, it is the part of the ball where they are.
+
     Each step has Barzilai-Borwein length and is followed by a line search, which is exact since f is quadratic.
     """
     tiny = torch.finfo(weights_FC.dtype).tiny
     gradient_FC = problem.gradient(weights_FC)
     step_C = mu / gradient_FC.abs().amax(0).clamp(min=tiny)
     for _ in range(steps):
-        direction_FC = project_l1_ball(weights_FC - step_C * gradient_FC, mu) - weights_FC
+        direction_FC = project_l1_ball(weights_FC - step_C * gradient_FC, mu, problem.positive) - weights_FC
         product_FC = problem.gram_FF @ direction_FC
         slope_C = (gradient_FC * direction_FC).sum(0)  # f(w + t d) = f(w) + t slope + t² curvature / 2
         curvature_C = (direction_FC * product_FC).sum(0).clamp(min=tiny)

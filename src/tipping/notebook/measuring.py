@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from tipping.ablation import chance_of
 from tipping.ablation import drop_curve as measured_curve
 from tipping.data import Split
 from tipping.errors import InputError, require, require_mu, require_whole
-from tipping.mu_lasso import MuLassoProblem, Solution, homotopy
+from tipping.mu_lasso import MuLassoProblem, Reach, Solution, homotopy
 from tipping.network import Filters
 from tipping.notebook.loader import Batches, checked, class_names, gathered, with_labels_below
 from tipping.notebook.results import Curve, RelevantFilters, Tipping, require_kind
@@ -30,6 +30,7 @@ def relevant_filters(
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> RelevantFilters:
     """Find the relevant filters at one mu."""
 
@@ -38,11 +39,12 @@ def relevant_filters(
 def relevant_filters(
     network: Filters | nn.Module,
     batches: Batches,
-    mu: Sequence[float],
+    mu: Sequence[float] | Literal["auto"],
     *,
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> list[RelevantFilters]:
     """Find the relevant filters at several mu."""
 
@@ -50,11 +52,12 @@ def relevant_filters(
 def relevant_filters(
     network: Filters | nn.Module,
     batches: Batches,
-    mu: float | Sequence[float] = 100,
+    mu: float | Sequence[float] | Literal["auto"] = 100,
     *,
     draws: Draws = LAYER_MATCHED,
     classes: Sequence[str] | None = None,
     selector: str = MU_LASSO,
+    positive: bool = False,
 ) -> RelevantFilters | list[RelevantFilters]:
     """Find the relevant filters of a network, those with a weight for some class, by the mu-lasso [oramas2019].
 
@@ -66,22 +69,24 @@ def relevant_filters(
         batches: any iterable of images (N, C, H, W) and integer labels (N,), such as a DataLoader of the training
             images, or a split of `tipping.images`. It is gone through once; a few batches at a time are moved to the
             model's device.
-        mu: the L1 radius of each class: one value, or several, for which the path is followed once.
+        mu: the L1 radius of each class: one value, or several, for which the path is followed once; or `auto`, nine
+            values from the first mu that says something to the last, where the path ends.
         draws: the random controls with which `drop_curve` compares.
         classes: the names of the classes; by default, those that the loader's data set has as `classes`, if any.
         selector: what chooses the filters: `mu_lasso`, or the name of another of `tipping.selectors`, which gives as
             many filters as the mu-lasso, those with the largest scores. For these the batches are put together in
             memory.
+        positive: whether the weights of the mu-lasso must be at least 0.
 
     Returns:
-        the relevant filters; a list of them if mu is several values.
+        the relevant filters; a list of them if mu is several values, or `auto`.
 
     Raises:
         InputError: the network has no filters, or does not give logits; the batches hold something else; mu or draws
             are out of range; there is no such selector, or it does not suit the network.
     """
     require_kind(network, (Filters, nn.Module), "a torch network, or tipping.Filters")
-    several = _values(mu)
+    given = None if isinstance(mu, str) and mu == "auto" else _values(mu)
     require_whole("draws.count", draws.count, at_least=1)
     require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
     require_selector(selector)
@@ -91,7 +96,8 @@ def relevant_filters(
     images = with_labels_below(pairs, filters.classes)
     split = None if selector == MU_LASSO else _together(batches, images, filters)
     try:
-        problem = collect(filters, split or images)
+        problem = collect(filters, split or images).non_negative(positive)
+        several = given or _grid(problem)
         chosen = select_each(problem, filters, several, solver=_exactly, draws=draws)
     except ArithmeticError as error:
         raise InputError(str(error)) from error
@@ -101,7 +107,14 @@ def relevant_filters(
             for one, value in zip(chosen, several, strict=True)
         ]
     each = [RelevantFilters(filters, value, selection, names) for value, selection in zip(several, chosen, strict=True)]
-    return each if np.ndim(mu) else each[0]
+    return each if given is None or np.ndim(mu) else each[0]
+
+
+def _grid(problem: MuLassoProblem) -> list[float]:
+    """Return values of mu from the first that says something to the last, by the exact path."""
+    reach = Reach.from_path(homotopy(problem))
+    require(reach.last > 0, "mu", "auto", "no class depends on any filter; give other images")
+    return reach.grid()
 
 
 def _values(mu: float | Sequence[float]) -> list[float]:
@@ -109,7 +122,7 @@ def _values(mu: float | Sequence[float]) -> list[float]:
     try:
         mu_M = np.atleast_1d(np.asarray(mu, dtype=float))
     except (TypeError, ValueError) as error:
-        raise InputError(f"mu={mu!r}: give a number, or several") from error
+        raise InputError(f"mu={mu!r}: give a number, several, or auto") from error
     require(mu_M.ndim == 1 and mu_M.size > 0, "mu", mu, "give a number, or several")
     for value in mu_M.tolist():
         require_mu("mu", value)

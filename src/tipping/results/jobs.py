@@ -36,10 +36,11 @@ class Job(NamedTuple):
 
     @property
     def network(self) -> tuple[str, ...]:
-        """The key that all jobs of one network share: weights, protocol, randomization, selector and solver."""
+        """The key that all jobs of one network share: weights, protocol, randomization, selector, solver and signs."""
         axes = json.dumps(self.record.protocol, sort_keys=True)
         options = self.record.config
-        chosen_by = options.get("selector", MU_LASSO), options["selection"]["solver"]
+        selection = options["selection"]
+        chosen_by = options.get("selector", MU_LASSO), selection["solver"], str(selection.get("positive", False))
         return str(self.record.store["weights"]), axes, options["randomize"], *chosen_by
 
 

@@ -197,6 +197,8 @@ def job_row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
         "anything_relevant": max(selection.explainable) > selection.explainable_by_noise,
         "relative_gap": max(selection.relative_gap),
         "certified": selection.certified,
+        "binds": "" if selection.binds is None else sum(selection.binds),
+        "saturation": max((mu for mu in selection.saturation or () if mu is not None), default=""),
         **{f"overlap_{key}": getattr(record.overlap, key, "") for key in ("jaccard", "rank_correlation")},
         "overlap_by_chance": _range(getattr(record.overlap, "jaccard_by_chance", None)),
         "rank_correlation_by_chance": _range(getattr(record.overlap, "rank_correlation_by_chance", None)),

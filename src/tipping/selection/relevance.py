@@ -163,6 +163,8 @@ def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
         the value that all R² stay under with 95 % probability if labels do not depend on responses. For N images and
             responses of rank r whose span holds the constants, R² then follows the Beta distribution with parameters
             (r − 1)/2 and (N − r)/2 [anderson2003], as far as labels are normal; Bonferroni correction over classes.
+            The span holds them where the responses of a layer sum to 1. Where it does not, R² is at most that of the
+            span with them, of rank r + 1.
     """
     from scipy.stats import beta  # here: it takes long to load
 
@@ -173,6 +175,8 @@ def explainable(problem: MuLassoProblem) -> tuple[np.ndarray, float]:
     along_RC = vectors_RR[:, range_R].T @ (problem.cross_FC.double() / norm_R[:, None]).to(vectors_RR)
     fitted_C = (along_RC.square() / values_R[range_R, None]).sum(0).cpu().numpy()
     images, classes, rank = round(float(problem.label_sq_C.sum())), len(fitted_C), int(range_R.sum())
+    constants = float((along_RC.sum(1).square() / values_R[range_R]).sum())  # ‖P 1‖², as one-hot labels sum to 1
+    rank += constants < (1 - torch.finfo(values_R.dtype).eps ** 0.5) * images
     if rank >= images:
         noise = 1.0
     else:

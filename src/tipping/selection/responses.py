@@ -97,18 +97,21 @@ class Measure:
         labels: `true`, `predicted` (by the network) or `permuted` (at random among the images).
         seed: the seed of the permutation.
         gram: the type of the Gram matrix: `float64`, or `float32`, which takes half the memory.
+        scale: `layer`, norms are divided by their sum over the layer; or `raw`, they are left as they are.
     """
 
     norm: str = "frobenius"
     labels: str = "true"
     seed: int = 0
     gram: str = "float64"
+    scale: str = "layer"
 
     def recipe(self, filters: Filters) -> dict[str, Any]:
-        """Return the norm, labels and maps: with the network and images, they decide the responses."""
+        """Return the norm, scale, labels and maps: with the network and images, they decide the responses."""
         labels = f"permuted by {self.seed}" if self.labels == "permuted" else self.labels
         halved = {} if self.gram == "float64" else {"gram": self.gram}
-        return {"norm": self.norm, "labels": labels, "maps": filters.maps, **halved}
+        raw = {} if self.scale == "layer" else {"scale": self.scale}
+        return {"norm": self.norm, "labels": labels, "maps": filters.maps, **halved, **raw}
 
 
 PLAIN = Measure()
@@ -122,8 +125,9 @@ def collect(
 ) -> MuLassoProblem:
     """Collect the mu-lasso problem of a network: responses X of all images against one-hot labels L.
 
-    X (N, R) holds a norm of each map, L1-normalised at each place measured [oramas2019]. XᵀX and XᵀL are summed batch
-    by batch, so that X is never in memory as a whole; in float64, or rounded to float32 once a batch.
+    X (N, R) holds a norm of each map, L1-normalised at each place measured [oramas2019] unless the scale is raw. XᵀX
+    and XᵀL are summed batch by batch, so that X is never in memory as a whole; in float64, or rounded to float32 once a
+    batch.
 
     Args:
         watch: called with the responses (N, R) of some images at a time.
@@ -171,11 +175,11 @@ def response_batches(
             waiting.append((norms.copy(), outputs.argmax(1) if predicted else labels_N))
             count += len(labels_N)
             if count + len(labels_N) > TOGETHER:
-                yield _normalized(waiting, filters.classes)
+                yield _responses(waiting, filters.classes, measure.scale)
                 waiting.clear()
                 count = 0
     if waiting:
-        yield _normalized(waiting, filters.classes)
+        yield _responses(waiting, filters.classes, measure.scale)
 
 
 def _tried(part: nn.Module, model: nn.Module, maps: Maps, image_1CHW: Tensor) -> nn.Module:
@@ -212,10 +216,12 @@ def _batches(images: Images, measure: Measure) -> Iterable[tuple[Tensor, Tensor]
     return evaluation_batches(replace(images, labels_N=images.labels_N[order_N.to(images.labels_N.device)]))
 
 
-def _normalized(batches: list[tuple[list[Tensor], Tensor]], classes: int) -> tuple[Tensor, Tensor]:
+def _responses(batches: list[tuple[list[Tensor], Tensor]], classes: int, scale: str) -> tuple[Tensor, Tensor]:
     """Return the responses (N, R) and one-hot labels (N, C) of some batches of norms and labels."""
     places = zip(*(norms for norms, _ in batches), strict=True)
-    responses_NR = torch.cat([normalize(torch.cat(place)) for place in places], dim=1)
+    norms = [torch.cat(place) for place in places]
+    scaled = [normalize(one) if scale == "layer" else one.double() for one in norms]
+    responses_NR = torch.cat(scaled, dim=1)
     if not responses_NR.isfinite().all():
         raise InputError(
             "the network's responses are not finite: look for NaN in its images and weights, or train with a smaller "

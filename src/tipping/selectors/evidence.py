@@ -125,10 +125,14 @@ class Evidence:
         """
         return self.path_to(self.mu)
 
-    def path_to(self, mu: float) -> SolutionPath:
-        """Return the exact solutions of the mu-lasso at every mu up to one, which may be infinite; raise as `path`."""
+    def path_to(self, mu: float, positive: bool = False) -> SolutionPath:
+        """Return the exact solutions of the mu-lasso at every mu up to one, which may be infinite; raise as `path`.
+
+        Args:
+            positive: whether weights must be at least 0.
+        """
         try:
-            return homotopy(self.responses.problem, largest_mu=mu)
+            return homotopy(self.responses.problem.non_negative(positive), largest_mu=mu)
         except ArithmeticError as error:
             raise InputError(f"the path of the mu-lasso cannot be followed: {error}") from error
 

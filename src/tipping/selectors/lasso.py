@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from tipping.errors import InputError
 from tipping.selectors.evidence import Evidence
-from tipping.selectors.squares import factored, nearest_in_hull, non_negative_least_squares
-
-TOLERANCE = 1e-8  # relative duality gap
 
 
 def by_strength(evidence: Evidence) -> np.ndarray:
@@ -46,26 +41,10 @@ def by_contribution(evidence: Evidence) -> np.ndarray:
 
 
 def by_positive_weight(evidence: Evidence) -> np.ndarray:
-    """Return the weights of the mu-lasso whose weights are at least 0: (F, C) [lawson1974; wolfe1976].
-
-    Each class c minimises ½‖X w − l_c‖² over w ≥ 0 with Σ_f w_f ≤ mu. Where the bound binds, w = mu v with Σ_f v_f = 1,
-    and X w − l is Σ_f v_f (mu x_f − l): the point nearest to 0 in the convex hull of the mu x_f − l.
+    """Return the weights at mu of the mu-lasso whose weights are at least 0: (F, C) [efron2004; meynen2023].
 
     Raises:
-        InputError: the solution of a class has a relative duality gap over 1e-8.
+        InputError: ties between filters lead the path in circles.
     """
-    problem, mu = evidence.responses.problem, evidence.mu
-    weights_RC = non_negative_least_squares(problem) / problem.normalised()[1].cpu().numpy()[:, None]
-    live_R = ~problem.dead_F()
-    gram_VV, cross_VC = problem.gram_FF.cpu().numpy()[np.ix_(live_R, live_R)], problem.cross_FC.cpu().numpy()[live_R]
-    rows_KV, target_KC = factored(gram_VV, cross_VC)
-    for c in np.flatnonzero(weights_RC.sum(0) > mu):
-        weights_RC[live_R, c] = mu * nearest_in_hull(mu * rows_KV - target_KC[:, [c]])
-    weights_FC = torch.as_tensor(weights_RC).to(problem.gram_FF)
-    gradient_FC = problem.gradient(weights_FC)
-    over_C = (gradient_FC * weights_FC).sum(0) - mu * gradient_FC.amin(0).clamp(max=0)  # of the least objective
-    gap_C = over_C / problem.objective(weights_FC).clamp(min=1)
-    if float(gap_C.max()) > TOLERANCE:
-        culprit = f"the non-negative mu-lasso of class {int(gap_C.argmax())}"
-        raise InputError(f"{culprit} keeps a relative gap of {float(gap_C.max()):.1e}: leave mu_lasso_positive out")
-    return evidence.by_filter(weights_RC)
+    path = evidence.path_to(evidence.mu, positive=True)
+    return evidence.by_filter(path.weights([evidence.mu])[0].cpu().numpy())

@@ -29,18 +29,3 @@ def non_negative_least_squares(problem: MuLassoProblem) -> np.ndarray:
     weights_FC = np.zeros_like(cross_FC)
     weights_FC[live_F] = np.array([nnls(rows_KV, target_K, maxiter=100 * len(live_F))[0] for target_K in target_KC.T]).T
     return weights_FC
-
-
-def nearest_in_hull(points_KV: np.ndarray) -> np.ndarray:
-    """Return v ≥ 0 with Σ v = 1 that minimises ‖P v‖, for the V points in the columns of P: (V,) [wolfe1976].
-
-    It is what non-negative least squares make of ‖P u‖² + κ² (Σ u − 1)², divided by Σ u, for every κ: of all u with one
-    Σ u, the multiple of v is the best.
-    """
-    from scipy.optimize import nnls
-
-    kappa = np.linalg.norm(points_KV, axis=0).mean()
-    rows_KV = np.vstack([points_KV, np.full_like(points_KV[:1], kappa)])
-    weights_V, _ = nnls(rows_KV, np.append(np.zeros(len(points_KV)), kappa), maxiter=100 * len(rows_KV.T))
-    shares_V: np.ndarray = weights_V / weights_V.sum()
-    return shares_V

@@ -107,11 +107,11 @@ class Run:
                 "ablation/random": sum(accuracy["random"]) / len(accuracy["random"]),
                 **{f"ablation/random_{i}": value for i, value in enumerate(accuracy["random"])},
                 "tipping/distance": abs(accuracy["selected"] - (accuracy["intact"] + accuracy["chance"]) / 2),
-                "filters/relevant": filters["relevant"],
-                "filters/total": filters["total"],
+                **{f"filters/{key}": filters[key] for key in ("relevant", "total")},
                 **{f"filters/{layer}": count for layer, count in filters["per_layer"].items()},
                 "selection/relative_gap": max(selection["relative_gap"]),
                 "selection/certified": selection["certified"],
+                "selection/binds": sum(selection["binds"] or ()),
                 **{f"seconds/{stage}": seconds for stage, seconds in record["seconds"].items()},
             }
         )
