@@ -44,8 +44,8 @@ def page(browser: webdriver.Chrome, sweep: Path) -> webdriver.Chrome:
 
 def cells(page: webdriver.Chrome) -> list[dict[str, str]]:
     """The rows of the table of jobs, as they are shown."""
-    heads = [head.text for head in page.find_elements(By.CSS_SELECTOR, "table.sortable th")]
-    rows = page.find_elements(By.CSS_SELECTOR, "table.sortable tbody tr")
+    heads = [head.text for head in page.find_elements(By.CSS_SELECTOR, "#jobs table th")]
+    rows = page.find_elements(By.CSS_SELECTOR, "#jobs table tbody tr")
     texts = [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
     return [dict(zip(heads, row, strict=True)) for row in texts]
 
@@ -84,7 +84,7 @@ def test_a_click_sorts(page: webdriver.Chrome, head: str) -> None:
     def values() -> list[float]:
         return [float(re.match(r"[\d.]+", row[head]).group()) for row in cells(page)]
 
-    (button,) = (b for b in page.find_elements(By.CSS_SELECTOR, "th button") if b.text == head)
+    (button,) = (b for b in page.find_elements(By.CSS_SELECTOR, "#jobs th button") if b.text == head)
     button.click()
     assert values() == sorted(values())
     button.click()
