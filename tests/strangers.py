@@ -50,6 +50,7 @@ def state_of(model: nn.Module) -> list[object]:
 
 CALLS = {
     "relevant_filters": lambda relevant, loader: tipping.relevant_filters(relevant.filters.given, loader, mu=5),
+    "ablate_classes": lambda relevant, loader: tipping.ablate_classes(relevant, loader),
     "drop_curve": lambda relevant, loader: tipping.drop_curve(relevant, loader, points=3),
     "gallery": lambda relevant, loader: tipping.gallery(relevant, loader, images=2),
     "compare_selectors": lambda relevant, loader: tipping.compare_selectors(

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from tipping.data import load_anew as images
     from tipping.errors import InputError
     from tipping.network import Filters
-    from tipping.notebook import compare_selectors, drop_curve, explain, gallery, relevant_filters, tipping_point
+    from tipping.notebook import (
+        ablate_classes,
+        compare_selectors,
+        drop_curve,
+        explain,
+        gallery,
+        relevant_filters,
+        tipping_point,
+    )
     from tipping.selection import Draws
     from tipping.visualize import look as backproject
 
@@ -18,6 +26,7 @@ __all__ = [
     "Draws",
     "Filters",
     "InputError",
+    "ablate_classes",
     "ablated",
     "backproject",
     "compare_selectors",
@@ -33,6 +42,7 @@ WINGS = {  # the wing of each name, and the name there; imported on first use, s
     "Draws": ("selection", "Draws"),
     "Filters": ("network", "Filters"),
     "InputError": ("errors", "InputError"),
+    "ablate_classes": ("notebook", "ablate_classes"),
     "ablated": ("ablation", "ablated"),
     "backproject": ("visualize", "look"),
     "compare_selectors": ("notebook", "compare_selectors"),

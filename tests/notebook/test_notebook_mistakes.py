@@ -75,7 +75,7 @@ def test_a_mistake_is_one_line(mistake: str, own: nn.Module, loader: DataLoader)
     assert state_of(own) == before
 
 
-@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "gallery"])
+@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "ablate_classes", "gallery"])
 def test_a_generator_is_gone_through_once(own: nn.Module, loader: DataLoader, call: str) -> None:
     relevant, batches = tipping.relevant_filters(own, loader, mu=5), iter(list(loader))
     found, expected = CALLS[call](relevant, batches), CALLS[call](relevant, loader)

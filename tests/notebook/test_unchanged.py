@@ -39,7 +39,7 @@ def breaking(loader: DataLoader, after: int = 2) -> Iterator[tuple[Tensor, Tenso
         yield batch
 
 
-@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "gallery"])
+@pytest.mark.parametrize("call", ["relevant_filters", "drop_curve", "ablate_classes", "gallery"])
 def test_the_model_is_as_before_after_a_failure_in_the_loader(used: nn.Module, loader: DataLoader, call: str) -> None:
     relevant, before = tipping.relevant_filters(used, loader, mu=5), state_of(used)
     with pytest.raises(RuntimeError, match="the disk is gone"):

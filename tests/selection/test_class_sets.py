@@ -35,8 +35,8 @@ def selection(problem: MuLassoProblem, filters: Filters) -> Selection:
 
 
 @pytest.fixture
-def sets(selection: Selection, problem: MuLassoProblem, filters: Filters) -> list[ClassSets]:
-    return class_sets(selection, problem, filters, MU, Draws(3))
+def sets(selection: Selection, filters: Filters) -> list[ClassSets]:
+    return class_sets(selection, filters, MU, Draws(3))
 
 
 def weights_by_loops(selection: Selection) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_others_are_the_strongest_of_another_class_and_not_own_ones_as_long_as_t
 def test_random_sets_of_classes_are_drawn_independently(problem: MuLassoProblem, filters: Filters) -> None:
     """Of classes with as many filters of each layer: else one class would get the filters of another."""
     (selection,) = select_each(problem, filters, [1e4], solver=spg)
-    sets = class_sets(selection, problem, filters, 1e4, Draws(8))
+    sets = class_sets(selection, filters, 1e4, Draws(8))
     counts = [np.bincount(one.order_K >= 6, minlength=2).tolist() for one in sets]
     pairs = [(a, b) for a in range(3) for b in range(a) if counts[a] == counts[b] and counts[a] < SIZES]
     for a, b in pairs:

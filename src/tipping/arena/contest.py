@@ -85,7 +85,7 @@ class Arena:
             everything = np.flatnonzero(evidence.filters.ablatable_F)
             return {OWN: [rng.permutation(everything) for _ in range(self.draws)]}
         draws = Draws(self.draws, name.removeprefix("random_"), evidence.seed)
-        drawn = with_controls(self.reference, evidence.responses.problem, evidence.filters, evidence.mu, draws)
+        drawn = with_controls(self.reference, evidence.filters, evidence.mu, draws)
         return {MATCHED: drawn.controls}
 
     def play(self, name: str) -> Result:

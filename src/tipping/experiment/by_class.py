@@ -14,7 +14,6 @@ from tipping.data import Split
 from tipping.experiment.record_parts import ClassEntry, Estimate
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
-from tipping.mu_lasso import MuLassoProblem
 from tipping.network import Filters
 from tipping.selection import ClassSets, Selection, class_sets
 from tipping.tipping_points import Curves, tipping_point
@@ -70,7 +69,7 @@ class ByClass:
 
 
 def ablate_by_class(
-    subject: Subject, selection: Selection, problem: MuLassoProblem, images: Split, intact_N: np.ndarray, store: Store
+    subject: Subject, selection: Selection, images: Split, intact_N: np.ndarray, store: Store
 ) -> tuple[ByClass, list[ClassEntry], np.ndarray | None]:
     """Ablate the filters of each class by themselves, and each relevant filter alone.
 
@@ -86,7 +85,7 @@ def ablate_by_class(
     filters, count = subject.filters, subject.options.by_class.images
     few = images[:0] if count is None else images.spread(count)
     intact = intact_N, intact_N[:0] if count is None else subject.intact(few, store)
-    sets = class_sets(selection, problem, filters, subject.options.mu, subject.draws)
+    sets = class_sets(selection, filters, subject.options.mu, subject.draws)
     measured = measure_by_class(filters, images, few, intact, sets, selection.order_K, subject.manner(store))
     entries = entries_by_class(measured, sets, images.labels_N.cpu().numpy(), intact_N)
     if count is None:

@@ -69,7 +69,7 @@ def job(config: Config, directory: Path, conf: Path, given: Given | None = None)
         by_class, entries, alone_K = None, list[ClassEntry](), None
         if config.ablate == "class" and len(selection.order_K):
             with stage("by class"):
-                by_class, entries, alone_K = ablate_by_class(subject, selection, problem, images, intact_N, store)
+                by_class, entries, alone_K = ablate_by_class(subject, selection, images, intact_N, store)
         both = None
         if trained and randomized and config.visualize.enabled:
             with stage("visualize"):

@@ -244,7 +244,7 @@ class Subject:
         if name == MU_LASSO:
             return each
         return [
-            chosen_by(score(name, self.evidence(value)), selection, problem, self.filters, value, self.draws)
+            chosen_by(score(name, self.evidence(value)), selection, self.filters, value, self.draws)
             for selection, value in zip(each, mu, strict=True)
         ]
 

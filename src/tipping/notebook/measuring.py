@@ -103,7 +103,7 @@ def relevant_filters(
         raise InputError(str(error)) from error
     if split:
         chosen = [
-            chosen_by(score(selector, Evidence(filters, split, value)), one, problem, filters, value, draws)
+            chosen_by(score(selector, Evidence(filters, split, value)), one, filters, value, draws)
             for one, value in zip(chosen, several, strict=True)
         ]
     each = [RelevantFilters(filters, value, selection, names) for value, selection in zip(several, chosen, strict=True)]

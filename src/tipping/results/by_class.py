@@ -123,10 +123,11 @@ def _accuracies(kind: str, right_A: np.ndarray) -> Row:
 
 def ablation_rows(record: InterpretRecord) -> list[Row]:
     """Return a row for each class and kind of set of a job with ``ablate=class``; none of others."""
-    return [_ablation_row(entry, record.classes) for entry in record.by_class]
+    return [entry_row(entry, record.classes) for entry in record.by_class]
 
 
-def _ablation_row(entry: ClassEntry, classes: Sequence[str]) -> Row:
+def entry_row(entry: ClassEntry, classes: Sequence[str]) -> Row:
+    """Return what a kind of set costs one class as a row."""
     row: Row = {"class": classes[entry.label], "label": entry.label, "kind": entry.kind, "filters": entry.filters}
     for measure in MEASURES:
         estimate = getattr(entry, measure)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tipping.mu_lasso import MuLassoProblem
 from tipping.network import Filters
 from tipping.selection.controls import Candidates, Draws, draw_control, draw_controls
 from tipping.selection.relevance import Selection, by_filter, candidates_of, strongest_first
@@ -46,9 +45,7 @@ def strength_by_class(selection: Selection, filters: Filters) -> np.ndarray:
     return by_filter(np.abs(selection.weights_RC), filters)
 
 
-def class_sets(
-    selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
-) -> list[ClassSets]:
+def class_sets(selection: Selection, filters: Filters, mu: float, draws: Draws) -> list[ClassSets]:
     """Return the sets of filters of each class that any filter has a weight for.
 
     A filter speaks for a class where the sum of its weights for it is positive, and against it where it is negative.
@@ -56,7 +53,7 @@ def class_sets(
     where a layer has no others left.
     """
     strength_FC, sign_FC = strength_by_class(selection, filters), by_filter(selection.weights_RC, filters)
-    candidates = candidates_of(selection, problem, filters)
+    candidates = candidates_of(selection, filters)
     labels = np.flatnonzero((strength_FC > 0).any(0)).tolist()
     return [_sets(label, strength_FC, sign_FC[:, label], candidates, mu, draws) for label in labels]
 

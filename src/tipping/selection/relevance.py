@@ -25,6 +25,7 @@ class Selection:
         strength_F: the relevance of each filter: Σ |w_rc| over its responses r and all classes c.
         relevant_F: whether the filter is relevant: one of its responses has a non-zero weight for some class.
         live_F: whether the filter responds to some image.
+        mass_F: the filter's responses, summed over the images.
         order_K: positions of the relevant filters that may be ablated, strongest first.
         controls: random controls of these K filters, each (K,).
         solution: the solution of the mu-lasso at this mu, with its certificates.
@@ -38,6 +39,7 @@ class Selection:
     strength_F: np.ndarray
     relevant_F: np.ndarray
     live_F: np.ndarray
+    mass_F: np.ndarray
     order_K: np.ndarray
     controls: list[np.ndarray]
     solution: Solution
@@ -91,7 +93,7 @@ def selections(
     live_F = by_filter(~problem.dead_F(), filters) > 0
     best = explainable(problem) if best is None else best
     each = [_selected(problem, filters, solution.at(m), live_F, best) for m in range(len(mu))]
-    return [with_controls(chosen, problem, filters, value, draws) for chosen, value in zip(each, mu, strict=True)]
+    return [with_controls(chosen, filters, value, draws) for chosen, value in zip(each, mu, strict=True)]
 
 
 def _selected(
@@ -106,22 +108,20 @@ def _selected(
     relevant_F = by_filter((weights_RC != 0).any(1), filters) > 0
     order_K = strongest_first(strength_F, relevant_F & filters.ablatable_F)
     shares_C = explained(problem, weights_RC)
-    return Selection(weights_RC, strength_F, relevant_F, live_F, order_K, [], solution, shares_C, *best)
+    mass_F = by_filter(masses(problem, filters), filters)
+    return Selection(weights_RC, strength_F, relevant_F, live_F, mass_F, order_K, [], solution, shares_C, *best)
 
 
-def with_controls(
-    selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
-) -> Selection:
+def with_controls(selection: Selection, filters: Filters, mu: float, draws: Draws) -> Selection:
     """Return a copy of the selection at mu with newly drawn random controls."""
-    candidates = candidates_of(selection, problem, filters)
+    candidates = candidates_of(selection, filters)
     return replace(selection, controls=draw_controls(selection.order_K, candidates, mu, draws))
 
 
-def candidates_of(selection: Selection, problem: MuLassoProblem, filters: Filters) -> Candidates:
+def candidates_of(selection: Selection, filters: Filters) -> Candidates:
     """Return the properties of all filters that random controls of a selection may depend on."""
-    mass_F = by_filter(masses(problem, filters), filters)
     dead_F = ~(selection.live_F | selection.relevant_F)  # other selectors than the mu-lasso may choose dead filters
-    return Candidates(filters.index.layer_F, dead_F, mass_F, selection.strength_F, filters.ablatable_F)
+    return Candidates(filters.index.layer_F, dead_F, selection.mass_F, selection.strength_F, filters.ablatable_F)
 
 
 def by_filter(values_R: np.ndarray, filters: Filters) -> np.ndarray:

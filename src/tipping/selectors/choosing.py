@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tipping.mu_lasso import MuLassoProblem
 from tipping.network import Filters
 from tipping.selection import Draws, Selection, with_controls
 from tipping.selectors.scores import Scores, own_order, ties_of
 
 
-def chosen_by(
-    scores: Scores, selection: Selection, problem: MuLassoProblem, filters: Filters, mu: float, draws: Draws
-) -> Selection:
+def chosen_by(scores: Scores, selection: Selection, filters: Filters, mu: float, draws: Draws) -> Selection:
     """Return the selection of the K filters with the largest scores, where K are relevant by the mu-lasso at mu.
 
     Ties are in random order. A filter with a score of 0 is never chosen. The weights are the scores, for all classes
@@ -34,4 +31,4 @@ def chosen_by(
     chosen = replace(
         selection, weights_RC=weights_RC, strength_F=scores.overall_F, relevant_F=relevant_F, order_K=order_K
     )
-    return with_controls(chosen, problem, filters, mu, draws)
+    return with_controls(chosen, filters, mu, draws)
