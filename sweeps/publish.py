@@ -2,7 +2,8 @@
 
 python sweeps/publish.py NAME SWEEP_DIR [SWEEP_DIR …]   keeps the rows of sweeps as docs/results/NAME.csv; the name
                                                         `map` keeps the rows of their tipping points, and `training`
-                                                        the epochs of trainings, and `arena` the contests of selectors
+                                                        the epochs of trainings, `arena` the contests of selectors,
+                                                        and `by_class` the filters of each class by themselves
 python sweeps/publish.py                                writes the tables and charts of all kept rows again
 """
 
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
+from classes_published import classes_table, groups_of_classes, keep_classes
 from keeping import KEPT, keep, keep_training
 from selectors_published import keep_arena, kept_contests, kinds_of_networks, selector_table
 
@@ -30,7 +32,7 @@ from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, r
 from tipping.tipping_points import compare, student
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/visualize.md", "docs/arena.md")]
+PAGES = [ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("results", "visualize", "arena", "by_class"))]
 
 
 def kept(name: str) -> list[Row]:
@@ -254,6 +256,10 @@ TABLES: dict[str, Callable[[], str]] = {
         for data, filters in kinds_of_networks()
         for orders in (OWN, MATCHED)
     },
+    **{
+        f"classes, {data}, {filters} filters, mu {mu}": partial(classes_table, data, filters, mu, table)
+        for data, filters, mu in groups_of_classes()
+    },
 }
 
 
@@ -321,6 +327,8 @@ def main() -> None:
         keep_training([Path(sweep) for sweep in sys.argv[2:]])
     elif sys.argv[1:2] == ["arena"] and len(sys.argv) > 2:
         keep_arena([Path(sweep) for sweep in sys.argv[2:]])
+    elif sys.argv[1:2] == ["by_class"] and len(sys.argv) > 2:
+        keep_classes([Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) > 2:
         keep(sys.argv[1], [Path(sweep) for sweep in sys.argv[2:]])
     elif len(sys.argv) == 1:
