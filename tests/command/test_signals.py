@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import forked
 import pytest
-from running import children, inspected, script
+from running import children, inspected, script, started
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -71,3 +72,50 @@ def test_a_signal_that_reaches_the_processes_that_read_images_too_is_said_once(
     _, err = job.communicate(timeout=600)
     assert (job.returncode, err.splitlines()) == (128 + number, [f"stopped by {number.name}"])
     assert not any(Path(f"/proc/{reader}").exists() for reader in readers)
+
+
+READING = """
+import os, signal, threading, time
+from multiprocessing.process import BaseProcess
+import torch
+from tipping.command import line
+from tipping.data.streams import Rows, Streamed
+
+command, forks, start = os.getpid(), [], BaseProcess.start
+
+def stop():
+    if len(forks) == 2:
+        os.killpg(0, signal.SIGTERM)
+        while {threads} and os.getpid() == command and line.Sweep.stop.code is None:
+            time.sleep(0.01)
+
+def start_and_stop(process):
+    start(process)
+    stop()
+
+def read():
+    for _ in range({threads}):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    if "{moment}" == "after_start":
+        BaseProcess.start = start_and_stop
+    else:
+        os.register_at_fork(**{{"{moment}": stop}})
+    os.register_at_fork(before=lambda: forks.append(1))  # called first, as it is the last one
+    images = Streamed.from_dataset(Rows(torch.zeros(300, 1, 4, 4)), "images", workers=2)
+    for _ in images.batches(10):
+        time.sleep(0.1)
+    while True:
+        time.sleep(0.1)
+
+line.run(read)
+"""
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize("moment", ["before", "after_in_parent", "after_in_child", "after_start"])
+def test_a_signal_may_come_while_the_processes_that_read_images_begin(moment: str, threads: int) -> None:
+    """Where Python ignores exceptions, or a DataLoader is half made; another thread may be the one that gets it."""
+    program = READING.format(moment=moment, threads=threads)
+    with started([sys.executable, "-c", program]) as process:
+        _, err = process.communicate(timeout=600)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "stopped by SIGTERM\n")

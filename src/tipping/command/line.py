@@ -244,7 +244,7 @@ def run(
     if Sweep.lock is not None:
         Sweep.lock.release()
     ignore_signals()
-    sys.exit(code or int(Sweep.failures > 0))
+    sys.exit(Sweep.stop.code or code or int(Sweep.failures > 0))  # of the signal, whatever a library makes of it
 
 
 def _code_of(main: Callable[[], object]) -> int:
@@ -252,6 +252,7 @@ def _code_of(main: Callable[[], object]) -> int:
     try:
         _check_flags()
         main()
+        Sweep.stop.settle()
     except SystemExit as exit_:
         Sweep.stop.settle()
         return int(exit_.code or 0)

@@ -19,6 +19,7 @@ from tipping.files import digest, digest_in_parts
 
 FEW = 256  # images that are read in this process: to start others would take longer
 TRIED, TIMES = 4, 8  # images that are read at first, and how often each: they must not change
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Streamed:
             generator=torch.Generator(),  # else the loader draws from the random numbers of the training
         )
         try:
-            for batch in loader:
+            for batch in _begun(loader):
                 if isinstance(batch, InputError):
                     raise batch
                 yield torch.from_numpy(batch)
@@ -188,10 +189,25 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the processes of a DataLoader, and return its batches.
+
+    Signals that stop a command wait meanwhile: the exception of a handler would leave half a DataLoader, or be lost in
+    what Python calls at a fork, whose exceptions it ignores. The processes begin with these signals blocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows, which has no forks
+        return iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals(_: int) -> None:
     """Leave the signals that stop a command to the process that started this one, which then ends this one too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: np.ndarray | InputError) -> np.ndarray | InputError:
