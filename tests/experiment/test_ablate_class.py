@@ -175,10 +175,14 @@ def test_without_images_of_all_classes_each_class_is_measured_alone(run_script, 
 
 @pytest.mark.parametrize(
     ("option", "said"),
-    [("ablate=classes", "give union or class"), ("by_class.images=-1", "by_class.images")],
+    [
+        ("ablate=classes", "give union or class"),
+        ("by_class.images=-1", "by_class.images"),
+        ("ablate=class selector=l1", "give selector=mu_lasso"),
+    ],
 )
 def test_bad_options_are_named(run_script, option: str, said: str) -> None:
-    code, _, err = run_script("interpret", option)
+    code, _, err = run_script("interpret", *option.split())
     assert (code, said in err, err.count("\n")) == (1, True, 1)
 
 

@@ -48,12 +48,18 @@ def test_what_each_class_loses_by_masks(own: nn.Module, loader: DataLoader) -> N
         ),
         (
             lambda relevant, loader: tipping.ablate_classes(
+                tipping.relevant_filters(relevant.filters, loader, mu=3, selector="l1"), loader
+            ),
+            "selector=l1: the filters of a class are those with a weight for it",
+        ),
+        (
+            lambda relevant, loader: tipping.ablate_classes(
                 relevant, DataLoader(TensorDataset(loader.dataset.tensors[0], torch.ones(len(loader.dataset)).long()))
             ),
             "all images are of one class",
         ),
     ],
-    ids=["filters", "one class"],
+    ids=["filters", "another selector", "one class"],
 )
 def test_mistakes_are_one_line(own: nn.Module, loader: DataLoader, mistake, said: str) -> None:
     relevant = tipping.relevant_filters(own, loader, mu=3)

@@ -218,6 +218,8 @@ class Config:
         if isinstance(self.mu, str):
             require_one_path(self.mu, self.randomize, self.protocol.labels, self.selection.gram)
         require(self.ablate in ABLATE, "ablate", self.ablate, f"give {' or '.join(ABLATE)}")
+        remedy = "the filters of a class are those with a weight for it; give selector=mu_lasso"
+        require(self.ablate == ABLATE[0] or self.selector == MU_LASSO, "ablate", self.ablate, remedy)
         require_whole("seed", self.seed, 0)
         require(self.seed < 2**32, "seed", self.seed, "give a whole number below 2**32")
         require_device(self.device)

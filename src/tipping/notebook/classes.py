@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tipping.ablation import evaluate_ablations
-from tipping.errors import InputError
+from tipping.errors import InputError, require
 from tipping.experiment.by_class import entries_by_class, measure_by_class
 from tipping.experiment.record_parts import ClassEntry
 from tipping.notebook.loader import Batches, gathered
@@ -17,6 +17,7 @@ from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, Tabular, table_html
 from tipping.results.by_class import Matrix, class_matrix, entry_row
 from tipping.selection import LAYER_MATCHED, Draws, class_sets
+from tipping.selectors import MU_LASSO
 
 if TYPE_CHECKING:
     import altair as alt
@@ -74,9 +75,12 @@ def ablate_classes(relevant: RelevantFilters, batches: Batches, *, draws: Draws 
         draws: the random sets of each class.
 
     Raises:
-        InputError: no filter is relevant; fewer than two classes have images; or the batches hold something else.
+        InputError: no filter is relevant, or another selector than the mu-lasso has chosen them; fewer than two classes
+            have images; or the batches hold something else.
     """
     require_kind(relevant, RelevantFilters, "what tipping.relevant_filters returns")
+    remedy = "the filters of a class are those with a weight for it; give those of the mu-lasso"
+    require(relevant.selector == MU_LASSO, "selector", relevant.selector, remedy)
     if not len(relevant.order):
         raise InputError(f"mu={relevant.mu:g}: no filter is relevant; give a larger mu or other images")
     filters = relevant.filters

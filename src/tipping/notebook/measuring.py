@@ -106,7 +106,10 @@ def relevant_filters(
             chosen_by(score(selector, Evidence(filters, split, value)), one, filters, value, draws)
             for one, value in zip(chosen, several, strict=True)
         ]
-    each = [RelevantFilters(filters, value, selection, names) for value, selection in zip(several, chosen, strict=True)]
+    each = [
+        RelevantFilters(filters, value, selection, names, selector)
+        for value, selection in zip(several, chosen, strict=True)
+    ]
     return each if given is None or np.ndim(mu) else each[0]
 
 

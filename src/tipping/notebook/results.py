@@ -13,6 +13,7 @@ from tipping.errors import InputError, require
 from tipping.network import Filters
 from tipping.notebook.showing import Row, Tabular, table_html
 from tipping.selection import Selection, ranked_filters
+from tipping.selectors import MU_LASSO
 from tipping.tipping_points import Curves, TippingPoint, tipping_point
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ class RelevantFilters(Tabular):
         mu: the L1 radius of the mu-lasso of each class.
         selection: the selection, with its weights W, its certificate and its controls.
         classes: the names of the classes; None where they are not known.
+        selector: what has chosen the filters.
     """
 
     filters: Filters
     mu: float
     selection: Selection
     classes: Sequence[str] | None = None
+    selector: str = MU_LASSO
 
     @property
     def order(self) -> np.ndarray:
@@ -75,9 +78,10 @@ class RelevantFilters(Tabular):
 
     def __repr__(self) -> str:
         certificate = "certified" if self.certified else "NOT certified"
-        return (
-            f"{len(self.order)} of {len(self.filters.index.layer_F)} filters relevant at mu={self.mu:g} ({certificate})"
-        )
+        filters = f"{len(self.order)} of {len(self.filters.index.layer_F)} filters"
+        if self.selector == MU_LASSO:
+            return f"{filters} relevant at mu={self.mu:g} ({certificate})"
+        return f"{filters} chosen by {self.selector}, as many as are relevant at mu={self.mu:g} ({certificate})"
 
     def _repr_html_(self) -> str:
         rows = self.rows()
