@@ -68,7 +68,7 @@ def selected(work: Work, subject: Subject) -> dict[tuple[float, str], Selection]
     problem, _ = subject.responses(work.store)
     path = subject.select_each(problem, work.size.mu)
     return {
-        (mu, control): with_controls(selection, problem, subject.filters, mu, replace(subject.draws, match=control))
+        (mu, control): with_controls(selection, subject.filters, mu, replace(subject.draws, match=control))
         for mu, selection in zip(work.size.mu, path, strict=True)
         for control in CONTROLS
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from running import SMALL, printed, record_of, table_rows, tipping_here
 from scipy.stats import ttest_1samp
 from sklearn.metrics import recall_score
 
-from tipping.experiment.record import parse_record
-from tipping.results.by_class import PAIRED, compared_by_kind
+from tipping.experiment.record import InterpretRecord, parse_record
+from tipping.results import tables
+from tipping.results.by_class import PAIRED, compared_by_kind, compared_groups
 from tipping.results.jobs import read_jobs
 from tipping.selection import KINDS
 
@@ -106,6 +108,37 @@ def test_a_network_at_several_mu_counts_once(sweep: Path) -> None:
     once = compared_by_kind(every)  # type: ignore[arg-type]
     assert [row["networks"] for row in twice] == [3] * len(KINDS)
     assert [row["specificity"] for row in twice] == pytest.approx([row["specificity"] for row in once])
+
+
+def test_networks_of_other_options_are_a_group_of_their_own(sweep: Path) -> None:
+    every = [parse_record(record) for record in records(sweep)]
+    config = every[0].config
+    other = replace(every[0], config={**config, "model": {**config["model"], "dropout": 0.1}})
+    rows = compared_groups([*every, other])  # type: ignore[list-item]
+    assert [row["group"] for row in rows] == [
+        name for name in ("model.dropout=0.5", "model.dropout=0.1") for _ in KINDS
+    ]
+    assert {row["networks"] for row in rows[: len(KINDS)]} == {3}
+    assert {row["networks"] for row in rows[len(KINDS) :]} == {1}
+
+
+def test_a_saturation_that_is_known_in_part_is_not_said(sweep: Path) -> None:
+    record = parse_record(records(sweep)[0])
+    assert isinstance(record, InterpretRecord)
+    for saturation, said in (([3.0, 2.0], 3.0), ([3.0, None], ""), (None, "")):
+        changed = replace(record, selection=replace(record.selection, saturation=saturation))
+        assert tables.job_row(changed, [])["saturation"] == said
+
+
+def test_sets_without_filters_do_not_count(sweep: Path) -> None:
+    """As those against a class where no weight is negative."""
+    every = [parse_record(record) for record in records(sweep)]
+    emptied = [
+        replace(one, by_class=[replace(e, filters=0) if e.kind == "against" else e for e in one.by_class])
+        for one in every
+        if isinstance(one, InterpretRecord)
+    ]
+    assert [row["kind"] for row in compared_by_kind(emptied)] == [kind for kind in KINDS if kind != "against"]
 
 
 def test_beside_the_published_table(tmp_path: Path) -> None:

@@ -73,31 +73,60 @@ def class_drops(
         labels_N, drop_DN: the labels of some images and their drops, from which the own-class drop is taken.
         other_labels_M, other_drop_DM: those of some images, from which the collateral drop is taken.
     """
-    its = [(1.0, drop_DN[:, labels_N == label])] if (labels_N == label).any() else []
-    present = [other for other in np.unique(other_labels_M).tolist() if other != label]
-    others = [(1 / len(present), other_drop_DM[:, other_labels_M == other]) for other in present]
+    classes = 1 + max(label, int(labels_N.max(initial=0)), int(other_labels_M.max(initial=0)))
+    its_N, present_C = labels_N == label, count_by_class(other_labels_M, classes) > 0
+    present_C[label] = False
+    its_C, others_C = np.zeros(classes), present_C / max(int(present_C.sum()), 1)
+    its_C[label] = its_N.any()
+    its = _Sums.by_class(labels_N[its_N], drop_DN[:, its_N], classes)
+    others = _Sums.by_class(other_labels_M, other_drop_DM, classes)
     return ClassDrops(
-        _estimate(its) if its else None,
-        _estimate(others) if others else None,
-        _estimate([*its, *((-share, drops) for share, drops in others)]) if its and others else None,
+        _estimate([(its_C, its)]) if its_C.any() else None,
+        _estimate([(others_C, others)]) if others_C.any() else None,
+        _estimate([(its_C, its), (-others_C, others)]) if its_C.any() and others_C.any() else None,
     )
 
 
-def _estimate(parts: list[tuple[float, np.ndarray]]) -> Drop:
-    """Estimate Σ_p a_p · mean drop of part p, where parts (a_p, drops (D, N_p)) are of images that do not overlap."""
+class _Sums(NamedTuple):
+    """The drops of N images under D ablations, class by class.
+
+    Attributes:
+        count_C: the number of images.
+        means_DC: the mean drop under each ablation; 0 of a class without images.
+        sum_C, squares_C: of the images' drops, means over ablations: their sum, and that of their squares.
+    """
+
+    count_C: np.ndarray
+    means_DC: np.ndarray
+    sum_C: np.ndarray
+    squares_C: np.ndarray
+
+    @classmethod
+    def by_class(cls, labels_N: np.ndarray, drop_DN: np.ndarray, classes: int) -> _Sums:
+        """Add up drops (D, N) by the labels of the images."""
+
+        def added(values_N: np.ndarray) -> np.ndarray:
+            return np.bincount(labels_N, weights=values_N, minlength=classes)
+
+        count_C, mean_N = count_by_class(labels_N, classes), drop_DN.mean(0)
+        means_DC = np.stack([added(drop_N) for drop_N in drop_DN]) / np.maximum(count_C, 1)
+        return cls(count_C, means_DC, added(mean_N), added(mean_N**2))
+
+
+def _estimate(parts: list[tuple[np.ndarray, _Sums]]) -> Drop:
+    """Estimate Σ_p Σ_c a_pc · mean drop of class c in part p, where no two parts share images of a class."""
     from scipy.special import stdtrit  # here: it takes long to load
 
-    each_D = sum((share * drop_DN.mean(1) for share, drop_DN in parts), np.zeros(len(parts[0][1])))
+    each_D = sum((one.means_DC @ share_C for share_C, one in parts), np.zeros(len(parts[0][1].means_DC)))
     mean, middle, variance = float(each_D.mean()), 0.0, 0.0
-    for share, drop_DN in parts:
-        drop_N, size = drop_DN.mean(0), drop_DN.shape[1] + 2
-        sum_, squares = float(drop_N.sum()), float((drop_N**2).sum()) + 1
-        middle += share * sum_ / size
-        variance += share**2 * (squares - sum_**2 / size) / size**2
+    for share_C, one in parts:
+        size_C = one.count_C + 2
+        middle += float(share_C @ (one.sum_C / size_C))
+        variance += float(share_C**2 @ ((one.squares_C + 1 - one.sum_C**2 / size_C) / size_C**2))
     draws = len(each_D)
     spread = float(stdtrit(draws - 1, 0.975)) * each_D.std(ddof=1) / draws**0.5 if draws > 1 else 0.0
     reach = float((LIMIT**2 * variance + spread**2) ** 0.5)
-    most = sum(abs(share) for share, _ in parts)
+    most = float(sum(np.abs(share_C).sum() for share_C, _ in parts))
     return Drop(mean, min(mean, max(middle - reach, -most)), max(mean, min(middle + reach, most)))
 
 

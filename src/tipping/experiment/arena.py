@@ -203,8 +203,9 @@ def names_of(config: ArenaConfig) -> list[str]:
     chosen = chosen if isinstance(chosen, list) else [chosen]
     for name in chosen:
         require_selector(name, "arena.selectors")
-    costs = list(COSTS)
-    return [*RANDOM, *sorted(chosen, key=lambda name: costs.index(SELECTORS[name].cost))]
+    costs, raw = list(COSTS), config.protocol.scale == "raw"  # of which responses of a layer do not add up
+    random = [name for name in RANDOM if not (raw and name == "random_norm")]
+    return [*random, *sorted(chosen, key=lambda name: costs.index(SELECTORS[name].cost))]
 
 
 def contest_of(config: ArenaConfig, subject: Subject, images: Split, store: Store, code: str | None) -> Contest:

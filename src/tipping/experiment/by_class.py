@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tipping.ablation import class_drops, count_by_class, evaluate_ablations
+from tipping.ablation import class_drops, evaluate_ablations
 from tipping.data import Split
 from tipping.experiment.record_parts import ClassEntry, Estimate
 from tipping.experiment.store import Store
@@ -87,7 +87,7 @@ def ablate_by_class(
     intact = intact_N, intact_N[:0] if count is None else subject.intact(few, store)
     sets = class_sets(selection, filters, subject.options.mu, subject.draws)
     measured = measure_by_class(filters, images, few, intact, sets, selection.order_K, subject.manner(store))
-    entries = entries_by_class(measured, sets, images.labels_N.cpu().numpy(), intact_N)
+    entries = entries_by_class(measured, sets, images.labels_N.cpu().numpy(), intact_N, filters.classes)
     if count is None:
         return measured, entries, None
     right_M = measured.intact_M == measured.labels_M
@@ -151,19 +151,20 @@ def entries_by_class(
     sets: Sequence[ClassSets],
     labels_N: np.ndarray,
     intact_N: np.ndarray,
+    classes: int,
 ) -> list[ClassEntry]:
     """Return the entries of a record: for each class that has filters, what each kind of set costs.
 
     Args:
         labels_N, intact_N: the labels of the images evaluated, and the predictions of the intact network for them.
+        classes: the number of logits.
     """
     labels_M = measured.labels_M
     drop_AN = (intact_N == labels_N).astype(int) - (measured.each_AN == labels_N)
-    present = int((count_by_class(labels_N, 1) > 0).sum())
     entries = []
     for number, one in enumerate(sets):
         drop_AM = (measured.intact_M == labels_M).astype(int) - (measured.other_CAM[number] == labels_M)
-        tips = _tips(measured, number, present)
+        tips = _tips(measured, number, classes)
         for kind, some in one.sets.items():
             rows_A = np.array([row == kind for row in measured.rows])
             drops = class_drops(one.label, labels_N, drop_AN[rows_A], labels_M, drop_AM[rows_A])
@@ -173,10 +174,10 @@ def entries_by_class(
     return entries
 
 
-def _tips(measured: ByClass, number: int, present: int) -> dict[str, tuple[float | None, float | None, float | None]]:
+def _tips(measured: ByClass, number: int, classes: int) -> dict[str, tuple[float | None, float | None, float | None]]:
     """Estimate how many of its own filters, and how many random ones, a class survives: the point and its interval.
 
-    It tips where its accuracy is midway between the intact one and 1 / the number of classes that have images.
+    It tips where its accuracy is midway between the intact one and 1 / the number of classes.
     """
     right_DPM = measured.curve[number] == measured.labels_C[number]
     counts_P = measured.counts[number].astype(float)
@@ -186,7 +187,7 @@ def _tips(measured: ByClass, number: int, present: int) -> dict[str, tuple[float
     curves = Curves(counts_P, counts_P, right_DPM[0, 0], right_DPM[0], random_PDM)
     points = {}
     for kind, curve in (("own", "selected"), ("random", "random")):
-        point = tipping_point([curves], 1 / present, np.random.default_rng(0), axis="filters", of=curve)
+        point = tipping_point([curves], 1 / classes, np.random.default_rng(0), axis="filters", of=curve)
         ends = (max(point.at, 0.0), max(point.low, 0.0), point.high)
         points[kind] = tuple(None if np.isinf(end) else float(end) for end in ends)
     return points  # type: ignore[return-value]

@@ -71,7 +71,7 @@ def certificate(solver: str, selection: Selection, mu: float, reach: Reach | Non
     if reach is not None:
         saturation_C = reach.saturation_C.tolist()
     elif binds_C is not None:
-        unique_C, norms_C = solution.unique_MC[0].tolist(), np.abs(selection.weights_RC).sum(0).tolist()
+        unique_C, norms_C = solution.unique_MC[0].tolist(), solution.weights_MFC[0].abs().sum(0).tolist()
         known_C = [unique and not binds for unique, binds in zip(unique_C, binds_C, strict=True)]
         saturation_C = [norm if known else None for norm, known in zip(norms_C, known_C, strict=True)]
     return Certificate(

@@ -159,7 +159,7 @@ class ClassEntry:
         collateral: the mean drop on the images of the other classes; None where there are none.
         specificity: own-class minus collateral; None where one of them is.
         tips_at: of its own and of random filters, how many the class survives: the number at which its accuracy is
-            midway between intact and 1 / the number of classes; None where it stays over that.
+            midway between intact and 1 / the number of logits; None where it stays over that, or is not measured.
         tips_low, tips_high: its 95 % interval; None where it is open.
     """
 

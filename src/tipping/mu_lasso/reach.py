@@ -43,8 +43,12 @@ class Reach:
         return float(self.saturation_C.max())
 
     def at(self, share: float) -> float:
-        """Return the mu at a share of the way from `first` to `last`, on a logarithmic scale, to four digits."""
-        return float(f"{self.first ** (1 - share) * self.last**share:.4g}")
+        """Return the mu at a share of the way from `first` to `last`, on a logarithmic scale, to four digits.
+
+        At the end it is rounded up, so that no class is bound there.
+        """
+        mu = float(f"{self.first ** (1 - share) * self.last**share:.4g}")
+        return float(np.nextafter(self.last, np.inf)) if share == 1 and mu < self.last else mu
 
     def grid(self, points: int = GRID) -> list[float]:
         """Return values of mu from `first` to `last`, evenly spaced on a logarithmic scale."""

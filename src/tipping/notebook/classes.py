@@ -13,6 +13,7 @@ from tipping.errors import InputError, require
 from tipping.experiment.by_class import entries_by_class, measure_by_class
 from tipping.experiment.record_parts import ClassEntry
 from tipping.notebook.loader import Batches, gathered
+from tipping.notebook.measuring import require_draws
 from tipping.notebook.results import RelevantFilters, require_kind
 from tipping.notebook.showing import Row, Tabular, table_html
 from tipping.results.by_class import Matrix, class_matrix, entry_row
@@ -51,6 +52,8 @@ class AblatedClasses(Tabular):
 
     def __repr__(self) -> str:
         its = [one for one in self.entries if one.kind == "own" and one.own_class and one.collateral]
+        if not its:
+            return "no class that has filters has images"
         own_class, collateral = (
             100 * float(np.mean([getattr(one, name).mean for one in its])) for name in ("own_class", "collateral")
         )
@@ -75,12 +78,13 @@ def ablate_classes(relevant: RelevantFilters, batches: Batches, *, draws: Draws 
         draws: the random sets of each class.
 
     Raises:
-        InputError: no filter is relevant, or another selector than the mu-lasso has chosen them; fewer than two classes
-            have images; or the batches hold something else.
+        InputError: draws are out of range; no filter is relevant, or another selector than the mu-lasso chose them;
+            fewer than two classes have images; or the batches hold something else.
     """
     require_kind(relevant, RelevantFilters, "what tipping.relevant_filters returns")
     remedy = "the filters of a class are those with a weight for it; give those of the mu-lasso"
     require(relevant.selector == MU_LASSO, "selector", relevant.selector, remedy)
+    require_draws(draws)
     if not len(relevant.order):
         raise InputError(f"mu={relevant.mu:g}: no filter is relevant; give a larger mu or other images")
     filters = relevant.filters
@@ -94,4 +98,4 @@ def ablate_classes(relevant: RelevantFilters, batches: Batches, *, draws: Draws 
     matrix = class_matrix(measured.arrays())
     assert matrix, "there are images"
     names = relevant.classes or [str(label) for label in range(filters.classes)]
-    return AblatedClasses(entries_by_class(measured, sets, labels_N, intact_N), matrix, names)
+    return AblatedClasses(entries_by_class(measured, sets, labels_N, intact_N, filters.classes), matrix, names)

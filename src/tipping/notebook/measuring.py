@@ -87,8 +87,7 @@ def relevant_filters(
     """
     require_kind(network, (Filters, nn.Module), "a torch network, or tipping.Filters")
     given = None if isinstance(mu, str) and mu == "auto" else _values(mu)
-    require_whole("draws.count", draws.count, at_least=1)
-    require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
+    require_draws(draws)
     require_selector(selector)
     filters, pairs = _opened(network, batches)
     names = class_names(filters.classes, classes, batches)
@@ -111,6 +110,12 @@ def relevant_filters(
         for value, selection in zip(several, chosen, strict=True)
     ]
     return each if given is None or np.ndim(mu) else each[0]
+
+
+def require_draws(draws: Draws) -> None:
+    """Raise `InputError` unless random controls can be drawn so."""
+    require_whole("draws.count", draws.count, at_least=1)
+    require(draws.match in MATCHES, "draws.match", draws.match, f"give one of {', '.join(MATCHES)}")
 
 
 def _grid(problem: MuLassoProblem) -> list[float]:

@@ -10,13 +10,13 @@ import numpy as np
 from tipping.report.facets import Image, group_name, image_of
 from tipping.report.galleries import by_nearness
 from tipping.report.html_tables import Cell, Table
-from tipping.results.by_class import MEASURES, Matrix, compared_by_kind
+from tipping.results.by_class import MEASURES, Matrix, compared_groups
 from tipping.results.class_charts import accuracies_chart, matrix_chart
 from tipping.results.folder import SweepFolder
 from tipping.results.jobs import Job
 from tipping.selection import KINDS
 
-CHARTS, LISTS = 6, 6  # groups of networks drawn, and jobs whose filters are listed, at most
+CHARTS, LISTS, WIDEST = 6, 6, 44  # groups of networks drawn, jobs whose filters are listed, columns, at most
 
 
 def class_images(sweep: SweepFolder, apart: Sequence[str]) -> list[Image]:
@@ -52,13 +52,22 @@ def matrix_images(sweep: SweepFolder, apart: Sequence[str]) -> list[Image]:
 
 def kinds_table(sweep: SweepFolder) -> Table:
     """Tabulate what the kinds of sets cost a class and the others, in points, means over classes and networks."""
-    heads = ["removed", "networks", "filters", *(f"{measure} drop" for measure in MEASURES)]
+    every = compared_groups([job.record for job in sweep.jobs])
+    several = len({row["group"] for row in every}) > 1
+    heads = [
+        *(["networks of"] if several else []),
+        "removed",
+        "networks",
+        "filters",
+        *(f"{measure} drop" for measure in MEASURES),
+    ]
     heads += ["specificity less by", "95 %", "p"]
     rows = []
-    for row in compared_by_kind([job.record for job in sweep.jobs]):
+    for row in every:
         mean, low, high, p = (row.get(f"specificity_difference{end}") for end in ("", "_low", "_high", "_p"))
         rows.append(
             [
+                *([Cell(row["group"], row["group"])] if several else []),
                 Cell(KINDS[row["kind"]], row["kind"]),
                 Cell(str(row["networks"]), row["networks"]),
                 Cell(f"{row['filters']:.1f}", row["filters"]),
@@ -87,7 +96,8 @@ def _written(value: float | str) -> Cell:
 
 def _ranked(job: Job) -> Table:
     record, rows = job.record, job.classes.ranked
-    heads, number = list(rows[0]), record.filters.ablated
+    weighted = {key for row in rows for key, value in row.items() if value != 0}
+    heads, number = [key for key in rows[0] if key in weighted][:WIDEST], record.filters.ablated
     some = f" (the first {len(rows)} of {number})" if number > len(rows) else ""
     title = f"Relevant filters of job {record.job}, seed {record.seed}, mu = {record.mu:g}{some}"
     return Table(title, heads, [[_written(row[key]) for key in heads] for row in rows])

@@ -56,7 +56,7 @@ def log_sweep(sweep: SweepFolder) -> None:
             tables={
                 "classes": [row for job in sweep.jobs for row in _classes(job)],
                 "class_ablations": [row for job in sweep.jobs for row in _class_ablations(job)],
-                "class_ablations_compared": by_class.compared_by_kind(records),
+                "class_ablations_compared": by_class.compared_groups(records),
                 "jobs": [tables.job_row(record, options) for record in records],
                 "tipping_points": [tipping_map.network_row(network) for network in sweep.networks],
                 "trainings": [tables.training_row(record, trained) for record in sweep.trainings],

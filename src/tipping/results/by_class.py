@@ -9,6 +9,7 @@ import numpy as np
 
 from tipping.ablation import accuracy_by_class, confusion, count_by_class, fall_to
 from tipping.errors import printable
+from tipping.experiment.options import flat, varying_options
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import ClassEntry
 from tipping.results.rows import print_lines
@@ -136,18 +137,37 @@ def entry_row(entry: ClassEntry, classes: Sequence[str]) -> Row:
     return {**row, **{end: getattr(entry, end) for end in ("tips_at", "tips_low", "tips_high")}}
 
 
+def compared_groups(records: Sequence[InterpretRecord]) -> list[Row]:
+    """Compare what the kinds of sets cost, as `compared_by_kind`, for each group of jobs that differ by mu and seed.
+
+    A row has the options that tell its `group` from others.
+    """
+    several = [record for record in records if record.by_class]
+    varying, groups = varying_options(several), dict[str, list[InterpretRecord]]()
+    for record in several:
+        options = flat(record.config)
+        groups.setdefault(" ".join(f"{name}={options.get(name, '')}" for name in varying), []).append(record)
+    return [{"group": name, **row} for name, some in groups.items() for row in compared_by_kind(some)]
+
+
 def compared_by_kind(records: Sequence[InterpretRecord]) -> list[Row]:
     """Compare what the kinds of sets cost, over networks: means over classes, and differences of the kinds in `PAIRED`.
 
     A network's measure is its mean over the classes that have it, and over the mu at which it was measured. The
     `difference` of a row is that of the set it is paired with minus its own, paired by network: the mean with Student's
     95 % interval, and the p-value of exchanging the two on each network, corrected for the number of kinds [holm1979].
+    Sets without filters do not count.
+
+    Args:
+        records: the records of jobs that differ by mu and seed only.
     """
     from tipping.arena import corrected  # with scipy.stats, which tables of other jobs do without
 
     by_kind: dict[str, dict[str, list[ClassEntry]]] = {}
     for record in records:
         for entry in record.by_class:
+            if not entry.filters and entry.kind not in ("kept", "kept_random"):
+                continue
             networks = by_kind.setdefault(entry.kind, {})
             networks.setdefault(str(record.store["weights"]), []).append(entry)
     lines: dict[str, Row] = {}
@@ -156,7 +176,9 @@ def compared_by_kind(records: Sequence[InterpretRecord]) -> list[Row]:
         lines[kind] = {"kind": kind, "networks": len(networks), "filters": float(np.mean([e.filters for e in every]))}
     for measure in MEASURES:
         means = {kind: _means(networks, measure) for kind, networks in by_kind.items()}
-        differences = {kind: _paired(means[PAIRED[kind]], some) for kind, some in means.items() if kind in PAIRED}
+        differences = {
+            kind: _paired(means.get(PAIRED[kind], {}), some) for kind, some in means.items() if kind in PAIRED
+        }
         tested = corrected({kind: one for kind, one in differences.items() if one is not None})
         for kind, line in lines.items():
             line[measure] = float(np.mean(list(means[kind].values()))) if means[kind] else None
@@ -186,9 +208,16 @@ def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> Differen
 def print_by_kind(rows: Sequence[Row]) -> None:
     """Print what the kinds of sets cost: the class whose filters they are, and the others."""
     print("\nEach class without filters: the drop of its accuracy, of the other classes', and the difference\n")
-    heads = ["removed", "networks", "filters", *(f"{measure} points" for measure in MEASURES)]
+    groups = len({row["group"] for row in rows}) > 1
+    heads = [
+        *(["networks of"] if groups else []),
+        "removed",
+        "networks",
+        "filters",
+        *(f"{measure} points" for measure in MEASURES),
+    ]
     heads += ["specificity less by", "p"]
-    print_lines([heads, *(_printed(row) for row in rows)])
+    print_lines([heads, *([*([row["group"]] if groups else []), *_printed(row)] for row in rows)])
 
 
 def _printed(row: Row) -> list[str]:

@@ -108,7 +108,7 @@ def _write_classes(
         for row in by_class.ablation_rows(record)
     ]
     if ablated:
-        compared = by_class.compared_by_kind(records)
+        compared = by_class.compared_groups(records)
         write_rows(sweep / by_class.ABLATED, ablated)
         write_rows(sweep / by_class.COMPARED, compared)
         by_class.print_by_kind(compared)
@@ -198,7 +198,7 @@ def job_row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
         "relative_gap": max(selection.relative_gap),
         "certified": selection.certified,
         "binds": "" if selection.binds is None else sum(selection.binds),
-        "saturation": max((mu for mu in selection.saturation or () if mu is not None), default=""),
+        "saturation": _largest(selection.saturation),
         **{f"overlap_{key}": getattr(record.overlap, key, "") for key in ("jaccard", "rank_correlation")},
         "overlap_by_chance": _range(getattr(record.overlap, "jaccard_by_chance", None)),
         "rank_correlation_by_chance": _range(getattr(record.overlap, "rank_correlation_by_chance", None)),
@@ -207,6 +207,12 @@ def job_row(record: InterpretRecord, varying: Sequence[str]) -> dict[str, Any]:
         "device": record.device,
         "commit": record.versions["commit"] or "",
     }
+
+
+def _largest(values: Sequence[float | None] | None) -> float | str:
+    """Return the largest value; empty where one is not known."""
+    known = [value for value in values or () if value is not None]
+    return max(known) if values and len(known) == len(values) else ""
 
 
 def _range(ends: Sequence[float] | None) -> str:

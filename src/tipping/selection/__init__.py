@@ -1,6 +1,6 @@
 """Responses of filters, the relevant filters, and random controls to compare the relevant filters with."""
 
-from tipping.selection.class_sets import DRAWN, KINDS, ClassSets, class_sets, strength_by_class
+from tipping.selection.class_sets import KINDS, ClassSets, class_sets
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
 from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
@@ -18,7 +18,6 @@ from tipping.selection.responses import PLAIN, Measure, collect, mean_activation
 from tipping.selection.stability import on_halves, stability
 
 __all__ = [
-    "DRAWN",
     "KINDS",
     "LAYER_MATCHED",
     "MATCHES",
@@ -43,7 +42,6 @@ __all__ = [
     "select_each",
     "selections",
     "stability",
-    "strength_by_class",
     "strongest_first",
     "watch_maps",
     "with_controls",

@@ -12,15 +12,14 @@ from tipping.selection.relevance import Selection, by_filter, candidates_of, str
 
 KINDS = {  # of sets of filters, for a class
     "own": "its own filters",
-    "random": "as many random ones of the same layers",
+    "random": "as many random ones",
     "least_relevant": "as many of the same layers with the least weight for it",
-    "others": "as many of the same layers with the most weight for another class",
+    "others": "as many of the same layers, those with the most weight for another class first",
     "for": "its own filters with positive weight",
     "against": "its own filters with negative weight",
     "kept": "all but its own filters",
     "kept_random": "all but as many random ones",
 }
-DRAWN = ("random", "kept_random")  # of these there are several sets
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class ClassSets:
         label: the class.
         order_K: its own filters that may be ablated: those with a weight for the class, the strongest first.
         random: random controls of these, each (K,).
-        sets: by a name in `KINDS`, the sets of filters to remove: one, or of those in `DRAWN` one for each control.
+        sets: by a name in `KINDS`, the sets of filters to remove: one, or of random ones one for each control.
     """
 
     label: int
@@ -49,8 +48,8 @@ def class_sets(selection: Selection, filters: Filters, mu: float, draws: Draws) 
     """Return the sets of filters of each class that any filter has a weight for.
 
     A filter speaks for a class where the sum of its weights for it is positive, and against it where it is negative.
-    Filters of other classes are taken by their largest relevance to another class, in each layer, and own ones only
-    where a layer has no others left.
+    Filters of other classes are taken by their largest relevance to another class, in each layer; where a layer has too
+    few, then those that are relevant to no class, and own ones last.
     """
     strength_FC, sign_FC = strength_by_class(selection, filters), by_filter(selection.weights_RC, filters)
     candidates = candidates_of(selection, filters)

@@ -111,7 +111,7 @@ class Run:
                 **{f"filters/{layer}": count for layer, count in filters["per_layer"].items()},
                 "selection/relative_gap": max(selection["relative_gap"]),
                 "selection/certified": selection["certified"],
-                "selection/binds": sum(selection["binds"] or ()),
+                **({} if selection["binds"] is None else {"selection/binds": sum(selection["binds"])}),
                 **{f"seconds/{stage}": seconds for stage, seconds in record["seconds"].items()},
             }
         )
