@@ -22,6 +22,7 @@ import altair as alt
 import numpy as np
 from classes_published import classes_table, groups_of_classes, keep_classes
 from keeping import KEPT, keep, keep_training
+from PIL import Image
 from selectors_published import keep_arena, kept_contests, kinds_of_networks, selector_table
 
 from tipping.arena import MATCHED, OWN
@@ -32,6 +33,7 @@ from tipping.results.published import FIGURE_4, TIPPED, Row, grouped, percent, r
 from tipping.tipping_points import compare, student
 
 ROOT = Path(__file__).parents[1]
+ARENA = ROOT / "docs" / "arena.png"
 PAGES = [ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("results", "visualize", "arena", "by_class"))]
 
 
@@ -336,7 +338,8 @@ def main() -> None:
             page.write_text(filled(page.read_text()))
         figure_4_chart().save(ROOT / "docs" / "results.png", scale_factor=2)
         map_chart().save(ROOT / "docs" / "map.png", scale_factor=2)
-        arena_chart(kept_contests(), ["data", "model.filters"]).save(ROOT / "docs" / "arena.png", scale_factor=2)
+        arena_chart(kept_contests(), ["data", "model.filters"]).save(ARENA, scale_factor=2)
+        Image.open(ARENA).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(ARENA, optimize=True)
     else:
         sys.exit(str(__doc__))
 

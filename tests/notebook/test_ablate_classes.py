@@ -15,19 +15,19 @@ from tipping.selection import KINDS
 def test_what_each_class_loses_by_masks(own: nn.Module, loader: DataLoader) -> None:
     relevant = tipping.relevant_filters(own, loader, mu=3, classes=["cat", "dog", "hen"])
     result = tipping.ablate_classes(relevant, loader, draws=tipping.Draws(2))
-    images, labels = loader.dataset.tensors
+    images, labels = (one.to(next(own.parameters()).device) for one in loader.dataset.tensors)
     weights_RC = relevant.selection.weights_RC
 
     def right(gone: np.ndarray) -> np.ndarray:
         with tipping.ablated(relevant.filters, gone), torch.no_grad():
-            return (relevant.filters.model(images).argmax(1) == labels).numpy()
+            return (relevant.filters.model(images).argmax(1) == labels).cpu().numpy()
 
     before_N, rows = right(np.array([], dtype=int)), {(row["kind"], row["class"]): row for row in result.rows()}
     assert {kind for kind, _ in rows} == set(KINDS)
     for label, name in enumerate(["cat", "dog", "hen"]):
         its_R = weights_RC[:, label] != 0
         drop_N = before_N.astype(int) - right(np.unique(relevant.filters.filter_R[its_R]))
-        by_class = [drop_N[labels.numpy() == other].mean() for other in range(3)]
+        by_class = [drop_N[labels.cpu().numpy() == other].mean() for other in range(3)]
         row = rows["own", name]
         assert row["own_class"] == pytest.approx(by_class[label])
         assert row["collateral"] == pytest.approx((sum(by_class) - by_class[label]) / 2)

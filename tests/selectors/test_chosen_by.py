@@ -25,7 +25,7 @@ def chosen(
     filters, draws = filters_of(model), Draws(3, match)
     problem = collect(filters, split)
     (selection,) = select_each(problem, filters, [5], draws=draws)
-    other = chosen_by(Scores(values), selection, problem, filters, 5, draws)
+    other = chosen_by(Scores(values), selection, filters, 5, draws)
     assert other.solution is selection.solution
     assert len(other.order_K) <= len(selection.order_K) < 18
     assert np.array_equal(np.flatnonzero(other.relevant_F), np.sort(other.order_K))
