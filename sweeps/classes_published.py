@@ -14,6 +14,7 @@ from tipping.errors import InputError
 from tipping.experiment.options import flat
 from tipping.experiment.record import InterpretRecord
 from tipping.experiment.record_parts import ClassEntry, Estimate
+from tipping.results.arena import difference_cells
 from tipping.results.by_class import MEASURES, compared_by_kind, entry_row
 from tipping.results.jobs import read_jobs
 from tipping.selection import KINDS
@@ -95,8 +96,5 @@ def _entry(row: dict[str, str]) -> ClassEntry:
 
 
 def _cells(row: Row) -> list[str]:
-    mean, low, high, p = (row.get(f"specificity_difference{end}") for end in ("", "_low", "_high", "_p"))
-    less = "" if mean is None else f"{100 * mean:+.1f}"
-    less += "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     drops = [f"{100 * row[key]:.1f}" for key in MEASURES]
-    return [KINDS[row["kind"]], f"{row['filters']:.1f}", *drops, less, "" if p is None else f"{p:.3f}"]
+    return [KINDS[row["kind"]], f"{row['filters']:.1f}", *drops, *difference_cells(row, "specificity_difference")]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tipping.ablation import class_drops
-from tipping.selection import Selection
+from tipping.network import Filters
+from tipping.selection import Selection, strength_by_class
 from tipping.selectors import Scores, own_order, ties_of
 
 
@@ -42,15 +43,9 @@ class ByClass(NamedTuple):
         return own_class, collateral
 
 
-def counts_by_class(selection: Selection, filter_R: np.ndarray, ablatable_F: np.ndarray) -> dict[int, int]:
-    """Count the filters that may be ablated and have a weight for each class; classes without any are left out.
-
-    Args:
-        filter_R: the filter of each response.
-    """
-    weighted_FC = np.zeros((len(ablatable_F), selection.weights_RC.shape[1]), dtype=bool)
-    np.logical_or.at(weighted_FC, filter_R, selection.weights_RC != 0)
-    count_C = weighted_FC[ablatable_F].sum(0)
+def counts_by_class(selection: Selection, filters: Filters) -> dict[int, int]:
+    """Count the filters that may be ablated and have a weight for each class; classes without any are left out."""
+    count_C = (strength_by_class(selection, filters)[filters.ablatable_F] > 0).sum(0)
     return {label: int(count_C[label]) for label in np.flatnonzero(count_C).tolist()}
 
 

@@ -112,7 +112,7 @@ class Arena:
         """
         evidence = self.evidence
         ablatable_F = evidence.filters.ablatable_F
-        counts = counts_by_class(self.reference, evidence.filters.filter_R, ablatable_F)
+        counts = counts_by_class(self.reference, evidence.filters)
         sets = sets_by_class(scores, counts, ablatable_F, self.draws, evidence.seed)
         if sets is None:
             return None

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tipping.ablation import class_drops, evaluate_ablations
+from tipping.ablation import evaluate_ablations
 from tipping.data import Split
+from tipping.experiment.class_files import drops_by_class
 from tipping.experiment.record_parts import ClassEntry, Estimate
 from tipping.experiment.store import Store
 from tipping.experiment.subject import Subject
@@ -159,16 +160,12 @@ def entries_by_class(
         labels_N, intact_N: the labels of the images evaluated, and the predictions of the intact network for them.
         classes: the number of logits.
     """
-    labels_M = measured.labels_M
-    drop_AN = (intact_N == labels_N).astype(int) - (measured.each_AN == labels_N)
+    drops = drops_by_class({**measured.arrays(), "labels": labels_N, "intact": intact_N})
     entries = []
     for number, one in enumerate(sets):
-        drop_AM = (measured.intact_M == labels_M).astype(int) - (measured.other_CAM[number] == labels_M)
         tips = _tips(measured, number, classes)
         for kind, some in one.sets.items():
-            rows_A = np.array([row == kind for row in measured.rows])
-            drops = class_drops(one.label, labels_N, drop_AN[rows_A], labels_M, drop_AM[rows_A])
-            own_class, collateral, specificity = (drop and Estimate(*drop) for drop in drops)
+            own_class, collateral, specificity = (drop and Estimate(*drop) for drop in drops[kind, one.label])
             ends = tips.get(kind, (None, None, None))
             entries.append(ClassEntry(kind, one.label, len(some[0]), own_class, collateral, specificity, *ends))
     return entries

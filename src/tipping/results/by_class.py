@@ -101,16 +101,16 @@ def rows_by_class(record: InterpretRecord, predictions: Mapping[str, np.ndarray]
         for kind, one in given.items()
     }
     fallen = {
-        kind: fall_to(sum(confusion(row, labels_N, classes) for row in one))  # type: ignore[arg-type]
-        for kind, one in given.items()
+        kind: fall_to(confusion(np.concatenate(given[kind]), np.tile(labels_N, len(given[kind])), classes))
+        for kind in ("selected", "random")
     }
     rows = []
     for label in np.unique(labels_N).tolist():
         row: Row = {"class": names[label], "label": label, "images": int((labels_N == label).sum())}
         for kind, right_AC in right.items():
             row |= _accuracies(kind, right_AC[:, label]) | {f"{kind}_floor": float(floor[kind][label])}
-        for kind in ("selected", "random"):
-            to, share = fallen[kind].get(label, (None, 0.0))
+        for kind, falls in fallen.items():
+            to, share = falls.get(label, (None, 0.0))
             row |= {f"{kind}_falls_to": "" if to is None else names[to], f"{kind}_falls_to_share": share}
         rows.append(row)
     return rows

@@ -45,11 +45,15 @@ def read_records(sweep: Path, kind: type[Kind]) -> tuple[list[Kind], list[str]]:
     Raises:
         InputError: the folder is missing or holds no job.
     """
-    jobs = _read(sweep)
+    records, missing = _direct(_read(sweep), kind)
+    return list(records.values()), missing
+
+
+def _direct(jobs: Jobs, kind: type[Kind]) -> tuple[dict[Path, Kind], list[str]]:
+    """Return the records of one class of a sweep's own jobs, by their folders, and the names of its other jobs."""
     every: dict[Path, Record] = {**jobs.trained, **jobs.interpreted}
-    direct = {path: every.get(path) for path in jobs.direct}
-    records = [record for record in direct.values() if isinstance(record, kind)]
-    return records, [path.name for path, record in direct.items() if not isinstance(record, kind)]
+    records = {path: record for path in jobs.direct if isinstance(record := every.get(path), kind)}
+    return records, [path.name for path in jobs.direct if path not in records]
 
 
 def _read(sweep: Path) -> Jobs:
@@ -74,8 +78,8 @@ def write_table(sweep: Path) -> list[str]:
     from tipping.results.rendering import many_charts, save_png
 
     jobs = _read(sweep)
-    interpreted = {path: jobs.interpreted[path] for path in jobs.direct if path in jobs.interpreted}
-    records, missing = list(interpreted.values()), [path.name for path in jobs.direct if path not in interpreted]
+    interpreted, missing = _direct(jobs, InterpretRecord)
+    records = list(interpreted.values())
     if records:
         varying = varying_options(records)
         rows = [job_row(record, varying) for record in records]

@@ -1,6 +1,6 @@
 """Responses of filters, the relevant filters, and random controls to compare the relevant filters with."""
 
-from tipping.selection.class_sets import KINDS, ClassSets, class_sets
+from tipping.selection.class_sets import KINDS, ClassSets, class_sets, strength_by_class
 from tipping.selection.controls import LAYER_MATCHED, MATCHES, Candidates, Draws, draw_controls
 from tipping.selection.memory import require_memory
 from tipping.selection.overlap import Overlap, overlap
@@ -42,6 +42,7 @@ __all__ = [
     "select_each",
     "selections",
     "stability",
+    "strength_by_class",
     "strongest_first",
     "watch_maps",
     "with_controls",

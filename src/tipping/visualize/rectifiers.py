@@ -84,11 +84,11 @@ def check_reached(rule: str, result: Tensor) -> None:
             is written out as a product of its input with a gate, such as x · sigmoid(x); or a saturating function is no
             gate, since it goes elsewhere than into a product with other maps.
     """
-    takers: dict[Any, list[Any]] = {}  # of each node
-    for node in _nodes(result):
+    nodes, takers = list(_nodes(result)), dict[Any, list[Any]]()  # those that take each node
+    for node in nodes:
         for before, _ in node.next_functions:
             takers.setdefault(before, []).append(node)
-    for node in _nodes(result):
+    for node in nodes:
         name = node.name()
         if name.startswith(GATES) and not _multiplies(node, takers):
             raise _misfit(rule, f"{_plain(name)} elsewhere than as a gate")
